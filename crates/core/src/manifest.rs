@@ -1,0 +1,227 @@
+//! Manifests as people write them: YAML or JSON, several documents to a text, read by Kubernetes' YAML rules.
+//!
+//! YAML 1.1 scalars as Kubernetes reads them (`0644` is 420, `yes` is true), merge keys, the last of two equal keys.
+//! Every error has a line; a strict reading also has the field.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Texts larger than this are refused before they are read: 4 MiB.
+pub const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Documents of one text, at most.
+pub const MAX_DOCUMENTS: usize = 2_000;
+
+/// One Kubernetes-shaped document with the text it was read from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The whole document.
+    pub value: Value,
+    /// The text of this document alone.
+    pub text: String,
+    /// The line of the whole input on which this document's text begins, from 1.
+    pub line: usize,
+}
+
+/// Why a text is refused, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct ManifestError {
+    /// From 1.
+    pub line: usize,
+    /// From 1; 1 where only the line is known.
+    pub column: usize,
+    /// What is wrong; names the field where one is at fault.
+    pub message: String,
+}
+
+/// Reads every document of a text; empty documents are passed over, a `List` is taken apart.
+pub fn parse_documents(text: &str) -> Result<Vec<Manifest>, ManifestError> {
+    let mut manifests = Vec::new();
+    for (line, text) in split(text)? {
+        let value: Value = read(&text, line)?;
+        match value {
+            Value::Null => continue,
+            Value::Object(ref fields) if fields.get("kind").and_then(Value::as_str) == Some("List") => {
+                let items = fields.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+                for value in items {
+                    let text = serde_json::to_string(&value).expect("a JSON value always serialises");
+                    manifests.push(checked(Manifest { value, text, line })?);
+                }
+            }
+            value => manifests.push(checked(Manifest { value, text, line })?),
+        }
+        if manifests.len() > MAX_DOCUMENTS {
+            return Err(ManifestError { line, column: 1, message: format!("more than {MAX_DOCUMENTS} documents") });
+        }
+    }
+    Ok(manifests)
+}
+
+/// Reads a text that must hold exactly one document.
+pub fn parse_one(text: &str) -> Result<Manifest, ManifestError> {
+    let mut manifests = parse_documents(text)?;
+    match (manifests.pop(), manifests.is_empty()) {
+        (Some(manifest), true) => Ok(manifest),
+        (None, _) => Err(ManifestError { line: 1, column: 1, message: "the manifest is empty".to_owned() }),
+        (Some(second), false) => {
+            Err(ManifestError { line: second.line, column: 1, message: "one document is expected".to_owned() })
+        }
+    }
+}
+
+/// Any YAML or JSON text as a value, by the same rules.
+pub fn parse_value(text: &str) -> Result<Value, ManifestError> {
+    read(text, 1)
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str, first_line: usize) -> Result<T, ManifestError> {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
+        let location = error.location();
+        let line = location.map_or(1, |location| usize::try_from(location.line()).unwrap_or(1)).max(1);
+        let column = location.map_or(1, |location| usize::try_from(location.column()).unwrap_or(1)).max(1);
+        let message = error.without_snippet().to_string();
+        let message = message.lines().next().unwrap_or_default().to_owned();
+        ManifestError { line: line + first_line - 1, column, message }
+    })
+}
+
+/// Cuts a text at its document markers; a marker at the start of a line ends any YAML document.
+fn split(text: &str) -> Result<Vec<(usize, String)>, ManifestError> {
+    if text.len() > MAX_BYTES {
+        return Err(ManifestError { line: 1, column: 1, message: format!("the text is larger than {MAX_BYTES} bytes") });
+    }
+    let mut documents = vec![(1, String::new())];
+    for (index, line) in text.lines().enumerate() {
+        let rest = line.strip_prefix("---");
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r'])) {
+            documents.push((index + 1, String::new()));
+            if rest.is_some_and(|rest| rest.trim_start().is_empty() || rest.trim_start().starts_with('#')) {
+                let (_, document) = documents.last_mut().expect("just pushed");
+                document.push('\n');
+                continue;
+            }
+        }
+        let (_, document) = documents.last_mut().expect("starts with one");
+        document.push_str(line);
+        document.push('\n');
+    }
+    documents.retain(|(_, text)| text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')));
+    Ok(documents)
+}
+
+fn checked(manifest: Manifest) -> Result<Manifest, ManifestError> {
+    let fault = |message: &str| Err(ManifestError { line: manifest.line, column: 1, message: message.to_owned() });
+    if !manifest.value.is_object() {
+        return fault("a manifest is a mapping");
+    }
+    for (pointer, field) in [("/apiVersion", "apiVersion"), ("/kind", "kind")] {
+        match manifest.value.pointer(pointer) {
+            Some(Value::String(text)) if !text.is_empty() => {}
+            Some(_) => return fault(&format!("{field}: must be a non-empty string")),
+            None => return fault(&format!("{field}: is missing")),
+        }
+    }
+    Ok(manifest)
+}
+
+impl Manifest {
+    /// A manifest from a value, with the value's JSON as its text.
+    pub fn from_value(value: Value) -> Result<Self, ManifestError> {
+        let text = serde_json::to_string(&value).expect("a JSON value always serialises");
+        checked(Self { value, text, line: 1 })
+    }
+
+    /// Reads the document into a type, with line and column of what does not fit; with `deny_unknown_fields` on the
+    /// type an unknown field is refused by name.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
+        read(&self.text, self.line)
+    }
+
+    /// `apiVersion`, as in `batch/v1`.
+    pub fn api_version(&self) -> &str {
+        self.text_at("/apiVersion")
+    }
+
+    /// The API group, empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version().rsplit_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// `kind`.
+    pub fn kind(&self) -> &str {
+        self.text_at("/kind")
+    }
+
+    /// `metadata.name`, empty where absent.
+    pub fn name(&self) -> &str {
+        self.text_at("/metadata/name")
+    }
+
+    /// `metadata.generateName`, empty where absent.
+    pub fn generate_name(&self) -> &str {
+        self.text_at("/metadata/generateName")
+    }
+
+    /// `metadata.namespace`, empty where absent.
+    pub fn namespace(&self) -> &str {
+        self.text_at("/metadata/namespace")
+    }
+
+    fn text_at(&self, pointer: &str) -> &str {
+        self.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[test]
+    fn yaml_reads_as_kubernetes_reads_it() {
+        let text = "apiVersion: v1\nkind: ConfigMap\ndata:\n  mode: 0644\n  on: yes\n  twice: 1\n  twice: 2\n";
+        let manifest = parse_one(text).expect("legal");
+        assert_eq!(manifest.value["data"], json!({"mode": 420, "on": true, "twice": 2}));
+    }
+
+    #[test]
+    fn documents_and_lists_come_apart() {
+        let text = "# first\n---\napiVersion: v1\nkind: A\n---\n\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: B}\n- {apiVersion: v1, kind: C}\n";
+        let kinds: Vec<_> = parse_documents(text).expect("legal").iter().map(|manifest| manifest.kind().to_owned()).collect();
+        assert_eq!(kinds, ["A", "B", "C"]);
+    }
+
+    #[test]
+    fn an_error_names_the_line_of_the_whole_text() {
+        let text = "apiVersion: v1\nkind: A\n---\napiVersion: v1\nkind: B\nspec: [1, 2\n";
+        let error = parse_documents(text).expect_err("malformed");
+        assert!(error.line >= 6, "{error}");
+        let error = parse_documents("apiVersion: v1\n---\nkind: B\n").expect_err("no kind");
+        assert_eq!(error.to_string(), "line 1, column 1: kind: is missing");
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Strict {
+        #[serde(rename = "apiVersion")]
+        _api_version: String,
+        #[serde(rename = "kind")]
+        _kind: String,
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name_with_its_place() {
+        let manifest = &parse_documents("apiVersion: v1\nkind: A\n---\napiVersion: v1\nkind: B\nspek: {}\n").expect("yaml")[1];
+        let error = manifest.read::<Strict>().expect_err("unknown field");
+        assert_eq!(error.line, 6);
+        assert!(error.message.contains("spek"), "{error}");
+    }
+}
