@@ -1,0 +1,52 @@
+//! `cargo xtask`: everything that is done to this tree rather than by it.
+//!
+//! The one thing to know: it depends neither on the kit nor on any service, because it writes the SQL cache without
+//! which those don't compile.
+
+mod db;
+mod doctor;
+mod setup;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Muster's own chores", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Say what this machine lacks, in one list, with the command that installs it
+    Doctor,
+    /// The development database and the checked-in SQL cache
+    #[command(subcommand)]
+    Db(db::Command),
+}
+
+fn main() -> Result<()> {
+    muster_integration_tests::process::become_program_if_leash();
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        // Whatever is held is dropped when the chore's future is, so Ctrl-C leaves nothing behind.
+        tokio::select! {
+            result = run(arguments.command) => result,
+            signal = setup::interrupted() => Err(signal?.into()),
+        }
+    })
+}
+
+async fn run(chore: Chore) -> Result<()> {
+    match chore {
+        Chore::Doctor => {
+            doctor::check()?;
+            println!("nothing is missing");
+            Ok(())
+        }
+        Chore::Db(command) => db::run(command).await,
+    }
+}

@@ -1,0 +1,34 @@
+//! What the tests and the demo need and the tree doesn't hold: Postgres and kustomize.
+
+pub mod postgres;
+
+use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The user who ran the command wants it to end.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Returns when SIGINT (Ctrl-C), SIGTERM or SIGHUP arrives.
+///
+/// # Errors
+/// The signals can't be listened to.
+pub async fn interrupted() -> Result<Interrupted> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(Interrupted)
+}
