@@ -1,0 +1,7 @@
+//! What the rollout service decides, without I/O, a clock or randomness: specifications, traffic, releases.
+//!
+//! Everything here is a function of its arguments; the reconcilers read rows, ask these functions, and write rows.
+
+pub mod release;
+pub mod spec;
+pub mod traffic;

@@ -1,0 +1,2 @@
+//! The rollout service: git sources, applications, models, releases in waves, traffic between two versions.
+pub mod domain;
