@@ -1,0 +1,176 @@
+//! Job shapes, interned. Jobs that ask for the same are of one *class*: whether one of them fits is the answer for all,
+//! so that a hundred thousand equal jobs wait as one entry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::amounts::{ResourceTable, Vector};
+use crate::event::{Gang, Refused};
+
+/// Number of a GPU model in [`Flavors`].
+pub(crate) type FlavorId = u32;
+/// The model of nodes without GPUs.
+pub(crate) const NO_FLAVOR: FlavorId = 0;
+/// Number of a class in [`Classes`].
+pub(crate) type ClassId = u32;
+
+/// At most this many workers in a gang. A plan names each node, and a plan is a row and a message.
+pub const MAX_WORKERS: u64 = 20_000;
+/// At most this many groups in a gang.
+pub const MAX_GROUPS: usize = 64;
+
+/// GPU models, numbered in the order they were first seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Flavors {
+    names: Vec<String>,
+    index: BTreeMap<String, FlavorId>,
+}
+
+impl Default for Flavors {
+    fn default() -> Self {
+        Self { names: vec![String::new()], index: BTreeMap::from([(String::new(), NO_FLAVOR)]) }
+    }
+}
+
+impl Flavors {
+    pub(crate) fn intern(&mut self, name: &str) -> FlavorId {
+        if let Some(id) = self.index.get(name) {
+            return *id;
+        }
+        let id = u32::try_from(self.names.len()).expect("fewer than 2^32 GPU models exist");
+        self.names.push(name.to_owned());
+        self.index.insert(name.to_owned(), id);
+        id
+    }
+
+    pub(crate) fn name(&self, id: FlavorId) -> &str {
+        &self.names[id as usize]
+    }
+}
+
+/// A worker group with its amounts as a vector.
+#[derive(Clone, Debug)]
+pub(crate) struct ClassGroup {
+    pub(crate) replicas: u32,
+    pub(crate) each: Vector,
+    /// GPUs of each worker.
+    pub(crate) gpus: i64,
+}
+
+/// What one gang of the class needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Class {
+    pub(crate) gang: Gang,
+    pub(crate) groups: Vec<ClassGroup>,
+    pub(crate) total: Vector,
+    pub(crate) gpus: i64,
+    /// Models that will do; empty: any. Without meaning for a class without GPUs.
+    pub(crate) flavors: BTreeSet<FlavorId>,
+    /// Group indices, most GPUs per worker first, then most of everything: large pieces are packed before small ones.
+    pub(crate) packing_order: Vec<usize>,
+}
+
+/// All classes that some job has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Classes {
+    entries: BTreeMap<ClassId, (Class, u64)>,
+    index: BTreeMap<Gang, ClassId>,
+    next: ClassId,
+}
+
+impl Classes {
+    pub(crate) fn get(&self, id: ClassId) -> &Class {
+        &self.entries.get(&id).expect("a job holds its class").0
+    }
+
+    pub(crate) fn acquire(&mut self, gang: &Gang, resources: &mut ResourceTable, flavors: &mut Flavors) -> ClassId {
+        if let Some(id) = self.index.get(gang) {
+            self.entries.get_mut(id).expect("the index names entries").1 += 1;
+            return *id;
+        }
+        let id = self.next;
+        self.next = self.next.checked_add(1).expect("fewer than 2^32 shapes in one life");
+        self.entries.insert(id, (build(gang, resources, flavors), 1));
+        self.index.insert(gang.clone(), id);
+        id
+    }
+
+    /// True if this was the last job of the class.
+    pub(crate) fn release(&mut self, id: ClassId) -> bool {
+        let entry = self.entries.get_mut(&id).expect("a job holds its class");
+        entry.1 -= 1;
+        if entry.1 > 0 {
+            return false;
+        }
+        let (class, _) = self.entries.remove(&id).expect("it was just there");
+        self.index.remove(&class.gang);
+        true
+    }
+}
+
+pub(crate) fn build(gang: &Gang, resources: &mut ResourceTable, flavors: &mut Flavors) -> Class {
+    let groups: Vec<ClassGroup> = gang
+        .groups
+        .iter()
+        .map(|group| {
+            let each = resources.intern(&group.each);
+            ClassGroup { replicas: group.replicas, gpus: resources.gpus(&each), each }
+        })
+        .collect();
+    let mut total = Vector::default();
+    for group in &groups {
+        total.add(&group.each.times(group.replicas));
+    }
+    let mut packing_order: Vec<usize> = (0..groups.len()).collect();
+    packing_order.sort_by(|left, right| {
+        let (left_group, right_group) = (&groups[*left], &groups[*right]);
+        right_group.gpus.cmp(&left_group.gpus).then_with(|| right_group.each.cmp(&left_group.each)).then(left.cmp(right))
+    });
+    Class {
+        gang: gang.clone(),
+        gpus: resources.gpus(&total),
+        groups,
+        total,
+        flavors: gang.flavors.iter().map(|name| flavors.intern(name)).collect(),
+        packing_order,
+    }
+}
+
+/// Checks a gang by itself, without looking at queues and clusters.
+///
+/// # Errors
+/// The field at fault: no groups, no replicas, a negative amount, a sum beyond what can be counted, too many workers,
+/// `minAvailable` out of range.
+pub fn check(gang: &Gang) -> Result<(), Refused> {
+    if gang.groups.is_empty() {
+        return Err(Refused::new("groups", "a job needs at least one group of workers"));
+    }
+    if gang.groups.len() > MAX_GROUPS {
+        return Err(Refused::new("groups", format!("{} groups of workers, at most {MAX_GROUPS} are allowed", gang.groups.len())));
+    }
+    for (index, group) in gang.groups.iter().enumerate() {
+        if group.replicas == 0 {
+            return Err(Refused::new(format!("groups[{index}].replicas"), "must be at least 1"));
+        }
+        for (name, amount) in group.each.iter() {
+            if amount < 0 {
+                return Err(Refused::new(format!("groups[{index}].each[{name}]"), "must not be negative"));
+            }
+        }
+    }
+    if gang.workers() > MAX_WORKERS {
+        return Err(Refused::new("groups", format!("{} workers, at most {MAX_WORKERS} are allowed", gang.workers())));
+    }
+    if gang.min_available == 0 || u64::from(gang.min_available) > gang.workers() {
+        return Err(Refused::new("min_available", format!("must be from 1 to {}, the number of workers", gang.workers())));
+    }
+    // A thousandth of the range leaves room for sums over queues without a check at every addition.
+    match gang.total() {
+        Err(name) => Err(Refused::new(format!("groups[{name}]"), "the sum over all workers is too large to be counted")),
+        Ok(total) => match total.iter().find(|(_, amount)| *amount > i64::MAX / (1 << 10)) {
+            Some((name, _)) => {
+                Err(Refused::new(format!("groups[{name}]"), "the sum over all workers is too large to be counted"))
+            }
+            None => Ok(()),
+        },
+    }
+}

@@ -1,0 +1,89 @@
+//! A cluster in the engine, and the order in which a class tries clusters.
+
+use crate::amounts::Vector;
+use crate::class::{Class, FlavorId, Flavors};
+use crate::event::{ClusterSpec, ClusterState, Tier};
+use crate::nodes::Nodes;
+
+/// Place of a cluster in [`crate::Engine`]'s list.
+pub(crate) type ClusterIndex = usize;
+
+/// A cluster and its nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) spec: ClusterSpec,
+    pub(crate) nodes: Nodes,
+    /// Everything allocatable on all nodes.
+    pub(crate) allocatable: Vector,
+}
+
+impl Cluster {
+    /// Everything of the spec but how much others use: what candidates and shares depend on.
+    pub(crate) fn differs_beyond_use(&self, spec: &ClusterSpec) -> bool {
+        let old = &self.spec;
+        old.labels != spec.labels
+            || old.state != spec.state
+            || old.takes_jobs != spec.takes_jobs
+            || old.region != spec.region
+            || old.prices != spec.prices
+            || old.nodes.len() != spec.nodes.len()
+            || old
+                .nodes
+                .iter()
+                .zip(&spec.nodes)
+                .any(|(old, new)| old.name != new.name || old.flavor != new.flavor || old.allocatable != new.allocatable)
+    }
+
+    /// Price of a GPU-hour of the flavor in millionths.
+    pub(crate) fn price(&self, flavors: &Flavors, flavor: FlavorId) -> Option<i64> {
+        self.spec.prices.get(flavors.name(flavor)).copied()
+    }
+}
+
+/// One place a class may go: a cluster, and for gangs with GPUs the model there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) tier: usize,
+    pub(crate) cluster: ClusterIndex,
+    pub(crate) flavor: Option<FlavorId>,
+    pub(crate) price: Option<i64>,
+}
+
+/// The first tier that has the cluster; without tiers 0 for every cluster that takes jobs.
+pub(crate) fn tier_of(tiers: &[Tier], spec: &ClusterSpec) -> Option<usize> {
+    if tiers.is_empty() {
+        return spec.takes_jobs.then_some(0);
+    }
+    tiers.iter().position(|tier| {
+        tier.clusters.contains(&spec.name) || tier.selector.as_ref().is_some_and(|selector| selector.matches(&spec.labels))
+    })
+}
+
+/// Every place the class may go, in the order it is tried: tier, then price per GPU-hour (none is last), then name.
+pub(crate) fn candidates(tiers: &[Tier], class: &Class, clusters: &[Option<Cluster>], flavors: &Flavors) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for (index, cluster) in clusters.iter().enumerate() {
+        let Some(cluster) = cluster else { continue };
+        if cluster.spec.state != ClusterState::Live {
+            continue;
+        }
+        let Some(tier) = tier_of(tiers, &cluster.spec) else { continue };
+        if class.gpus == 0 {
+            found.push(Candidate { tier, cluster: index, flavor: None, price: None });
+            continue;
+        }
+        for flavor in cluster.nodes.flavors().filter(|flavor| class.flavors.is_empty() || class.flavors.contains(flavor)) {
+            found.push(Candidate { tier, cluster: index, flavor: Some(flavor), price: cluster.price(flavors, flavor) });
+        }
+    }
+    let name = |candidate: &Candidate| clusters[candidate.cluster].as_ref().map_or("", |cluster| cluster.spec.name.as_str());
+    found.sort_by(|left, right| {
+        (left.tier, left.price.unwrap_or(i64::MAX), name(left), left.flavor.map(|flavor| flavors.name(flavor))).cmp(&(
+            right.tier,
+            right.price.unwrap_or(i64::MAX),
+            name(right),
+            right.flavor.map(|flavor| flavors.name(flavor)),
+        ))
+    });
+    found
+}

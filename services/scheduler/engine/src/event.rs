@@ -1,0 +1,312 @@
+//! What goes into the engine and what comes out: plain values, with every instant inside them. Nothing here computes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_core::selector::LabelSelector;
+
+use crate::amounts::Amounts;
+
+/// An instant in milliseconds since the Unix epoch. The engine has no clock: its *now* is the latest instant it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub i64);
+
+/// A job's row number. Rows are numbered in the order of submission, so it also breaks ties between equal times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobId(pub u64);
+
+/// The running number of a job's run, from 1. Facts about a run count only while they name the current epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub u32);
+
+/// Whether new gangs may go to a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    /// Takes gangs.
+    Live,
+    /// Its owner wants nothing new on it; what runs goes on.
+    Cordoned,
+    /// Not heard of for so long that nothing new goes there; what runs there waits for it.
+    Lost,
+}
+
+/// One node as the cluster's agent reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Unique in its cluster.
+    pub name: String,
+    /// GPU model, empty for a node without GPUs.
+    pub flavor: String,
+    /// What pods may ask for in total.
+    pub allocatable: Amounts,
+    /// What pods ask for that were not placed by this engine.
+    pub used_by_others: Amounts,
+}
+
+impl NodeSpec {
+    /// `count` equal nodes named `{prefix}-0`, `{prefix}-1`, … with nothing used by others.
+    #[must_use]
+    pub fn group(prefix: &str, count: u32, flavor: &str, allocatable: &Amounts) -> Vec<Self> {
+        (0..count)
+            .map(|number| Self {
+                name: format!("{prefix}-{number}"),
+                flavor: flavor.to_owned(),
+                allocatable: allocatable.clone(),
+                used_by_others: Amounts::new(),
+            })
+            .collect()
+    }
+}
+
+/// A cluster as the scheduler's projection of the registry has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSpec {
+    /// Unique.
+    pub name: String,
+    /// What tier selectors look at.
+    pub labels: BTreeMap<String, String>,
+    /// Whether new gangs may go there.
+    pub state: ClusterState,
+    /// Whether queues *without* tiers may use it. Serving and edge clusters say no.
+    pub takes_jobs: bool,
+    /// Where it stands; empty if unknown.
+    pub region: String,
+    /// All nodes.
+    pub nodes: Vec<NodeSpec>,
+    /// Price of one GPU-hour per flavor in millionths of the currency. A flavor without a price is used last in its tier.
+    pub prices: BTreeMap<String, i64>,
+}
+
+/// Which clusters belong to a tier: those named, and those the selector matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tier {
+    /// Clusters by name (the members of a fleet, resolved).
+    pub clusters: BTreeSet<String>,
+    /// Clusters by label.
+    pub selector: Option<LabelSelector>,
+    /// When a job may use this tier. Of no effect on the first one, which is always open.
+    pub opens: TierOpens,
+}
+
+/// The overflow condition of a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TierOpens {
+    /// As soon as no earlier tier has room for the gang.
+    WhenFull,
+    /// Once the job has waited this long since it was submitted, and no earlier tier has room.
+    AfterWaitingMs(i64),
+}
+
+/// A queue in the vocabulary of Volcano.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSpec {
+    /// Unique.
+    pub name: String,
+    /// The queue whose share and capability this one lives in.
+    pub parent: Option<String>,
+    /// Its part of its parent's share is weight ÷ sum of the weights of the siblings that ask. At least 1.
+    pub weight: u32,
+    /// Upper limit per named resource, over all clusters together. A resource that is not named is not limited.
+    pub capability: Amounts,
+    /// Whether others may take back what this queue uses beyond its share.
+    pub reclaimable: bool,
+    /// In order of preference; empty: those of the nearest ancestor that has some, else every cluster that takes jobs.
+    pub tiers: Vec<Tier>,
+}
+
+/// Equal workers of a gang.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WorkerGroup {
+    /// The task's name in the manifest.
+    pub name: String,
+    /// How many, at least 1.
+    pub replicas: u32,
+    /// What each asks for.
+    pub each: Amounts,
+}
+
+/// All workers of a job. Placed whole in one cluster, all replicas charged, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gang {
+    /// At least one group.
+    pub groups: Vec<WorkerGroup>,
+    /// How many workers must run for the job to count as running; 1 to the number of workers.
+    pub min_available: u32,
+    /// GPU models that will do; empty: any. All GPU workers of a gang get the same model.
+    pub flavors: BTreeSet<String>,
+}
+
+impl Gang {
+    /// Workers of all groups.
+    #[must_use]
+    pub fn workers(&self) -> u64 {
+        self.groups.iter().map(|group| u64::from(group.replicas)).sum()
+    }
+
+    /// What all workers ask for together.
+    ///
+    /// # Errors
+    /// The resource whose sum is beyond an `i64`.
+    pub fn total(&self) -> Result<Amounts, String> {
+        self.groups.iter().try_fold(Amounts::new(), |sum, group| sum.checked_add(&group.each.checked_times(group.replicas)?))
+    }
+}
+
+/// A job as it was submitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSpec {
+    /// Its row.
+    pub id: JobId,
+    /// The queue it waits in.
+    pub queue: String,
+    /// Higher goes first within the queue.
+    pub priority: i32,
+    /// Earlier goes first among equal priorities; kept over retries and suspensions.
+    pub submitted_at: Time,
+    /// What it needs.
+    pub gang: Gang,
+}
+
+/// Workers of one group on one node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot {
+    /// Index into [`Gang::groups`].
+    pub group: usize,
+    /// The node's name.
+    pub node: String,
+    /// How many workers.
+    pub workers: u32,
+}
+
+/// What was decided about a gang.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Which job.
+    pub job: JobId,
+    /// The new run's epoch.
+    pub epoch: Epoch,
+    /// Where the whole gang goes.
+    pub cluster: String,
+    /// The GPU model it gets; `None` for a gang without GPUs.
+    pub flavor: Option<String>,
+    /// Price of one GPU-hour at the moment of the decision, in millionths; `None` if there is none for it.
+    pub price_micros: Option<i64>,
+    /// Index of the queue's tier that was used, from 0.
+    pub tier: usize,
+    /// The plan down to nodes.
+    pub slots: Vec<Slot>,
+}
+
+/// What the engine wants done. Its own state already has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Start a run.
+    Place(Placement),
+}
+
+/// Where a run's pods really are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundNode {
+    /// The node's name.
+    pub node: String,
+    /// What the run's pods on it ask for.
+    pub used: Amounts,
+}
+
+/// How a run came to its end. Its resources are free from this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// The job is done; the engine forgets it.
+    Finished,
+    /// It goes back into its queue, at its original place, not before this instant.
+    Retry {
+        /// End of the back-off.
+        not_before: Time,
+    },
+    /// It was stopped because the job is to be suspended; the job is kept aside until it is resumed.
+    Suspended,
+}
+
+/// A fact. Facts are folded in the order they are given; each carries the instant at which it is true.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A cluster joined or changed.
+    Cluster(ClusterSpec),
+    /// A cluster left. What runs there stays charged to its queues until its end is told.
+    ClusterGone(String),
+    /// A queue was made or changed.
+    Queue(QueueSpec),
+    /// A queue without jobs and children was deleted.
+    QueueGone(String),
+    /// A job was accepted.
+    Submitted {
+        /// The job.
+        job: JobSpec,
+        /// True if it shall be kept aside until resumed.
+        suspended: bool,
+    },
+    /// A waiting or suspended job was taken back. A placed one is told by the end of its run.
+    Withdrawn(JobId),
+    /// A waiting job is kept aside.
+    Suspended(JobId),
+    /// A job that was kept aside waits again, at its original place.
+    Resumed(JobId),
+    /// A run is to end early and its end has not been seen: it is charged until then.
+    Stopping {
+        /// Which job.
+        job: JobId,
+        /// Of which run.
+        epoch: Epoch,
+    },
+    /// A run has at least `minAvailable` workers running.
+    Started {
+        /// Which job.
+        job: JobId,
+        /// Of which run.
+        epoch: Epoch,
+        /// Since when.
+        at: Time,
+    },
+    /// All pods of a run are bound. Replaces the plan if it accounts for at least what was planned.
+    Bound {
+        /// Which job.
+        job: JobId,
+        /// Of which run.
+        epoch: Epoch,
+        /// Where they are.
+        nodes: Vec<BoundNode>,
+    },
+    /// A run's end.
+    Ended {
+        /// Which job.
+        job: JobId,
+        /// Of which run.
+        epoch: Epoch,
+        /// How.
+        end: RunEnd,
+    },
+    /// Nothing but the time. Tells back-offs and tier waits that they are over.
+    Time(Time),
+}
+
+/// A fact that can't be folded. The state is as before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The path of the field at fault, in the words of the specs above.
+    pub field: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Refused {
+    pub(crate) fn new(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { field: field.into(), why: why.into() }
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {}", self.field, self.why)
+    }
+}
+
+impl std::error::Error for Refused {}

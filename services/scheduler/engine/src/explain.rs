@@ -1,0 +1,437 @@
+//! Why a job stands where it stands: its place in its queue, what holds it, and per cluster the exact reason. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::amounts::show;
+use crate::class::{self, Class, FlavorId};
+use crate::cluster::{Cluster, tier_of};
+use crate::engine::{Engine, State};
+use crate::event::{ClusterState, Epoch, JobId, JobSpec, Refused, Time};
+use crate::nodes::{Nodes, Shortage};
+
+/// Everything there is to say about an unfinished job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Which job.
+    pub job: JobId,
+    /// Its queue.
+    pub queue: String,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Waiting jobs of its queue before it; 0 for the next one, and for a job that does not wait.
+    pub ahead: u64,
+    /// What must change first. Empty for a job that is next and has room.
+    pub holds: Vec<Hold>,
+    /// Every known cluster, by name.
+    pub clusters: Vec<ClusterVerdict>,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In its queue.
+    Waiting,
+    /// Waits for the end of its back-off.
+    BackOff {
+        /// When that is.
+        until: Time,
+    },
+    /// Kept aside until resumed.
+    Suspended,
+    /// In a cluster.
+    Placed {
+        /// Which.
+        cluster: String,
+        /// Of which run.
+        epoch: Epoch,
+        /// Since when it runs, if it does.
+        started_at: Option<Time>,
+    },
+}
+
+/// One thing that must change before the job can be placed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The capability of its queue or an ancestor would be exceeded.
+    Capability {
+        /// Whose.
+        queue: String,
+        /// Of what.
+        resource: String,
+        /// The limit, in base units.
+        limit: i64,
+        /// What is charged already.
+        used: i64,
+        /// What the job asks for.
+        asked: i64,
+    },
+    /// No open cluster has room: these resources are short somewhere it may go.
+    Room {
+        /// Their names.
+        short_of: BTreeSet<String>,
+    },
+    /// No cluster it may use could hold it at all.
+    NoCluster,
+    /// A further tier opens by itself.
+    TierOpens {
+        /// Which, from 0.
+        tier: usize,
+        /// When.
+        at: Time,
+    },
+    /// Its back-off must end.
+    BackOff {
+        /// When it does.
+        until: Time,
+    },
+    /// Somebody must resume it.
+    Resume,
+}
+
+/// One cluster's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterVerdict {
+    /// Which cluster.
+    pub cluster: String,
+    /// The queue's tier it belongs to, from 0; `None` if the queue can't use it.
+    pub tier: Option<usize>,
+    /// The answer.
+    pub reason: Reason,
+}
+
+/// Why a cluster takes a gang or doesn't.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The gang is there.
+    Here,
+    /// It has room now.
+    Room,
+    /// No tier of the queue selects it.
+    NotInTiers,
+    /// It takes no jobs, and the queue has no tiers that name it all the same.
+    TakesNoJobs,
+    /// Its owner wants nothing new on it.
+    Cordoned,
+    /// It is not heard of.
+    Lost,
+    /// Its tier is not open to the job yet.
+    TierClosed {
+        /// When it opens by itself.
+        opens: Option<Time>,
+    },
+    /// It has none of the GPU models that would do.
+    NoFlavor {
+        /// Models that would do; empty: any.
+        wanted: BTreeSet<String>,
+        /// Models it has.
+        present: BTreeSet<String>,
+    },
+    /// The gang does not fit, even with nothing else there.
+    TooSmall(Gap),
+    /// The gang does not fit now.
+    Full(Gap),
+}
+
+/// How far the gang is from fitting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Name of the worker group that doesn't fit.
+    pub group: String,
+    /// Its workers.
+    pub workers: u32,
+    /// How many of them there is room for.
+    pub fitting: u32,
+    /// What each of them asks for, in words.
+    pub each: String,
+    /// Of which resources the nodes have too little.
+    pub short_of: BTreeSet<String>,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, workers, fitting, each, short_of } = self;
+        write!(out, "gang needs {workers} {group:?} workers × ({each}), room for {fitting}")?;
+        if short_of.is_empty() {
+            return write!(out, ", no node of the kind");
+        }
+        write!(out, ", short of {}", short_of.iter().cloned().collect::<Vec<_>>().join(" and "))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Here => write!(out, "the gang is here"),
+            Self::Room => write!(out, "has room"),
+            Self::NotInTiers => write!(out, "no tier of the queue selects it"),
+            Self::TakesNoJobs => write!(out, "takes no jobs, and the queue has no tiers that name it"),
+            Self::Cordoned => write!(out, "cordoned"),
+            Self::Lost => write!(out, "lost: not heard of"),
+            Self::TierClosed { opens: Some(at) } => write!(out, "its tier opens for this job at {} ms", at.0),
+            Self::TierClosed { opens: None } => write!(out, "its tier opens after an earlier one"),
+            Self::NoFlavor { wanted, present } if present.is_empty() => {
+                write!(
+                    out,
+                    "has no GPUs{}",
+                    if wanted.is_empty() { String::new() } else { format!("; wanted: {}", list(wanted)) }
+                )
+            }
+            Self::NoFlavor { wanted, present } => write!(out, "has no {}, only {}", list(wanted), list(present)),
+            Self::TooSmall(gap) => write!(out, "too small even when empty: {gap}"),
+            Self::Full(gap) => write!(out, "{gap}"),
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capability { queue, resource, limit, used, asked } => write!(
+                out,
+                "capability of queue {queue:?} exceeded by {} {resource}: {} used + {} asked > {}",
+                show(resource, used.saturating_add(*asked).saturating_sub(*limit)),
+                show(resource, *used),
+                show(resource, *asked),
+                show(resource, *limit),
+            ),
+            Self::Room { short_of } => {
+                write!(
+                    out,
+                    "room on a cluster it may use; short of {}",
+                    short_of.iter().cloned().collect::<Vec<_>>().join(" and ")
+                )
+            }
+            Self::NoCluster => write!(out, "a cluster it may use that can hold it"),
+            Self::TierOpens { tier, at } => write!(out, "tier {tier} opens at {} ms", at.0),
+            Self::BackOff { until } => write!(out, "back-off until {} ms", until.0),
+            Self::Resume => write!(out, "suspended: resume it"),
+        }
+    }
+}
+
+impl Engine {
+    /// Explains an unfinished job; `None` if it isn't known.
+    #[must_use]
+    pub fn explain(&self, id: JobId) -> Option<Explanation> {
+        let job = self.jobs.get(&id)?;
+        let class = self.classes.get(job.class);
+        let (placed_on, standing) = match &job.state {
+            State::Waiting => (None, Standing::Waiting),
+            State::BackOff(until) => (None, Standing::BackOff { until: *until }),
+            State::Suspended => (None, Standing::Suspended),
+            State::Placed(run) => {
+                let standing = Standing::Placed { cluster: run.cluster.clone(), epoch: job.epoch, started_at: run.started_at };
+                (Some(run.cluster.as_str()), standing)
+            }
+        };
+        let owner = self.queues.tier_owner(job.queue);
+        let open = self.tiers_open(owner, job.spec.submitted_at);
+        let mut empty_fits = BTreeMap::new();
+        let mut clusters: Vec<ClusterVerdict> = self
+            .clusters
+            .iter()
+            .flatten()
+            .map(|cluster| {
+                let tier = tier_of(&self.queues.get(owner).spec.tiers, &cluster.spec);
+                let reason = if placed_on == Some(cluster.spec.name.as_str()) {
+                    Reason::Here
+                } else {
+                    self.judge(class, cluster, tier, open, owner == crate::queues::ROOT, &mut empty_fits)
+                };
+                ClusterVerdict { cluster: cluster.spec.name.clone(), tier, reason }
+            })
+            .collect();
+        clusters.sort_by(|left, right| left.cluster.cmp(&right.cluster));
+        let holds = if placed_on.is_some() {
+            Vec::new()
+        } else {
+            self.holds(job, class, &standing, &clusters, open.1.map(|at| (open.0, at)))
+        };
+        let ahead = if standing == Standing::Waiting { self.ahead_of(&job.spec, job.queue) } else { 0 };
+        Some(Explanation { job: id, queue: job.spec.queue.clone(), standing, ahead, holds, clusters })
+    }
+
+    fn holds(
+        &self,
+        job: &crate::engine::Job,
+        class: &Class,
+        standing: &Standing,
+        clusters: &[ClusterVerdict],
+        next_tier: Option<(usize, Time)>,
+    ) -> Vec<Hold> {
+        let mut holds = Vec::new();
+        match standing {
+            Standing::BackOff { until } => holds.push(Hold::BackOff { until: *until }),
+            Standing::Suspended => holds.push(Hold::Resume),
+            Standing::Waiting | Standing::Placed { .. } => {}
+        }
+        for queue in self.queues.chain(job.queue) {
+            for (resource, limit, used, _) in self.queues.excess(queue, &class.total) {
+                holds.push(Hold::Capability {
+                    queue: self.queues.get(queue).spec.name.clone(),
+                    resource: self.resources.name(resource).to_owned(),
+                    limit,
+                    used,
+                    asked: class.total.get(resource),
+                });
+            }
+        }
+        let has_room = clusters.iter().any(|verdict| verdict.reason == Reason::Room);
+        if !has_room {
+            let mut short_of = BTreeSet::new();
+            let mut full = false;
+            for verdict in clusters {
+                if let Reason::Full(gap) = &verdict.reason {
+                    full = true;
+                    short_of.extend(gap.short_of.iter().cloned());
+                }
+            }
+            let closed = clusters.iter().any(|verdict| matches!(verdict.reason, Reason::TierClosed { .. }));
+            if full {
+                holds.push(Hold::Room { short_of });
+            } else if !closed {
+                holds.push(Hold::NoCluster);
+            }
+            if closed && let Some((tier, at)) = next_tier {
+                holds.push(Hold::TierOpens { tier, at });
+            }
+        }
+        holds
+    }
+
+    fn judge(
+        &self,
+        class: &Class,
+        cluster: &Cluster,
+        tier: Option<usize>,
+        (open, opens): (usize, Option<Time>),
+        without_tiers: bool,
+        empty_fits: &mut BTreeMap<String, Result<(), Shortage>>,
+    ) -> Reason {
+        let Some(tier) = tier else {
+            return if without_tiers { Reason::TakesNoJobs } else { Reason::NotInTiers };
+        };
+        match cluster.spec.state {
+            ClusterState::Live => {}
+            ClusterState::Cordoned => return Reason::Cordoned,
+            ClusterState::Lost => return Reason::Lost,
+        }
+        let flavors: Vec<Option<FlavorId>> = self.flavors_for(class, &cluster.nodes);
+        if flavors.is_empty() {
+            return Reason::NoFlavor {
+                wanted: class.gang.flavors.clone(),
+                present: cluster.nodes.flavors().map(|flavor| self.flavors.name(flavor).to_owned()).collect(),
+            };
+        }
+        let in_empty = empty_fits
+            .entry(cluster.spec.name.clone())
+            .or_insert_with(|| self.try_flavors(class, &cluster.nodes.emptied(&self.resources), &flavors));
+        if let Err(shortage) = in_empty {
+            return Reason::TooSmall(self.gap(class, shortage));
+        }
+        if tier >= open {
+            return Reason::TierClosed { opens: if tier == open { opens } else { None } };
+        }
+        match self.try_flavors(class, &cluster.nodes, &flavors) {
+            Ok(()) => Reason::Room,
+            Err(shortage) => Reason::Full(self.gap(class, &shortage)),
+        }
+    }
+
+    /// Models of the nodes that would do; `[None]` for a gang without GPUs.
+    fn flavors_for(&self, class: &Class, nodes: &Nodes) -> Vec<Option<FlavorId>> {
+        if class.gpus == 0 {
+            return vec![None];
+        }
+        nodes.flavors().filter(|flavor| class.flavors.is_empty() || class.flavors.contains(flavor)).map(Some).collect()
+    }
+
+    /// Whether the gang fits with one of the models; else the shortage of the one that comes closest.
+    fn try_flavors(&self, class: &Class, nodes: &Nodes, flavors: &[Option<FlavorId>]) -> Result<(), Shortage> {
+        let mut closest: Option<Shortage> = None;
+        for flavor in flavors {
+            match nodes.clone().place(class, *flavor, &self.resources) {
+                Ok(_) => return Ok(()),
+                Err(shortage) if closest.as_ref().is_none_or(|known| known.fitting < shortage.fitting) => {
+                    closest = Some(shortage)
+                }
+                Err(_) => {}
+            }
+        }
+        Err(closest.expect("callers pass at least one model"))
+    }
+
+    fn gap(&self, class: &Class, shortage: &Shortage) -> Gap {
+        let group = &class.gang.groups[shortage.group];
+        Gap {
+            group: group.name.clone(),
+            workers: group.replicas,
+            fitting: shortage.fitting,
+            each: group.each.iter().map(|(name, amount)| format!("{} {name}", show(name, amount))).collect::<Vec<_>>().join(", "),
+            short_of: shortage.short_of.iter().map(|index| self.resources.name(*index).to_owned()).collect(),
+        }
+    }
+
+    fn ahead_of(&self, spec: &JobSpec, queue: crate::queues::QueueIndex) -> u64 {
+        let lanes = self.queues.get(queue).lanes.iter().map(|lane| self.lanes.get(*lane));
+        lanes
+            .map(|lane| match lane.priority.cmp(&spec.priority) {
+                std::cmp::Ordering::Greater => lane.jobs.len() as u64,
+                std::cmp::Ordering::Equal => lane.jobs.range(..(spec.submitted_at, spec.id)).count() as u64,
+                std::cmp::Ordering::Less => 0,
+            })
+            .sum()
+    }
+
+    /// Whether a job can be taken in at all: its queue exists and takes jobs, its gang is sound, and of the clusters that
+    /// the queue may use now (whatever their state and load) at least one could hold it when empty. With none known yet
+    /// it is taken in and waits.
+    ///
+    /// # Errors
+    /// The field at fault and, for a gang that is too large, what each cluster lacks.
+    pub fn admit(&self, spec: &JobSpec) -> Result<(), Refused> {
+        class::check(&spec.gang)?;
+        let queue = self
+            .queues
+            .find(&spec.queue)
+            .ok_or_else(|| Refused::new("queue", format!("queue {:?} does not exist", spec.queue)))?;
+        if !self.queues.get(queue).children.is_empty() {
+            return Err(Refused::new("queue", format!("queue {:?} has queues below it; jobs go to those", spec.queue)));
+        }
+        // The tables are copied, so that a job that is refused leaves no trace; they are small.
+        let class = class::build(&spec.gang, &mut self.resources.clone(), &mut self.flavors.clone());
+        let tiers = self.queues.tiers(queue);
+        let mut refusals = Vec::new();
+        for cluster in self.clusters.iter().flatten().filter(|cluster| tier_of(tiers, &cluster.spec).is_some()) {
+            let flavors = self.flavors_for(&class, &cluster.nodes);
+            if cluster.spec.nodes.is_empty() {
+                return Ok(());
+            }
+            if flavors.is_empty() {
+                refusals.push(format!("{} has no such GPU", cluster.spec.name));
+                continue;
+            }
+            match self.try_flavors(&class, &cluster.nodes.emptied(&self.resources), &flavors) {
+                Ok(()) => return Ok(()),
+                Err(shortage) => refusals.push(format!("{}: {}", cluster.spec.name, self.admit_gap(&spec.gang, &shortage))),
+            }
+        }
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        refusals.truncate(8);
+        Err(Refused::new(
+            "groups",
+            format!("no cluster of the queue could hold the gang, even when empty: {}", refusals.join("; ")),
+        ))
+    }
+
+    fn admit_gap(&self, gang: &crate::Gang, shortage: &Shortage) -> String {
+        let group = &gang.groups[shortage.group];
+        let each =
+            group.each.iter().map(|(name, amount)| format!("{} {name}", show(name, amount))).collect::<Vec<_>>().join(", ");
+        format!("room for {} of {} workers × ({each})", shortage.fitting, group.replicas)
+    }
+}

@@ -1,0 +1,191 @@
+//! What survives a restart. [`Engine::rows`] is everything a service has to keep in tables, and [`Engine::restore`] is
+//! the fold over them: an engine made from rows decides as the one that wrote them would have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::Amounts;
+use crate::engine::{Engine, Run, State};
+use crate::event::{BoundNode, ClusterSpec, Epoch, JobId, JobSpec, QueueSpec, Refused, Slot, Time};
+
+/// The whole persisted state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// Known clusters, by name.
+    pub clusters: Vec<ClusterSpec>,
+    /// Queues, by name; parents may stand behind their children.
+    pub queues: Vec<QueueSpec>,
+    /// Unfinished jobs, by row.
+    pub jobs: Vec<JobRow>,
+}
+
+/// One unfinished job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRow {
+    /// As submitted.
+    pub spec: JobSpec,
+    /// Of its latest run; 0 before the first.
+    pub epoch: Epoch,
+    /// Where it stands.
+    pub state: JobState,
+}
+
+/// Where an unfinished job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// Waits for its turn, after a failed run not before the given instant.
+    Waiting {
+        /// End of the back-off.
+        not_before: Option<Time>,
+    },
+    /// Kept aside.
+    Suspended,
+    /// In a cluster.
+    Placed {
+        /// Which.
+        cluster: String,
+        /// The plan.
+        slots: Vec<Slot>,
+        /// Where its pods are, once all are bound.
+        bound: Option<Vec<BoundNode>>,
+        /// Since when it runs.
+        started_at: Option<Time>,
+        /// True once it is to end early.
+        stopping: bool,
+    },
+}
+
+/// The derived state in a form that can be compared: what a fold must reproduce.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Audit {
+    /// Free amounts per cluster and node; negative where others took what was planned.
+    pub free: BTreeMap<String, BTreeMap<String, Amounts>>,
+    /// Charged per queue.
+    pub usage: BTreeMap<String, Amounts>,
+    /// Waiting jobs per queue in the queue's order.
+    pub waiting: BTreeMap<String, Vec<JobId>>,
+    /// Placed jobs with their clusters.
+    pub placed: BTreeMap<JobId, String>,
+}
+
+impl Engine {
+    /// The fold: an engine that knows what the rows say, at the instant `now`.
+    ///
+    /// # Errors
+    /// The row and field that can't be folded, which means that the rows were not written by an engine.
+    pub fn restore(rows: Rows, now: Time) -> Result<Self, Refused> {
+        let mut engine = Self::new();
+        engine.now = now;
+        for cluster in rows.clusters {
+            let name = cluster.name.clone();
+            engine.upsert_cluster(cluster).map_err(|refused| within(&format!("clusters[{name}]"), refused))?;
+        }
+        engine.restore_queues(rows.queues)?;
+        for row in rows.jobs {
+            let id = row.spec.id;
+            engine.restore_job(row).map_err(|refused| within(&format!("jobs[{}]", id.0), refused))?;
+        }
+        Ok(engine)
+    }
+
+    fn restore_queues(&mut self, mut queues: Vec<QueueSpec>) -> Result<(), Refused> {
+        // Parents first; each pass places one level of the tree.
+        while !queues.is_empty() {
+            let (now, later): (Vec<_>, Vec<_>) = queues
+                .into_iter()
+                .partition(|queue| queue.parent.as_deref().is_none_or(|parent| self.queues.find(parent).is_some()));
+            if now.is_empty() {
+                return Err(Refused::new("queues", format!("no parent of {:?} is there", later[0].name)));
+            }
+            for queue in now {
+                let name = queue.name.clone();
+                self.apply(crate::Event::Queue(queue)).map_err(|refused| within(&format!("queues[{name}]"), refused))?;
+            }
+            queues = later;
+        }
+        Ok(())
+    }
+
+    fn restore_job(&mut self, row: JobRow) -> Result<(), Refused> {
+        let id = self.insert_job(row.spec)?;
+        let job = self.jobs.get_mut(&id).expect("it was just inserted");
+        job.epoch = row.epoch;
+        match row.state {
+            JobState::Suspended => {}
+            JobState::Waiting { not_before: Some(until) } if until > self.now => self.back_off(id, until),
+            JobState::Waiting { .. } => self.enqueue(id),
+            JobState::Placed { cluster, slots, bound, started_at, stopping } => {
+                if let Some(slot) = slots.iter().find(|slot| slot.group >= job.spec.gang.groups.len()) {
+                    return Err(Refused::new("slots", format!("group {} does not exist", slot.group)));
+                }
+                for name in bound.iter().flatten().flat_map(|node| node.used.iter()).map(|(name, _)| name) {
+                    self.resources.index_of(name);
+                }
+                job.state = State::Placed(Run { cluster, slots, bound, started_at, stopping });
+                self.charge_restored(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that has to be kept.
+    #[must_use]
+    pub fn rows(&self) -> Rows {
+        let clusters: BTreeMap<&str, &ClusterSpec> =
+            self.clusters.iter().flatten().map(|cluster| (cluster.spec.name.as_str(), &cluster.spec)).collect();
+        Rows {
+            clusters: clusters.into_values().cloned().collect(),
+            queues: self.queues.iter().map(|(_, queue)| queue.spec.clone()).collect(),
+            jobs: self
+                .jobs
+                .values()
+                .map(|job| JobRow {
+                    spec: job.spec.clone(),
+                    epoch: job.epoch,
+                    state: match &job.state {
+                        State::Waiting => JobState::Waiting { not_before: None },
+                        State::BackOff(until) => JobState::Waiting { not_before: Some(*until) },
+                        State::Suspended => JobState::Suspended,
+                        State::Placed(run) => JobState::Placed {
+                            cluster: run.cluster.clone(),
+                            slots: run.slots.clone(),
+                            bound: run.bound.clone(),
+                            started_at: run.started_at,
+                            stopping: run.stopping,
+                        },
+                    },
+                })
+                .collect(),
+        }
+    }
+
+    /// The derived state, for tests and for a check of the running engine against a fold of its tables.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        let mut waiting = BTreeMap::new();
+        for (_, queue) in self.queues.iter() {
+            let mut order: BTreeSet<(std::cmp::Reverse<i32>, Time, JobId)> = BTreeSet::new();
+            for lane in &queue.lanes {
+                let lane = self.lanes.get(*lane);
+                order.extend(lane.jobs.iter().map(|(at, job)| (std::cmp::Reverse(lane.priority), *at, *job)));
+            }
+            if !order.is_empty() {
+                waiting.insert(queue.spec.name.clone(), order.into_iter().map(|(_, _, job)| job).collect());
+            }
+        }
+        Audit {
+            free: self
+                .clusters
+                .iter()
+                .flatten()
+                .map(|cluster| (cluster.spec.name.clone(), cluster.nodes.free(&self.resources)))
+                .collect(),
+            usage: self.queues.iter().map(|(_, queue)| (queue.spec.name.clone(), self.resources.amounts(&queue.usage))).collect(),
+            waiting,
+            placed: self.runs_at.iter().flat_map(|(cluster, jobs)| jobs.iter().map(move |job| (*job, cluster.clone()))).collect(),
+        }
+    }
+}
+
+fn within(path: &str, refused: Refused) -> Refused {
+    Refused { field: format!("{path}.{}", refused.field), why: refused.why }
+}

@@ -1,0 +1,8 @@
+//! The engine's tests, one binary: stories, the cost of events, fairness, and random lives against a plain twin.
+
+mod explaining;
+mod fairness;
+mod placing;
+mod properties;
+mod waiting;
+mod world;

@@ -1,0 +1,279 @@
+//! Where gangs go, in what order, and what becomes of them.
+
+use crate::world::{GPU, amounts, cluster, engine, job, placed, plan, queue, submit, tier};
+use muster_scheduler_engine::{BoundNode, ClusterState, Engine, Epoch, Event, JobId, RunEnd, TierOpens, Time};
+
+fn ended(engine: &mut Engine, id: u64, epoch: u32, end: RunEnd) {
+    engine.apply(Event::Ended { job: JobId(id), epoch: Epoch(epoch), end }).expect("a placed job");
+}
+
+#[test]
+fn the_cheap_cluster_fills_before_the_dear_one() {
+    let mut engine =
+        engine(vec![cluster("cloud", 2, "A100", 4_000_000), cluster("idc", 1, "V100", 1_000_000)], vec![queue("train", 1)]);
+    for id in 1..=4 {
+        submit(&mut engine, job(id, "train", 1, 8));
+    }
+    assert_eq!(placed(&plan(&mut engine)), [(1, "idc"), (2, "cloud"), (3, "cloud")]);
+    assert!(plan(&mut engine).is_empty());
+    ended(&mut engine, 1, 1, RunEnd::Finished);
+    assert_eq!(placed(&plan(&mut engine)), [(4, "idc")]);
+}
+
+#[test]
+fn a_gang_that_does_not_fit_whole_is_not_placed_in_part() {
+    let mut engine = engine(vec![cluster("one", 2, "V100", 1), cluster("two", 2, "V100", 1)], vec![queue("train", 1)]);
+    submit(&mut engine, job(1, "train", 3, 8));
+    submit(&mut engine, job(2, "train", 2, 8));
+    assert_eq!(placed(&plan(&mut engine)), [(2, "one")]);
+}
+
+#[test]
+fn free_gpus_that_are_scattered_over_nodes_do_not_make_a_whole_node() {
+    let mut torn = cluster("idc", 4, "V100", 1);
+    for node in &mut torn.nodes {
+        node.used_by_others = amounts(4, 32, 4);
+    }
+    let mut engine = engine(vec![torn.clone()], vec![queue("train", 1)]);
+    submit(&mut engine, job(1, "train", 1, 8));
+    assert!(plan(&mut engine).is_empty(), "16 GPUs are free, and no node has 8");
+    torn.nodes[2].used_by_others = amounts(0, 0, 0);
+    engine.apply(Event::Cluster(torn)).unwrap();
+    let placements = plan(&mut engine);
+    assert_eq!(placed(&placements), [(1, "idc")]);
+    assert_eq!(placements[0].slots[0].node, "node-2");
+}
+
+#[test]
+fn small_gangs_leave_whole_nodes_whole() {
+    let mut engine = engine(vec![cluster("idc", 2, "V100", 1)], vec![queue("train", 1)]);
+    submit(&mut engine, job(1, "train", 1, 2));
+    submit(&mut engine, job(2, "train", 3, 2));
+    submit(&mut engine, job(3, "train", 1, 8));
+    assert_eq!(plan(&mut engine).len(), 3);
+}
+
+#[test]
+fn cpu_and_memory_are_as_hard_a_limit_as_gpus() {
+    let mut engine = engine(vec![cluster("idc", 1, "V100", 1)], vec![queue("train", 1)]);
+    let mut greedy = job(1, "train", 1, 1);
+    greedy.gang.groups[0].each = amounts(90, 32, 1);
+    submit(&mut engine, greedy);
+    let mut second = job(2, "train", 1, 1);
+    second.gang.groups[0].each = amounts(8, 32, 1);
+    submit(&mut engine, second);
+    assert_eq!(placed(&plan(&mut engine)), [(1, "idc")]);
+    let explanation = engine.explain(JobId(2)).unwrap();
+    assert_eq!(explanation.holds[0].to_string(), "room on a cluster it may use; short of cpu");
+}
+
+#[test]
+fn a_named_extended_resource_is_found_where_it_is() {
+    let mut with = cluster("idc", 1, "V100", 9);
+    with.nodes[0].allocatable.set("example.com/licence", 1);
+    let mut engine = engine(vec![with, cluster("cheap", 1, "V100", 1)], vec![queue("train", 1)]);
+    let mut licensed = job(1, "train", 1, 1);
+    licensed.gang.groups[0].each.set("example.com/licence", 1);
+    submit(&mut engine, licensed.clone());
+    licensed.id = JobId(2);
+    submit(&mut engine, licensed);
+    assert_eq!(placed(&plan(&mut engine)), [(1, "idc")]);
+}
+
+#[test]
+fn the_models_a_job_names_are_the_only_ones_it_gets() {
+    let mut engine = engine(vec![cluster("cloud", 1, "A100", 4), cluster("idc", 1, "V100", 1)], vec![queue("train", 1)]);
+    let mut picky = job(1, "train", 1, 1);
+    picky.gang.flavors.insert("A100".to_owned());
+    submit(&mut engine, picky);
+    let placements = plan(&mut engine);
+    assert_eq!(placements[0].flavor.as_deref(), Some("A100"));
+    assert_eq!(placements[0].price_micros, Some(4));
+}
+
+#[test]
+fn priority_goes_before_time_and_time_before_row() {
+    let mut engine = engine(vec![cluster("idc", 1, "V100", 1)], vec![queue("train", 1)]);
+    for (id, priority, at) in [(1, 0, 10), (2, 5, 30), (3, 5, 20), (4, 5, 20)] {
+        let mut job = job(id, "train", 1, 8);
+        job.priority = priority;
+        job.submitted_at = Time(at);
+        submit(&mut engine, job);
+    }
+    let mut order = Vec::new();
+    while let [placement] = plan(&mut engine).as_slice() {
+        order.push(placement.job.0);
+        let (id, epoch) = (placement.job, placement.epoch);
+        engine.apply(Event::Ended { job: id, epoch, end: RunEnd::Finished }).unwrap();
+    }
+    assert_eq!(order, [3, 4, 2, 1]);
+}
+
+#[test]
+fn a_queue_never_uses_more_than_its_capability_over_all_clusters() {
+    let mut capped = queue("train", 1);
+    capped.capability = amounts(0, 0, 12);
+    let mut engine = engine(vec![cluster("idc", 1, "V100", 1), cluster("cloud", 1, "A100", 2)], vec![capped]);
+    for id in 1..=4 {
+        submit(&mut engine, job(id, "train", 1, 4));
+    }
+    assert_eq!(placed(&plan(&mut engine)), [(1, "idc"), (2, "idc"), (3, "cloud")]);
+    let hold = engine.explain(JobId(4)).unwrap().holds[0].to_string();
+    assert_eq!(hold, r#"capability of queue "train" exceeded by 4 nvidia.com/gpu: 12 used + 4 asked > 12"#);
+    ended(&mut engine, 1, 1, RunEnd::Finished);
+    assert_eq!(placed(&plan(&mut engine)), [(4, "idc")]);
+}
+
+#[test]
+fn a_parents_capability_holds_its_children_together() {
+    let mut parent = queue("lab", 1);
+    parent.capability = amounts(0, 0, 8);
+    let (mut left, mut right) = (queue("left", 1), queue("right", 1));
+    left.parent = Some("lab".to_owned());
+    right.parent = Some("lab".to_owned());
+    let mut engine = engine(vec![cluster("idc", 4, "V100", 1)], vec![parent, left, right]);
+    submit(&mut engine, job(1, "left", 1, 8));
+    submit(&mut engine, job(2, "right", 1, 8));
+    assert_eq!(placed(&plan(&mut engine)), [(1, "idc")]);
+    ended(&mut engine, 1, 1, RunEnd::Finished);
+    assert_eq!(placed(&plan(&mut engine)), [(2, "idc")]);
+}
+
+#[test]
+fn a_later_tier_opens_after_the_wait_it_names() {
+    let mut tiered = queue("train", 1);
+    tiered.tiers = vec![tier(&["idc"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(1_000))];
+    let mut engine = engine(vec![cluster("cloud", 1, "A100", 1), cluster("idc", 1, "V100", 9)], vec![tiered]);
+    submit(&mut engine, job(1, "train", 1, 8));
+    submit(&mut engine, job(2, "train", 1, 8));
+    assert_eq!(placed(&plan(&mut engine)), [(1, "idc")]);
+    assert_eq!(engine.next_timer(), Some(Time(1_002)));
+    engine.apply(Event::Time(Time(1_001))).unwrap();
+    assert!(plan(&mut engine).is_empty());
+    engine.apply(Event::Time(Time(1_002))).unwrap();
+    assert_eq!(placed(&plan(&mut engine)), [(2, "cloud")]);
+}
+
+#[test]
+fn clusters_that_take_no_jobs_are_used_only_by_tiers_that_name_them() {
+    let mut edge = cluster("edge", 1, "T4", 1);
+    edge.takes_jobs = false;
+    let mut named = queue("named", 1);
+    named.tiers = vec![tier(&["edge"], TierOpens::WhenFull)];
+    let mut engine = engine(vec![edge], vec![queue("any", 1), named]);
+    submit(&mut engine, job(1, "any", 1, 1));
+    submit(&mut engine, job(2, "named", 1, 1));
+    assert_eq!(placed(&plan(&mut engine)), [(2, "edge")]);
+}
+
+#[test]
+fn a_run_on_a_lost_cluster_waits_and_nothing_new_goes_there() {
+    let idc = cluster("idc", 1, "V100", 1);
+    let mut engine = engine(vec![idc.clone()], vec![queue("train", 1)]);
+    submit(&mut engine, job(1, "train", 1, 4));
+    assert_eq!(plan(&mut engine).len(), 1);
+    let mut lost = idc.clone();
+    lost.state = ClusterState::Lost;
+    engine.apply(Event::Cluster(lost)).unwrap();
+    submit(&mut engine, job(2, "train", 1, 4));
+    assert!(plan(&mut engine).is_empty());
+    assert_eq!(engine.usage("train").unwrap().get(GPU), 4);
+    engine.apply(Event::Cluster(idc)).unwrap();
+    assert_eq!(placed(&plan(&mut engine)), [(2, "idc")]);
+}
+
+#[test]
+fn a_failed_run_goes_back_to_its_place_after_the_back_off() {
+    let mut engine = engine(vec![cluster("idc", 1, "V100", 1)], vec![queue("train", 1)]);
+    submit(&mut engine, job(1, "train", 1, 8));
+    assert_eq!(plan(&mut engine)[0].epoch, Epoch(1));
+    submit(&mut engine, job(2, "train", 1, 8));
+    submit(&mut engine, job(3, "train", 1, 8));
+    ended(&mut engine, 1, 1, RunEnd::Retry { not_before: Time(500) });
+    assert_eq!(placed(&plan(&mut engine)), [(2, "idc")]);
+    engine.apply(Event::Time(Time(500))).unwrap();
+    ended(&mut engine, 2, 1, RunEnd::Finished);
+    let placements = plan(&mut engine);
+    assert_eq!(placed(&placements), [(1, "idc")], "its time of submission counts, not that of the retry");
+    assert_eq!(placements[0].epoch, Epoch(2));
+    let stale = engine.apply(Event::Ended { job: JobId(1), epoch: Epoch(1), end: RunEnd::Finished }).unwrap_err();
+    assert_eq!(stale.to_string(), "epoch: job 1 is at epoch 2, not 1");
+}
+
+#[test]
+fn what_is_to_stop_is_charged_until_it_has() {
+    let mut engine = engine(vec![cluster("idc", 1, "V100", 1)], vec![queue("train", 1)]);
+    submit(&mut engine, job(1, "train", 1, 8));
+    assert_eq!(plan(&mut engine).len(), 1);
+    submit(&mut engine, job(2, "train", 1, 8));
+    engine.apply(Event::Stopping { job: JobId(1), epoch: Epoch(1) }).unwrap();
+    assert!(plan(&mut engine).is_empty());
+    ended(&mut engine, 1, 1, RunEnd::Suspended);
+    assert_eq!(placed(&plan(&mut engine)), [(2, "idc")]);
+    engine.apply(Event::Resumed(JobId(1))).unwrap();
+    assert!(plan(&mut engine).is_empty());
+    ended(&mut engine, 2, 1, RunEnd::Finished);
+    assert_eq!(placed(&plan(&mut engine)), [(1, "idc")]);
+}
+
+#[test]
+fn a_withdrawn_or_suspended_job_is_never_placed() {
+    let mut engine = engine(vec![cluster("idc", 1, "V100", 1)], vec![queue("train", 1)]);
+    for id in 1..=3 {
+        submit(&mut engine, job(id, "train", 1, 4));
+    }
+    engine.apply(Event::Withdrawn(JobId(1))).unwrap();
+    engine.apply(Event::Suspended(JobId(2))).unwrap();
+    assert_eq!(placed(&plan(&mut engine)), [(3, "idc")]);
+}
+
+#[test]
+fn the_observed_binding_replaces_the_plan() {
+    let mut engine = engine(vec![cluster("idc", 2, "V100", 1)], vec![queue("train", 1)]);
+    submit(&mut engine, job(1, "train", 1, 4));
+    assert_eq!(plan(&mut engine)[0].slots[0].node, "node-0");
+    let elsewhere = vec![BoundNode { node: "node-1".to_owned(), used: amounts(16, 128, 4) }];
+    engine.apply(Event::Bound { job: JobId(1), epoch: Epoch(1), nodes: elsewhere }).unwrap();
+    submit(&mut engine, job(2, "train", 1, 8));
+    let placements = plan(&mut engine);
+    assert_eq!(placements[0].slots[0].node, "node-0");
+}
+
+#[test]
+fn a_binding_of_some_pods_keeps_the_places_of_the_others() {
+    let mut engine = engine(vec![cluster("idc", 2, "V100", 1)], vec![queue("train", 1)]);
+    submit(&mut engine, job(1, "train", 2, 8));
+    assert_eq!(plan(&mut engine).len(), 1);
+    let one = vec![BoundNode { node: "node-1".to_owned(), used: amounts(32, 256, 8) }];
+    engine.apply(Event::Bound { job: JobId(1), epoch: Epoch(1), nodes: one }).unwrap();
+    submit(&mut engine, job(2, "train", 1, 8));
+    assert!(plan(&mut engine).is_empty());
+}
+
+#[test]
+fn a_job_no_cluster_could_hold_is_refused_with_what_each_lacks() {
+    let mut engine = engine(vec![cluster("idc", 2, "V100", 1)], vec![queue("train", 1)]);
+    submit(&mut engine, job(1, "train", 2, 8));
+    assert_eq!(plan(&mut engine).len(), 1);
+    assert!(engine.admit(&job(2, "train", 2, 8)).is_ok(), "full is not too small");
+    let refused = engine.admit(&job(3, "train", 3, 8)).unwrap_err();
+    assert_eq!(refused.field, "groups");
+    assert!(refused.why.ends_with("idc: room for 2 of 3 workers × (32 cpu, 256Gi memory, 8 nvidia.com/gpu)"), "{refused}");
+}
+
+#[test]
+fn impossible_gangs_are_refused_by_field() {
+    let engine = engine(vec![cluster("idc", 2, "V100", 1)], vec![queue("train", 1)]);
+    let field = |change: &dyn Fn(&mut muster_scheduler_engine::JobSpec)| {
+        let mut job = job(1, "train", 2, 1);
+        change(&mut job);
+        engine.admit(&job).unwrap_err().field
+    };
+    assert_eq!(field(&|job| job.gang.groups[0].each.set("cpu", -1)), "groups[0].each[cpu]");
+    assert_eq!(field(&|job| job.gang.groups[0].each.set("memory", i64::MAX)), "groups[memory]");
+    assert_eq!(field(&|job| job.gang.groups[0].replicas = 0), "groups[0].replicas");
+    assert_eq!(field(&|job| job.gang.groups[0].replicas = u32::MAX), "groups");
+    assert_eq!(field(&|job| job.gang.min_available = 3), "min_available");
+    assert_eq!(field(&|job| job.gang.groups.clear()), "groups");
+    assert_eq!(field(&|job| job.queue = "nobody".to_owned()), "queue");
+}

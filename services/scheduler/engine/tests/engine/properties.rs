@@ -1,0 +1,295 @@
+//! Random lives of a small world. After every plan: nothing is oversold, gangs are whole, capabilities hold, nobody who
+//! could run waits, a second plan is empty, and a fold of the rows is the same engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::world::{Dice, GPU, amounts, cluster, engine, job, plan, queue, tier};
+use muster_scheduler_engine::{
+    Amounts, BoundNode, ClusterSpec, ClusterState, Engine, Event, JobId, JobSpec, Placement, Reason, RunEnd, Standing, TierOpens,
+    Time, WorkerGroup,
+};
+
+/// What the test itself believes, kept in the slowest and plainest way.
+struct Twin {
+    clusters: BTreeMap<String, ClusterSpec>,
+    jobs: BTreeMap<JobId, JobSpec>,
+    runs: BTreeMap<JobId, Placement>,
+    bound: BTreeMap<JobId, Vec<BoundNode>>,
+    aside: BTreeSet<JobId>,
+    capability: BTreeMap<String, Amounts>,
+    parent: BTreeMap<String, String>,
+    now: i64,
+}
+
+impl Twin {
+    fn on_node(&self, cluster: &str, node: &str) -> Amounts {
+        let mut sum = Amounts::new();
+        for (id, run) in self.runs.iter().filter(|(_, run)| run.cluster == cluster) {
+            if let Some(bound) = self.bound.get(id) {
+                for part in bound.iter().filter(|part| part.node == node) {
+                    sum = sum.checked_add(&part.used).unwrap();
+                }
+                continue;
+            }
+            for slot in run.slots.iter().filter(|slot| slot.node == node) {
+                let each = &self.jobs[id].gang.groups[slot.group].each;
+                sum = sum.checked_add(&each.checked_times(slot.workers).unwrap()).unwrap();
+            }
+        }
+        sum
+    }
+
+    fn usage(&self, queue: &str) -> Amounts {
+        self.runs
+            .keys()
+            .map(|id| &self.jobs[id])
+            .filter(|job| job.queue == queue || self.parent.get(&job.queue).is_some_and(|parent| parent == queue))
+            .fold(Amounts::new(), |sum, job| sum.checked_add(&job.gang.total().unwrap()).unwrap())
+    }
+
+    fn take(&mut self, placement: Placement) {
+        let gang = &self.jobs[&placement.job].gang;
+        for (index, group) in gang.groups.iter().enumerate() {
+            let workers: u32 = placement.slots.iter().filter(|slot| slot.group == index).map(|slot| slot.workers).sum();
+            assert_eq!(workers, group.replicas, "a gang is whole");
+        }
+        let cluster = &self.clusters[&placement.cluster];
+        assert_eq!(cluster.state, ClusterState::Live);
+        for slot in &placement.slots {
+            let node = cluster.nodes.iter().find(|node| node.name == slot.node).expect("a plan names nodes that are there");
+            if gang.groups[slot.group].each.gpus() > 0 {
+                assert_eq!(Some(&node.flavor), placement.flavor.as_ref(), "one model for all workers");
+                assert!(gang.flavors.is_empty() || gang.flavors.contains(&node.flavor));
+            }
+        }
+        let (id, queue) = (placement.job, self.jobs[&placement.job].queue.clone());
+        assert!(!self.aside.contains(&id), "a suspended job is not placed");
+        let (name, slots) = (placement.cluster.clone(), placement.slots.clone());
+        assert!(self.runs.insert(id, placement).is_none(), "a job is placed once");
+        for slot in slots {
+            let node = self.clusters[&name].nodes.iter().find(|node| node.name == slot.node).unwrap();
+            let used = self.on_node(&name, &slot.node).checked_add(&node.used_by_others).unwrap();
+            for (resource, asked) in self.jobs[&id].gang.groups[slot.group].each.iter() {
+                let have = node.allocatable.get(resource);
+                assert!(
+                    used.get(resource) <= have,
+                    "{name}/{} sold {} of {have} {resource} ({asked} to {id:?})",
+                    slot.node,
+                    used.get(resource)
+                );
+            }
+        }
+        let asked = self.jobs[&id].gang.total().unwrap();
+        for queue in [Some(&queue), self.parent.get(&queue)].into_iter().flatten() {
+            let used = self.usage(queue);
+            for (resource, limit) in self.capability.get(queue).into_iter().flat_map(Amounts::iter) {
+                assert!(
+                    asked.get(resource) == 0 || used.get(resource) <= limit,
+                    "{queue} uses {} of {limit} {resource}",
+                    used.get(resource)
+                );
+            }
+        }
+    }
+}
+
+fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
+    let queue = ["a", "b", "c", "d"][dice.roll(4) as usize];
+    let mut spec = job(id, queue, 1 + dice.roll(4) as u32, [0, 1, 2, 4, 8][dice.roll(5) as usize]);
+    spec.priority = dice.roll(3) as i32;
+    spec.submitted_at = Time(now);
+    if dice.roll(4) == 0 {
+        spec.gang.groups.push(WorkerGroup {
+            name: "launcher".to_owned(),
+            replicas: 1,
+            each: amounts(1 + dice.roll(40) as i64, 1, 0),
+        });
+    }
+    if dice.roll(3) == 0 {
+        spec.gang.flavors.insert(["V100", "A100"][dice.roll(2) as usize].to_owned());
+    }
+    spec
+}
+
+fn world_of(dice: &mut Dice) -> (Engine, Twin) {
+    let mut mixed = cluster("mixed", 2, "V100", 3);
+    mixed.nodes.extend(cluster("x", 2, "A100", 5).nodes.into_iter().enumerate().map(|(number, mut node)| {
+        node.name = format!("big-{number}");
+        node
+    }));
+    mixed.prices.insert("A100".to_owned(), 5);
+    let clusters = vec![
+        cluster("idc", 3, "V100", 1),
+        cluster("cloud", 2 + dice.roll(2) as u32, "A100", 9),
+        mixed,
+        cluster("plain", 2, "", 0),
+    ];
+    let (mut a, mut b, mut c) = (queue("a", 1), queue("b", 3), queue("c", 1));
+    a.capability = amounts(200, 0, 20);
+    b.parent = Some("lab".to_owned());
+    c.parent = Some("lab".to_owned());
+    c.tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(40))];
+    let mut lab = queue("lab", 2);
+    lab.capability = Amounts::new().with(GPU, 40);
+    let twin = Twin {
+        clusters: clusters.iter().map(|cluster| (cluster.name.clone(), cluster.clone())).collect(),
+        jobs: BTreeMap::new(),
+        runs: BTreeMap::new(),
+        bound: BTreeMap::new(),
+        aside: BTreeSet::new(),
+        capability: BTreeMap::from([("a".to_owned(), a.capability.clone()), ("lab".to_owned(), lab.capability.clone())]),
+        parent: BTreeMap::from([("b".to_owned(), "lab".to_owned()), ("c".to_owned(), "lab".to_owned())]),
+        now: 0,
+    };
+    (engine(clusters, vec![lab, a, b, c, queue("d", 1)]), twin)
+}
+
+/// One random fact, folded into both.
+fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64) {
+    twin.now += dice.roll(10) as i64;
+    let runs: Vec<JobId> = twin.runs.keys().copied().collect();
+    let waiting: Vec<JobId> =
+        twin.jobs.keys().filter(|id| !twin.runs.contains_key(id) && !twin.aside.contains(id)).copied().collect();
+    let event = match dice.roll(12) {
+        0..=3 => {
+            *next += 1;
+            let job = random_job(dice, *next, twin.now);
+            twin.jobs.insert(job.id, job.clone());
+            let suspended = dice.roll(10) == 0;
+            if suspended {
+                twin.aside.insert(job.id);
+            }
+            Event::Submitted { job, suspended }
+        }
+        4..=6 => {
+            let Some(id) = dice.pick(&runs).copied() else { return };
+            let epoch = twin.runs.remove(&id).unwrap().epoch;
+            twin.bound.remove(&id);
+            let end = match dice.roll(4) {
+                0 => RunEnd::Retry { not_before: Time(twin.now + dice.roll(60) as i64) },
+                1 => {
+                    twin.aside.insert(id);
+                    RunEnd::Suspended
+                }
+                _ => {
+                    twin.jobs.remove(&id);
+                    RunEnd::Finished
+                }
+            };
+            Event::Ended { job: id, epoch, end }
+        }
+        7 => {
+            let Some(id) = dice.pick(&waiting).copied() else { return };
+            if dice.roll(2) == 0 {
+                twin.jobs.remove(&id);
+                Event::Withdrawn(id)
+            } else {
+                twin.aside.insert(id);
+                Event::Suspended(id)
+            }
+        }
+        8 => {
+            let aside: Vec<JobId> = twin.aside.iter().copied().collect();
+            let Some(id) = dice.pick(&aside).copied() else { return };
+            twin.aside.remove(&id);
+            Event::Resumed(id)
+        }
+        9 => {
+            let names: Vec<String> = twin.clusters.keys().cloned().collect();
+            let name = dice.pick(&names).unwrap();
+            let cluster = twin.clusters.get_mut(name).unwrap();
+            cluster.state =
+                [ClusterState::Live, ClusterState::Live, ClusterState::Cordoned, ClusterState::Lost][dice.roll(4) as usize];
+            let index = dice.roll(cluster.nodes.len() as u64) as usize;
+            let gpus = cluster.nodes[index].allocatable.gpus();
+            cluster.nodes[index].used_by_others =
+                amounts(dice.roll(20) as i64, dice.roll(100) as i64, dice.roll(gpus as u64 + 1) as i64);
+            Event::Cluster(cluster.clone())
+        }
+        10 => {
+            let Some(id) = dice.pick(&runs).copied() else { return };
+            if twin.bound.contains_key(&id) {
+                return;
+            }
+            let run = &twin.runs[&id];
+            let groups = &twin.jobs[&id].gang.groups;
+            let nodes = &twin.clusters[&run.cluster].nodes;
+            // The cluster's own scheduler may choose other nodes than the plan.
+            let bound: Vec<BoundNode> = run
+                .slots
+                .iter()
+                .map(|slot| BoundNode {
+                    node: if dice.roll(3) == 0 { dice.pick(nodes).unwrap().name.clone() } else { slot.node.clone() },
+                    used: groups[slot.group].each.checked_times(slot.workers).unwrap(),
+                })
+                .collect();
+            let event = Event::Bound { job: id, epoch: run.epoch, nodes: bound.clone() };
+            twin.bound.insert(id, bound);
+            event
+        }
+        _ => Event::Time(Time(twin.now)),
+    };
+    engine.apply(event).expect("the twin only tells what is true");
+    engine.apply(Event::Time(Time(twin.now))).unwrap();
+}
+
+fn nobody_waits_who_could_run(engine: &Engine, twin: &Twin) {
+    for id in twin.jobs.keys().filter(|id| !twin.runs.contains_key(id)) {
+        let explanation = engine.explain(*id).expect("an unfinished job is known");
+        let has_room = explanation.clusters.iter().any(|verdict| verdict.reason == Reason::Room);
+        if explanation.standing == Standing::Waiting && has_room {
+            assert!(!explanation.holds.is_empty(), "{id:?} waits, has room and nothing holds it: {explanation:?}");
+        }
+    }
+}
+
+fn live(seed: u64, events: u32) -> Engine {
+    let mut dice = Dice(seed);
+    let (mut engine, mut twin) = world_of(&mut dice);
+    let mut next = 0;
+    for step in 0..events {
+        happen(&mut dice, &mut engine, &mut twin, &mut next);
+        for placement in plan(&mut engine) {
+            twin.take(placement);
+        }
+        assert!(plan(&mut engine).is_empty(), "the second plan is empty");
+        nobody_waits_who_could_run(&engine, &twin);
+        if step % 16 == 0 {
+            let mut folded = Engine::restore(engine.rows(), engine.now()).expect("rows that an engine wrote");
+            assert!(folded.plan().is_empty(), "a fold has nothing left to decide");
+            assert_eq!(folded.audit(), engine.audit(), "fold and increment agree (seed {seed}, step {step})");
+            assert_eq!(folded.rows(), engine.rows());
+        }
+    }
+    engine
+}
+
+#[test]
+fn random_lives_keep_every_promise() {
+    for seed in 0..24 {
+        let engine = live(seed, 400);
+        assert!(engine.stats().placed > 40, "the world was alive");
+    }
+}
+
+#[test]
+fn the_same_facts_give_the_same_decisions() {
+    assert_eq!(live(99, 300).audit(), live(99, 300).audit());
+}
+
+#[test]
+fn an_engine_that_was_folded_decides_as_the_one_that_was_not() {
+    let mut dice = Dice(5);
+    let (mut engine, mut twin) = world_of(&mut dice);
+    let mut next = 0;
+    for _ in 0..400 {
+        happen(&mut dice, &mut engine, &mut twin, &mut next);
+        let mut folded = Engine::restore(engine.rows(), engine.now()).unwrap();
+        let decided = plan(&mut engine);
+        assert_eq!(plan(&mut folded), decided);
+        for placement in decided {
+            twin.take(placement);
+        }
+    }
+    assert!(engine.stats().placed > 40);
+}
