@@ -1,0 +1,81 @@
+//! The pool, transactions and what every query shares.
+//!
+//! Transactions have a timeout: one long write transaction in any database holds every reader of the event log back.
+
+use crate::{Error, Result, config::DatabaseConfig};
+use anyhow::Context;
+use sqlx::{
+    ConnectOptions, Executor, PgPool, Postgres, Transaction,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{str::FromStr, time::Duration};
+
+/// A transaction of a use case.
+pub type Tx = Transaction<'static, Postgres>;
+
+/// The chassis' own tables.
+pub static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// A pool that connects when it is first needed, so that a service starts, and says so, while its database is away.
+pub fn pool(config: &DatabaseConfig, service: &str) -> anyhow::Result<PgPool> {
+    let options = PgConnectOptions::from_str(&config.url)
+        .context("database.url")?
+        .application_name(&format!("muster-{service}"))
+        .log_statements(log::LevelFilter::Trace)
+        .log_slow_statements(log::LevelFilter::Warn, Duration::from_millis(500));
+    Ok(PgPoolOptions::new()
+        .max_connections(config.max_connections)
+        .acquire_timeout(Duration::from_secs(3))
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // Longest transaction that can be right: a full ApplyDesired of 1,000 clusters.
+                connection.execute("set transaction_timeout = '10s'; set lock_timeout = '5s'").await?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options))
+}
+
+/// Brings the chassis' and the service's own tables up to date.
+pub async fn migrate(pool: &PgPool, service: &Migrator) -> anyhow::Result<()> {
+    MIGRATIONS.run(pool).await.context("the chassis' migrations")?;
+    service.run(pool).await.context("the service's migrations")?;
+    Ok(())
+}
+
+/// Begins a transaction.
+pub async fn begin(pool: &PgPool) -> Result<Tx> {
+    Ok(pool.begin().await?)
+}
+
+/// Whether an error is a violation of the named constraint; how a service tells a taken name from a fault.
+pub fn violates(error: &sqlx::Error, constraint: &str) -> bool {
+    matches!(error, sqlx::Error::Database(database) if database.constraint() == Some(constraint))
+}
+
+/// The etag of a row's version.
+pub fn etag(version: i64) -> String {
+    format!("v{version}")
+}
+
+/// Checks an etag that came with a mutation; empty means the caller does not mind.
+pub fn check_etag(etag: &str, version: i64) -> Result<()> {
+    if etag.is_empty() || etag == self::etag(version) {
+        return Ok(());
+    }
+    Err(Error::conflict("STALE_ETAG", "etag: somebody changed it since; read it again"))
+}
+
+/// Checks an update mask against the fields that may be changed; empty means all of them.
+pub fn check_mask(mask: Option<&muster_proto::FieldMask>, known: &[&str]) -> Result<Vec<String>> {
+    let all = || known.iter().map(|field| (*field).to_owned()).collect();
+    let Some(mask) = mask else { return Ok(all()) };
+    if mask.paths.is_empty() || mask.paths == ["*"] {
+        return Ok(all());
+    }
+    match mask.paths.iter().find(|path| !known.contains(&path.as_str())) {
+        Some(path) => Err(Error::invalid("update_mask", format!("{path:?} is not one of {}", known.join(", ")))),
+        None => Ok(mask.paths.clone()),
+    }
+}

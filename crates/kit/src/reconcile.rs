@@ -1,0 +1,83 @@
+//! Reconcilers: loops without input, woken by a signal and by a timer, one pass at a time.
+//!
+//! A reconciler reads what is, decides, writes. What it missed it finds at the next pass, so a lost wake-up costs time
+//! and nothing else. Tests call [`Reconciler::tick`] by hand.
+
+use crate::{Result, metrics};
+use async_trait::async_trait;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+/// One pass over everything there is to do.
+#[async_trait]
+pub trait Reconciler: Send + Sync + 'static {
+    /// The reconciler's name, a metric label.
+    fn name(&self) -> &'static str;
+
+    /// One pass.
+    async fn tick(&self) -> Result<()>;
+}
+
+/// Wakes a reconciler; any number of calls before its next pass are one.
+#[derive(Debug, Clone, Default)]
+pub struct Wake(Arc<Notify>);
+
+impl Wake {
+    /// There is something to do.
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until there is.
+    pub async fn wait(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// The longest pause after failures in a row.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Runs passes until `shutdown`: at each wake, and at the latest every `interval`; after failures with growing pauses.
+pub async fn run(reconciler: Arc<dyn Reconciler>, interval: Duration, wake: Wake, shutdown: CancellationToken) {
+    let name = reconciler.name();
+    let mut failures: u32 = 0;
+    loop {
+        let span = tracing::debug_span!("reconcile", reconciler = name);
+        match reconciler.tick().instrument(span).await {
+            Ok(()) => {
+                failures = 0;
+                metrics::TICKS.with_label_values(&[name, "ok"]).inc();
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                metrics::TICKS.with_label_values(&[name, "failed"]).inc();
+                tracing::warn!(reconciler = name, error = %error, failures, "a pass failed; it is repeated");
+            }
+        }
+        let pause = if failures == 0 { interval } else { backoff(failures).max(interval.min(MAX_BACKOFF)) };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = wake.wait(), if failures == 0 => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// 200 ms, doubled at each failure in a row, at most half a minute.
+pub fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(100).saturating_mul(2_u32.saturating_pow(failures.min(16))).min(MAX_BACKOFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        assert_eq!(backoff(1), Duration::from_millis(200));
+        assert_eq!(backoff(2), Duration::from_millis(400));
+        assert_eq!(backoff(1_000), MAX_BACKOFF);
+    }
+}
