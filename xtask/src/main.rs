@@ -6,7 +6,10 @@
 mod db;
 mod doctor;
 mod setup;
+mod test;
 mod workspace;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -25,16 +28,27 @@ enum Chore {
     /// The development database and the checked-in SQL cache
     #[command(subcommand)]
     Db(db::Command),
+    /// Run every test, with what they need; `-- FILTER` runs some
+    Test(test::Arguments),
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     muster_integration_tests::process::become_program_if_leash();
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
+    match chore(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chore(chore: Chore) -> Result<()> {
+    tokio::runtime::Runtime::new()?.block_on(async {
         // Whatever is held is dropped when the chore's future is, so Ctrl-C leaves nothing behind.
         tokio::select! {
-            result = run(arguments.command) => result,
+            result = run(chore) => result,
             signal = setup::interrupted() => Err(signal?.into()),
         }
     })
@@ -48,5 +62,6 @@ async fn run(chore: Chore) -> Result<()> {
             Ok(())
         }
         Chore::Db(command) => db::run(command).await,
+        Chore::Test(arguments) => test::run(arguments).await,
     }
 }

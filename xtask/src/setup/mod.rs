@@ -1,5 +1,7 @@
 //! What the tests and the demo need and the tree doesn't hold: Postgres and kustomize.
 
+pub mod build;
+pub mod kustomize;
 pub mod postgres;
 
 use anyhow::Result;
