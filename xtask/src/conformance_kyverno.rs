@@ -3,9 +3,10 @@
 //! The judging is the evaluator's (`muster_policy_evaluator::conformance`); this file walks the folder and reads.
 
 use anyhow::{Context, bail};
-use muster_policy_evaluator::conformance::{Summary, run_suite};
+use muster_policy_evaluator::conformance::{SuiteError, Summary, run_suite};
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -27,14 +28,20 @@ pub fn run(path: &Path) -> anyhow::Result<Summary> {
     let mut summary = Summary::default();
     for file in suites {
         let relative = file.strip_prefix(path).unwrap_or(&file);
-        let folder = relative.components().next().map_or_else(String::new, |first| first.as_os_str().to_string_lossy().into_owned());
+        let folder =
+            relative.components().next().map_or_else(String::new, |first| first.as_os_str().to_string_lossy().into_owned());
         let place = file.parent().unwrap_or(path);
         let suite = place.strip_prefix(path).unwrap_or(place).to_string_lossy().into_owned();
         let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        let read = |name: &str| fs::read_to_string(place.join(name)).map_err(|error| format!("{name}: {error}"));
+        let read = |name: &str| {
+            fs::read_to_string(place.join(name)).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => SuiteError::MissingFile(name.to_owned()),
+                _ => SuiteError::Malformed(format!("{name}: {error}")),
+            })
+        };
         match run_suite(&text, &read) {
             Ok(rows) => summary.add(&folder, &suite, &rows),
-            Err(reason) => summary.add_unreadable(&folder, &suite, &reason),
+            Err(error) => summary.add_unreadable(&folder, &suite, &error),
         }
     }
     Ok(summary)

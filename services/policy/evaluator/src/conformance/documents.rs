@@ -1,0 +1,194 @@
+//! A suite's documents: policies, resources, expected results, and the values that stand for a cluster.
+
+use super::SuiteError;
+use crate::{Operation, Policy, UserInfo};
+use muster_core::{manifest::parse_value, selector::Labels};
+use serde_json::{Number, Value};
+
+/// Rows of one suite, at most; the largest known has 300.
+const MAX_ROWS: usize = 100_000;
+
+pub enum Loaded {
+    Policy(Box<Policy>),
+    /// Another kind of Kyverno's, as `ValidatingPolicy`.
+    OtherKind(String),
+    Refused(String),
+}
+
+pub struct PolicyDocument {
+    pub name: String,
+    pub loaded: Loaded,
+}
+
+/// One entry of `results`.
+pub struct Entry {
+    pub policy: String,
+    pub rule: String,
+    pub expected: String,
+    pub operation: Option<Operation>,
+    resources: Vec<String>,
+}
+
+pub struct Suite {
+    pub policies: Vec<PolicyDocument>,
+    pub entries: Vec<Entry>,
+    pub user: Option<UserInfo>,
+    resources: Vec<Value>,
+    values: Value,
+}
+
+impl Suite {
+    pub fn load(text: &str, read: &dyn Fn(&str) -> Result<String, SuiteError>) -> Result<Self, SuiteError> {
+        let test = parse_value(text).map_err(|error| malformed("kyverno-test.yaml", error))?;
+        let mut policies = Vec::new();
+        for file in texts(&test, "policies") {
+            for document in documents(&file, &read(&file)?)? {
+                policies.push(PolicyDocument::load(&document));
+            }
+        }
+        let mut resources = Vec::new();
+        for file in texts(&test, "resources") {
+            resources.extend(documents(&file, &read(&file)?)?.into_iter().map(as_the_cli_reads));
+        }
+        let values = match test.get("variables").and_then(Value::as_str) {
+            Some(file) => parse_value(&read(file)?).map_err(|error| malformed(file, error))?,
+            None => test.get("values").cloned().unwrap_or(Value::Null),
+        };
+        let user = match test.get("userinfo").and_then(Value::as_str) {
+            Some(file) => Some(user(&parse_value(&read(file)?).map_err(|error| malformed(file, error))?)),
+            None => None,
+        };
+        let entries: Vec<Entry> = test.get("results").and_then(Value::as_array).into_iter().flatten().map(Entry::read).collect();
+        if entries.iter().map(|entry| entry.resources.len()).sum::<usize>() > MAX_ROWS {
+            return Err(malformed("kyverno-test.yaml", format!("more than {MAX_ROWS} rows")));
+        }
+        Ok(Self { policies, entries, user, resources, values })
+    }
+
+    /// The resources an entry names, each with the objects of that name; all resources where it names none.
+    pub fn named_resources(&self, entry: &Entry) -> Vec<(String, Vec<&Value>)> {
+        if entry.resources.is_empty() {
+            return self.resources.iter().map(|object| (name_of(object).to_owned(), vec![object])).collect();
+        }
+        let objects_named = |wanted: &str| {
+            let (namespace, name) = wanted.split_once('/').map_or((None, wanted), |(namespace, name)| (Some(namespace), name));
+            self.resources
+                .iter()
+                .filter(|object| name_of(object) == name)
+                .filter(|object| namespace.is_none_or(|namespace| text(object, "/metadata/namespace") == namespace))
+                .collect()
+        };
+        entry.resources.iter().map(|name| (name.clone(), objects_named(name))).collect()
+    }
+
+    /// Labels of a namespace, from the values and the Namespaces among the resources.
+    pub fn namespace_labels(&self, namespace: &str) -> Labels {
+        let listed = list(&self.values, "namespaceSelector").chain(list(&self.values, "namespaceSelectors"));
+        let given = listed.filter(|entry| text(entry, "/name") == namespace).find_map(|entry| entry.get("labels"));
+        let of_resource = || {
+            let is_it = |object: &&Value| text(object, "/kind") == "Namespace" && name_of(object) == namespace;
+            self.resources.iter().find(is_it)?.pointer("/metadata/labels")
+        };
+        let Some(Value::Object(entries)) = given.or_else(of_resource) else { return Labels::new() };
+        entries.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    }
+
+    /// What is done to a resource, where the values say so.
+    pub fn operation(&self, policy: &str, resource: &str) -> Operation {
+        let of_policy = list(&self.values, "policies").filter(|entry| text(entry, "/name") == policy);
+        let of_resource = of_policy.flat_map(|entry| list(entry, "resources")).filter(|entry| text(entry, "/name") == resource);
+        let values = of_resource.filter_map(|entry| entry.get("values")).chain(self.values.get("globalValues"));
+        let named = values.filter_map(|values| values.get("request.operation")?.as_str());
+        named.filter_map(Operation::parse).next().unwrap_or_default()
+    }
+}
+
+impl PolicyDocument {
+    fn load(document: &Value) -> Self {
+        let kind = text(document, "/kind");
+        let loaded = if matches!(kind, "ClusterPolicy" | "Policy") {
+            Policy::parse(document)
+                .map_or_else(|error| Loaded::Refused(error.to_string()), |policy| Loaded::Policy(Box::new(policy)))
+        } else {
+            Loaded::OtherKind(kind.to_owned())
+        };
+        Self { name: name_of(document).to_owned(), loaded }
+    }
+}
+
+impl Entry {
+    fn read(entry: &Value) -> Self {
+        let at = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let policy = at("policy");
+        let mut resources: Vec<String> = texts(entry, "resources").collect();
+        resources.extend(Some(at("resource")).filter(|name| !name.is_empty()));
+        Self {
+            policy: policy.rsplit('/').next().unwrap_or_default().to_owned(),
+            rule: at("rule"),
+            expected: Some(at("result")).filter(|result| !result.is_empty()).unwrap_or_else(|| at("status")),
+            operation: Operation::parse(&at("operation")),
+            resources,
+        }
+    }
+}
+
+fn malformed(file: &str, error: impl std::fmt::Display) -> SuiteError {
+    SuiteError::Malformed(format!("{file}: {error}"))
+}
+
+fn documents(file: &str, text: &str) -> Result<Vec<Value>, SuiteError> {
+    let manifests = muster_core::manifest::parse_documents(text).map_err(|error| malformed(file, error))?;
+    Ok(manifests.into_iter().map(|manifest| manifest.value).collect())
+}
+
+fn user(file: &Value) -> UserInfo {
+    let all = |value: &Value, key: &str| texts(value, key).collect();
+    let info = file.get("userInfo").cloned().unwrap_or(Value::Null);
+    UserInfo {
+        username: text(&info, "/username").to_owned(),
+        groups: all(&info, "groups"),
+        roles: all(file, "roles"),
+        cluster_roles: all(file, "clusterRoles"),
+    }
+}
+
+/// Kyverno's CLI puts objects without a namespace into `default` and reads every number as a fraction.
+fn as_the_cli_reads(mut object: Value) -> Value {
+    if text(&object, "/kind") != "Namespace"
+        && let Some(Value::Object(metadata)) = object.get_mut("metadata")
+        && metadata.get("namespace").and_then(Value::as_str).is_none_or(str::is_empty)
+    {
+        metadata.insert("namespace".to_owned(), "default".into());
+    }
+    fractions(&mut object);
+    object
+}
+
+fn fractions(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(fraction) = number.as_f64().and_then(Number::from_f64) {
+                *number = fraction;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(fractions),
+        Value::Object(fields) => fields.values_mut().for_each(fractions),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+fn name_of(object: &Value) -> &str {
+    text(object, "/metadata/name")
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn texts<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = String> + use<'a> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned)
+}

@@ -1,0 +1,392 @@
+//! `match` and `exclude`: which objects a rule is about.
+//!
+//! Inside a filter everything given must hold, and of a list one entry. What cannot be known (the labels of a
+//! namespace nobody told us) is neither yes nor no; the rule is then not evaluated instead of guessed.
+
+use crate::{
+    field::{Field, PolicyError},
+    policy::MAX_WILDCARD_CHARS,
+    wildcard,
+};
+use muster_core::selector::{LabelSelector, Labels};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// What is done to the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Operation {
+    /// It is made; the usual case of a check before delivery.
+    #[default]
+    Create,
+    /// It is changed.
+    Update,
+    /// It is removed.
+    Delete,
+    /// It is connected to, as by `exec`.
+    Connect,
+}
+
+impl Operation {
+    /// Reads `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "CREATE" => Some(Self::Create),
+            "UPDATE" => Some(Self::Update),
+            "DELETE" => Some(Self::Delete),
+            "CONNECT" => Some(Self::Connect),
+            _ => None,
+        }
+    }
+}
+
+/// Who asks, as the API server tells an admission webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UserInfo {
+    /// `system:serviceaccount:NAMESPACE:NAME` for service accounts.
+    pub username: String,
+    /// Groups of the user.
+    pub groups: Vec<String>,
+    /// Bound roles, as `NAMESPACE:NAME`.
+    pub roles: Vec<String>,
+    /// Bound cluster roles.
+    pub cluster_roles: Vec<String>,
+}
+
+/// Yes, no, or not to be known from what was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Truth {
+    fn of(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Yes, Self::Yes) => Self::Yes,
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::No, Self::No) => Self::No,
+        }
+    }
+}
+
+/// The facts that filters ask about.
+pub struct Facts<'a> {
+    pub object: &'a Value,
+    pub operation: Operation,
+    pub subresource: &'a str,
+    /// `None`: not known.
+    pub namespace_labels: Option<&'a Labels>,
+    /// `None`: not known; then `match` does not ask for users, and no exclusion by user applies.
+    pub user: Option<&'a UserInfo>,
+}
+
+impl Facts<'_> {
+    fn text(&self, pointer: &str) -> &str {
+        self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn name(&self) -> &str {
+        match self.text("/metadata/name") {
+            "" => self.text("/metadata/generateName"),
+            name => name,
+        }
+    }
+
+    /// The namespace an object is in; a Namespace is in itself.
+    pub fn namespace(&self) -> &str {
+        if self.text("/kind") == "Namespace" { self.text("/metadata/name") } else { self.text("/metadata/namespace") }
+    }
+
+    fn texts(&self, pointer: &str) -> Labels {
+        let Some(Value::Object(entries)) = self.object.pointer(pointer) else { return Labels::new() };
+        entries.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    }
+}
+
+/// `group/version/Kind/subresource`, each part a wildcard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KindSelector {
+    pub text: String,
+    group: String,
+    version: String,
+    kind: String,
+    subresource: String,
+}
+
+impl KindSelector {
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts: Vec<&str> = text.split('/').collect();
+        let last = parts.pop()?;
+        parts.extend(last.split('.'));
+        let [group, version, kind, subresource] = match parts[..] {
+            [kind] => ["*", "*", kind, ""],
+            ["*", "*"] => ["*", "*", "*", "*"],
+            ["*", below] if below.to_lowercase() == below => ["*", "*", "*", below],
+            [version, kind] if is_version(version) => ["*", version, kind, ""],
+            [kind, subresource] => ["*", "*", kind, subresource],
+            [version, kind, subresource] if is_version(version) => ["*", version, kind, subresource],
+            [group, version, kind] => [group, version, kind, ""],
+            [group, version, kind, subresource] => [group, version, kind, subresource],
+            _ => return None,
+        }
+        .map(str::to_owned);
+        Some(Self { text: text.to_owned(), group, version, kind, subresource })
+    }
+
+    /// The kind's name, for the question whether a rule is about Pods.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    fn matches(&self, facts: &Facts<'_>) -> bool {
+        let api_version = facts.text("/apiVersion");
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        wildcard::matches(&self.group, group)
+            && wildcard::matches(&self.version, version)
+            && wildcard::matches(&self.kind, facts.text("/kind"))
+            && (wildcard::matches(&self.subresource, facts.subresource)
+                || (api_version == "v1" && facts.text("/kind") == "Pod" && facts.subresource == "ephemeralcontainers"))
+    }
+}
+
+/// `*`, or a version such as `v1` or `v1beta1`.
+fn is_version(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('v') else { return text == "*" };
+    let Some(rest) = rest.strip_prefix(|c: char| c.is_ascii_digit()) else { return false };
+    let stage = rest.strip_prefix("alpha").or_else(|| rest.strip_prefix("beta"));
+    rest.is_empty() || stage.is_some_and(|digit| digit.len() == 1 && digit.as_bytes()[0].is_ascii_digit())
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Subject {
+    kind: String,
+    name: String,
+    namespace: String,
+}
+
+/// One entry of `any` or `all`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Filter {
+    pub kinds: Vec<KindSelector>,
+    pub name: Option<String>,
+    pub names: Vec<String>,
+    namespaces: Vec<String>,
+    pub annotations: Option<BTreeMap<String, String>>,
+    pub selector: Option<LabelSelector>,
+    namespace_selector: Option<LabelSelector>,
+    operations: Vec<Operation>,
+    roles: Vec<String>,
+    cluster_roles: Vec<String>,
+    subjects: Vec<Subject>,
+}
+
+impl Filter {
+    fn parse(filter: &Field<'_>) -> Result<Self, PolicyError> {
+        let resources = filter.get("resources");
+        let kinds = resources.get("kinds");
+        let mut parsed = Self {
+            name: bounded(&resources.get("name"), resources.get("name").text()?)?,
+            names: all_bounded(&resources.get("names"))?,
+            namespaces: all_bounded(&resources.get("namespaces"))?,
+            annotations: resources.get("annotations").text_map()?,
+            selector: selector(&resources.get("selector"))?,
+            namespace_selector: selector(&resources.get("namespaceSelector"))?,
+            roles: filter.get("roles").texts()?,
+            cluster_roles: filter.get("clusterRoles").texts()?,
+            ..Self::default()
+        };
+        for kind in kinds.texts()? {
+            let selector = KindSelector::parse(&kind).filter(|_| !kind.is_empty() && kind.len() <= MAX_WILDCARD_CHARS);
+            parsed.kinds.push(selector.ok_or_else(|| kinds.error(format!("{kind:?} is no kind")))?);
+        }
+        for operation in resources.get("operations").list()? {
+            let text = operation.required_text()?;
+            let known = Operation::parse(&text);
+            parsed.operations.push(known.ok_or_else(|| operation.error(format!("{text:?} is no operation")))?);
+        }
+        for subject in filter.get("subjects").list()? {
+            parsed.subjects.push(Subject {
+                kind: subject.get("kind").required_text()?,
+                name: subject.get("name").required_text()?,
+                namespace: subject.get("namespace").text()?.unwrap_or_default(),
+            });
+        }
+        Ok(parsed)
+    }
+
+    fn asks_nothing(&self) -> bool {
+        self == &Self::default()
+    }
+
+    fn asks_only_for_users(&self) -> bool {
+        let users = Self {
+            roles: self.roles.clone(),
+            cluster_roles: self.cluster_roles.clone(),
+            subjects: self.subjects.clone(),
+            ..Self::default()
+        };
+        self == &users
+    }
+
+    fn matches(&self, facts: &Facts<'_>, ask_users: bool) -> Truth {
+        let known = (self.operations.is_empty() || self.operations.contains(&facts.operation))
+            && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind.matches(facts)))
+            && self.name.as_ref().is_none_or(|name| wildcard::matches(name, facts.name()))
+            && one_matches(&self.names, facts.name())
+            && one_matches(&self.namespaces, facts.namespace())
+            && self.annotations.as_ref().is_none_or(|wanted| annotations_match(wanted, &facts.texts("/metadata/annotations")))
+            && self.selector.as_ref().is_none_or(|wanted| selector_matches(wanted, &facts.texts("/metadata/labels")))
+            && (!ask_users || self.users_match(facts.user));
+        let namespace = match (&self.namespace_selector, facts.namespace_labels) {
+            (None, _) => Truth::Yes,
+            (Some(_), _) if facts.text("/kind") == "Namespace" => Truth::No,
+            (Some(wanted), Some(labels)) => Truth::of(selector_matches(wanted, labels)),
+            (Some(_), None) => Truth::Unknown,
+        };
+        Truth::of(known).and(namespace)
+    }
+
+    fn users_match(&self, user: Option<&UserInfo>) -> bool {
+        let nobody = UserInfo::default();
+        let user = user.unwrap_or(&nobody);
+        (self.roles.is_empty() || self.roles.iter().any(|role| user.roles.contains(role)))
+            && (self.cluster_roles.is_empty() || self.cluster_roles.iter().any(|role| user.cluster_roles.contains(role)))
+            && (self.subjects.is_empty() || self.subjects.iter().any(|subject| subject.matches(user)))
+    }
+}
+
+impl Subject {
+    fn matches(&self, user: &UserInfo) -> bool {
+        match self.kind.as_str() {
+            "ServiceAccount" => {
+                wildcard::matches(&format!("system:serviceaccount:{}:{}", self.namespace, self.name), &user.username)
+            }
+            "Group" => user.groups.iter().any(|group| wildcard::matches(&self.name, group)),
+            "User" => wildcard::matches(&self.name, &user.username),
+            _ => false,
+        }
+    }
+}
+
+/// A whole `match` or `exclude`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MatchBlock {
+    pub any: Vec<Filter>,
+    pub all: Vec<Filter>,
+    /// The old form, `resources` and users directly in the block.
+    pub direct: Filter,
+}
+
+impl MatchBlock {
+    pub fn parse(block: &Field<'_>) -> Result<Self, PolicyError> {
+        block.object()?;
+        let filters = |name: &str| block.get(name).list()?.iter().map(Filter::parse).collect::<Result<Vec<_>, _>>();
+        Ok(Self { any: filters("any")?, all: filters("all")?, direct: Filter::parse(block)? })
+    }
+
+    /// Every filter of the block, whichever form it has.
+    pub fn filters(&self) -> impl Iterator<Item = &Filter> {
+        self.any.iter().chain(&self.all).chain(std::iter::once(&self.direct))
+    }
+
+    /// Whether a rule with this `match` is about the object.
+    pub fn includes(&self, facts: &Facts<'_>) -> Truth {
+        let one = |filter: &Filter| {
+            let ask_users = facts.user.is_some();
+            if filter.asks_nothing() || (!ask_users && filter.asks_only_for_users()) {
+                return Truth::No;
+            }
+            filter.matches(facts, ask_users)
+        };
+        if !self.any.is_empty() {
+            return self.any.iter().map(one).fold(Truth::No, Truth::or);
+        }
+        if !self.all.is_empty() {
+            return self.all.iter().map(one).fold(Truth::Yes, Truth::and);
+        }
+        one(&self.direct)
+    }
+
+    /// Whether a rule with this `exclude` leaves the object out.
+    pub fn excludes(&self, facts: &Facts<'_>) -> Truth {
+        let one = |filter: &Filter| if filter.asks_nothing() { Truth::No } else { filter.matches(facts, true) };
+        if !self.any.is_empty() {
+            return self.any.iter().map(one).fold(Truth::No, Truth::or);
+        }
+        if !self.all.is_empty() {
+            return self.all.iter().map(one).fold(Truth::Yes, Truth::and);
+        }
+        one(&self.direct)
+    }
+}
+
+fn bounded(field: &Field<'_>, text: Option<String>) -> Result<Option<String>, PolicyError> {
+    match text {
+        Some(text) if text.len() > MAX_WILDCARD_CHARS => {
+            Err(field.error(format!("is longer than {MAX_WILDCARD_CHARS} characters")))
+        }
+        text => Ok(text.filter(|text| !text.is_empty())),
+    }
+}
+
+fn all_bounded(field: &Field<'_>) -> Result<Vec<String>, PolicyError> {
+    let texts = field.texts()?;
+    match texts.iter().find(|text| text.len() > MAX_WILDCARD_CHARS) {
+        Some(_) => Err(field.error(format!("an entry is longer than {MAX_WILDCARD_CHARS} characters"))),
+        None => Ok(texts),
+    }
+}
+
+/// Reads a label selector and checks its expressions.
+pub fn selector(field: &Field<'_>) -> Result<Option<LabelSelector>, PolicyError> {
+    let Some(value) = field.value() else { return Ok(None) };
+    let selector = LabelSelector::deserialize(value).map_err(|error| field.error(error.to_string()))?;
+    selector.validate().map_err(|error| field.error(error.to_string()))?;
+    Ok(Some(selector))
+}
+
+fn one_matches(patterns: &[String], text: &str) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| wildcard::matches(pattern, text))
+}
+
+fn annotations_match(wanted: &BTreeMap<String, String>, found: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| {
+        found.iter().any(|(found_key, found)| wildcard::matches(key, found_key) && wildcard::matches(value, found))
+    })
+}
+
+/// A label selector whose `matchLabels` may hold wildcards in keys and values, as Kyverno's may.
+pub fn selector_matches(wanted: &LabelSelector, labels: &Labels) -> bool {
+    let expressions = LabelSelector { match_expressions: wanted.match_expressions.clone(), ..LabelSelector::default() };
+    expressions.matches(labels)
+        && wanted.match_labels.iter().all(|(key, value)| {
+            if wildcard::is_pattern(key) || wildcard::is_pattern(value) {
+                labels.iter().any(|(found_key, found)| wildcard::matches(key, found_key) && wildcard::matches(value, found))
+            } else {
+                labels.get(key) == Some(value)
+            }
+        })
+}
+
+/// Whether one of the patterns matches the namespace.
+pub fn namespace_matches(patterns: &[String], namespace: &str) -> bool {
+    patterns.iter().any(|pattern| wildcard::matches(pattern, namespace))
+}
+
+#[cfg(test)]
+#[path = "matching_tests.rs"]
+mod tests;

@@ -1,0 +1,99 @@
+//! Where in a document something is, kept as steps: keys such as `nvidia.com/gpu` make a joined text ambiguous.
+
+use std::fmt;
+
+/// One step into a document.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// A field of a mapping.
+    Key(String),
+    /// An element of a list, from 0.
+    Index(usize),
+}
+
+/// A place in a document. Prints as `spec.containers[0].resources.limits["nvidia.com/gpu"]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Path(Vec<Step>);
+
+impl Path {
+    /// The document itself.
+    pub const fn root() -> Self {
+        Self(Vec::new())
+    }
+
+    /// A path from keys that hold no dots, as in `spec.template`.
+    pub fn of_keys(dotted: &str) -> Self {
+        Self(dotted.split('.').filter(|key| !key.is_empty()).map(|key| Step::Key(key.to_owned())).collect())
+    }
+
+    /// One field further.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(Step::Key(key.to_owned()));
+        Self(steps)
+    }
+
+    /// One element further.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(Step::Index(index));
+        Self(steps)
+    }
+
+    /// This path and then another.
+    #[must_use]
+    pub fn join(&self, rest: &Self) -> Self {
+        Self(self.0.iter().chain(&rest.0).cloned().collect())
+    }
+
+    /// The steps, outermost first.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// The form of Kyverno's messages: `/spec/containers/0/`.
+    pub fn slashed(&self) -> String {
+        let mut text = String::from("/");
+        for step in &self.0 {
+            match step {
+                Step::Key(key) => text.push_str(key),
+                Step::Index(index) => text.push_str(&index.to_string()),
+            }
+            text.push('/');
+        }
+        text
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Key(key) if key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') => {
+                    if position > 0 {
+                        f.write_str(".")?;
+                    }
+                    f.write_str(key)?;
+                }
+                Step::Key(key) => write!(f, "[{key:?}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_prints_so_that_keys_with_dots_and_slashes_stay_whole() {
+        let path = Path::of_keys("spec.containers").index(0).key("limits").key("nvidia.com/gpu");
+        assert_eq!(path.to_string(), r#"spec.containers[0].limits["nvidia.com/gpu"]"#);
+        assert_eq!(path.slashed(), "/spec/containers/0/limits/nvidia.com/gpu/");
+        assert_eq!(Path::root().slashed(), "/");
+    }
+}
