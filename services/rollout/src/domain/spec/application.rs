@@ -298,11 +298,7 @@ fn count(field: &str, targets: usize) -> Result<(), SpecError> {
     }
 }
 
-fn reference(
-    at: &str,
-    reference: Option<&Reference>,
-    kind: &str,
-) -> Result<Option<(Option<String>, String)>, SpecError> {
+fn reference(at: &str, reference: Option<&Reference>, kind: &str) -> Result<Option<(Option<String>, String)>, SpecError> {
     let Some(reference) = reference else { return Ok(None) };
     document::check_name(&format!("{at}.name"), &reference.name)?;
     if let Some(namespace) = &reference.namespace {

@@ -77,8 +77,7 @@ pub(super) fn check_name(field: &str, name: &str) -> Result<(), SpecError> {
 
 /// A duration as Go and Kubernetes write it (`90s`, `1h30m`), above zero unless `zero` says otherwise.
 pub(super) fn duration(field: &str, text: &str, zero: Zero) -> Result<Duration, SpecError> {
-    let duration =
-        muster_core::duration::parse(text).map_err(|error| SpecError::new(field, error.to_string()))?;
+    let duration = muster_core::duration::parse(text).map_err(|error| SpecError::new(field, error.to_string()))?;
     if duration > LONGEST {
         return Err(SpecError::new(field, format!("{text} is longer than 30 days")));
     }

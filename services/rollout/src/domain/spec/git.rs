@@ -112,10 +112,9 @@ impl RawGitRepository {
             document::check_name(&format!("{at}.secretRef.name"), secret)?;
         }
         Ok(GitRepositorySpec {
-            reference: self.reference.map_or_else(
-                || Ok(GitReference::Branch("main".to_owned())),
-                |reference| reference.check(&format!("{at}.ref")),
-            )?,
+            reference: self
+                .reference
+                .map_or_else(|| Ok(GitReference::Branch("main".to_owned())), |reference| reference.check(&format!("{at}.ref")))?,
             url: self.url,
             interval: time("interval", self.interval, INTERVAL)?,
             timeout: time("timeout", self.timeout, TIMEOUT)?,

@@ -53,9 +53,7 @@ impl RawProportion {
             super::SpecError::new(field, format!("{shown} is neither a count such as 3 nor a percentage such as 25%"))
         };
         match self {
-            Self::Number(number) => {
-                u32::try_from(*number).map(Proportion::Count).map_err(|_| refuse(&number.to_string()))
-            }
+            Self::Number(number) => u32::try_from(*number).map(Proportion::Count).map_err(|_| refuse(&number.to_string())),
             Self::Text(text) => match text.strip_suffix('%') {
                 Some(digits) => match digits.parse::<u32>() {
                     Ok(percent) if percent <= 100 => Ok(Proportion::Percent(percent)),

@@ -214,8 +214,7 @@ impl RawWave {
             own.or_else(|| other.clone()).map_or(Ok(default), |raw| raw.check(&format!("{at}.{name}")))
         };
         let time = |name: &str, own: Option<String>, other: &Option<String>, default, zero| {
-            own.or_else(|| other.clone())
-                .map_or(Ok(default), |text| document::duration(&format!("{at}.{name}"), &text, zero))
+            own.or_else(|| other.clone()).map_or(Ok(default), |text| document::duration(&format!("{at}.{name}"), &text, zero))
         };
         let max_concurrency =
             proportion("maxConcurrency", self.max_concurrency, &fallback.max_concurrency, Proportion::Percent(100))?;
@@ -276,9 +275,7 @@ impl RawGate {
             return Err(SpecError::new(format!("{at}.query"), "must be PromQL of 1 to 8192 bytes"));
         }
         let number = |name: &str, value: Option<f64>| match value {
-            Some(value) if !value.is_finite() => {
-                Err(SpecError::new(format!("{at}.{name}"), "must be a finite number"))
-            }
+            Some(value) if !value.is_finite() => Err(SpecError::new(format!("{at}.{name}"), "must be a finite number")),
             value => Ok(value),
         };
         let (min, max) = (number("min", self.min)?, number("max", self.max)?);

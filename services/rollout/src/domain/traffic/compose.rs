@@ -60,11 +60,7 @@ pub struct CopyShare {
 impl Composed {
     /// Managed workload → subset of the candidate's copy, to be given back as [`Stable::subsets`] one release later.
     pub fn candidate_subsets(&self) -> BTreeMap<String, String> {
-        self.copies
-            .iter()
-            .filter(|copy| copy.candidate)
-            .map(|copy| (copy.workload.clone(), copy.subset.clone()))
-            .collect()
+        self.copies.iter().filter(|copy| copy.candidate).map(|copy| (copy.workload.clone(), copy.subset.clone())).collect()
     }
 }
 
@@ -119,10 +115,7 @@ pub fn compose(wanted: Wanted<'_>) -> Result<Composed, TrafficError> {
             objects.push(added);
         }
     }
-    Ok(Composed {
-        objects: settled(objects),
-        copies: pairs.iter().flat_map(Pair::copy_shares).collect(),
-    })
+    Ok(Composed { objects: settled(objects), copies: pairs.iter().flat_map(Pair::copy_shares).collect() })
 }
 
 /// The shares a candidate is given one after the other in a target: the user's weight for the new subset first, then the
@@ -154,9 +147,7 @@ fn pairs(wanted: Wanted<'_>) -> Result<Vec<Pair>, TrafficError> {
         let taken = stable.as_ref().map(|(_, subset)| subset.as_str());
         let candidate_subset = match (wanted.stable, &stable) {
             // The copy that serves goes on under the name that routes know it by.
-            (Some(known), None) if known.subsets.contains_key(&managed.workload) => {
-                known.subsets[&managed.workload].clone()
-            }
+            (Some(known), None) if known.subsets.contains_key(&managed.workload) => known.subsets[&managed.workload].clone(),
             _ => rule::subset_name(wanted.rendered, &managed, &candidate, taken),
         };
         let splits = stable.as_ref().is_some_and(|(copy, _)| !copy.subset_labels.is_empty());
@@ -244,9 +235,7 @@ fn settled(objects: Vec<Value>) -> Vec<Value> {
         }
     }
     let scaled: Vec<usize> = (0..settled.len())
-        .filter(|index| {
-            is_workload(&settled[*index]) && settled.iter().any(|object| scales(object, &settled[*index]))
-        })
+        .filter(|index| is_workload(&settled[*index]) && settled.iter().any(|object| scales(object, &settled[*index])))
         .collect();
     for index in scaled {
         disown_replicas(&mut settled[index]);

@@ -1,8 +1,6 @@
 //! A copy of a workload: the Deployment under its revision's name, with its own HPA, PDB and configuration.
 
-use super::object::{
-    group, has_all, is_workload, kind, labels, name, namespace, pod_labels, scales, selects,
-};
+use super::object::{group, has_all, is_workload, kind, labels, name, namespace, pod_labels, scales, selects};
 use super::revision::{configurations, has_kustomize_hash, revision, version, visit};
 use super::{ManagedWorkload, TrafficError};
 use muster_core::labels::{REVISION, VERSION};
@@ -32,9 +30,7 @@ pub(super) fn deployment<'a>(objects: &'a [Value], managed: &ManagedWorkload) ->
 /// What belongs to the workload and goes with a copy of it: itself, its scaler, its budget, its configuration.
 pub(super) fn belongs(object: &Value, workload: &Value, objects: &[Value]) -> bool {
     if is_workload(object) {
-        return kind(object) == kind(workload)
-            && name(object) == name(workload)
-            && namespace(object) == namespace(workload);
+        return kind(object) == kind(workload) && name(object) == name(workload) && namespace(object) == namespace(workload);
     }
     if scales(object, workload) || is_budget_of(object, workload) {
         return true;
@@ -42,9 +38,7 @@ pub(super) fn belongs(object: &Value, workload: &Value, objects: &[Value]) -> bo
     matches!(kind(object), "ConfigMap" | "Secret")
         && configurations(workload, std::slice::from_ref(object)).len() == 1
         && !objects.iter().any(|other| {
-            is_workload(other)
-                && name(other) != name(workload)
-                && !configurations(other, std::slice::from_ref(object)).is_empty()
+            is_workload(other) && name(other) != name(workload) && !configurations(other, std::slice::from_ref(object)).is_empty()
         })
 }
 
@@ -57,8 +51,7 @@ fn is_budget_of(object: &Value, workload: &Value) -> bool {
 
 /// The copy of a workload under its revision's name.
 pub(super) fn revisioned(objects: &[Value], managed: &ManagedWorkload) -> Result<Copy, TrafficError> {
-    let workload = deployment(objects, managed)
-        .ok_or_else(|| TrafficError::NoSuchWorkload(managed.workload.clone()))?;
+    let workload = deployment(objects, managed).ok_or_else(|| TrafficError::NoSuchWorkload(managed.workload.clone()))?;
     let revision = revision(workload, objects);
     let version = version(workload, &revision);
     let suffixed = |name: &str| format!("{name}-{revision}");
@@ -81,10 +74,7 @@ pub(super) fn revisioned(objects: &[Value], managed: &ManagedWorkload) -> Result
         }
     }
     copy.push(deployment_copy(workload, objects, &revision, &version)?);
-    let subset_labels = Map::from_iter([
-        (VERSION.to_owned(), json!(version)),
-        (REVISION.to_owned(), json!(revision)),
-    ]);
+    let subset_labels = Map::from_iter([(VERSION.to_owned(), json!(version)), (REVISION.to_owned(), json!(revision))]);
     Ok(Copy { revision, version, subset_labels, objects: copy })
 }
 
@@ -121,11 +111,8 @@ pub(super) fn plain(objects: &[Value], managed: &ManagedWorkload, other_version:
     let revision = revision(workload, objects);
     let version = version(workload, &revision);
     let labelled = has_all(&pod_labels(workload), &labels(&json!({ VERSION: version })));
-    let subset_labels = if labelled && version != other_version {
-        Map::from_iter([(VERSION.to_owned(), json!(version))])
-    } else {
-        Map::new()
-    };
+    let subset_labels =
+        if labelled && version != other_version { Map::from_iter([(VERSION.to_owned(), json!(version))]) } else { Map::new() };
     let mut own: Vec<Value> = objects.iter().filter(|object| belongs(object, workload, objects)).cloned().collect();
     if own.iter().any(|object| scales(object, workload)) {
         own.iter_mut().filter(|object| is_workload(object)).for_each(disown_replicas);
@@ -156,9 +143,7 @@ fn label(object: &mut Value, path: &[&'static str], key: &str, value: &str) -> R
             .ok_or_else(|| TrafficError::Malformed { object: shown.clone(), field: path[path.len() - 1] })?;
         place = map.entry(*step).or_insert_with(|| json!({}));
     }
-    let map = place
-        .as_object_mut()
-        .ok_or_else(|| TrafficError::Malformed { object: shown, field: path[path.len() - 1] })?;
+    let map = place.as_object_mut().ok_or_else(|| TrafficError::Malformed { object: shown, field: path[path.len() - 1] })?;
     map.insert(key.to_owned(), json!(value));
     Ok(())
 }

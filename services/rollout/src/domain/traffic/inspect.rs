@@ -97,9 +97,9 @@ fn satisfied(objects: &[Value], route: &Value, host: &str, subset: &str) -> bool
     let Some(rule) = rule_of(objects, route, host) else { return false };
     let wanted = rule["spec"]["subsets"].as_array().into_iter().flatten().find(|entry| entry["name"] == subset);
     let Some(wanted) = wanted.map(|entry| labels(&entry["labels"])) else { return false };
-    objects.iter().any(|object| {
-        is_workload(object) && namespace(object) == namespace(route) && has_all(&pod_labels(object), &wanted)
-    })
+    objects
+        .iter()
+        .any(|object| is_workload(object) && namespace(object) == namespace(route) && has_all(&pod_labels(object), &wanted))
 }
 
 /// The DestinationRule for the Service that `host` means.
@@ -109,18 +109,12 @@ fn rule_of<'a>(objects: &'a [Value], route: &Value, host: &str) -> Option<&'a Va
         .find(|object| kind(object) == "Service" && host_is(host, namespace(route), name(object), namespace(object)));
     objects.iter().filter(|object| is_istio(object, "DestinationRule")).find(|rule| {
         let rule_host = rule["spec"]["host"].as_str().unwrap_or_default();
-        rule_host == host
-            || service.is_some_and(|service| host_is(rule_host, namespace(rule), name(service), namespace(service)))
+        rule_host == host || service.is_some_and(|service| host_is(rule_host, namespace(rule), name(service), namespace(service)))
     })
 }
 
 /// The one workload behind a host, which must be a Deployment.
-fn behind(
-    objects: &[Value],
-    route: &Value,
-    host: &str,
-    traffic: Option<&TrafficSpec>,
-) -> Result<ManagedWorkload, TrafficError> {
+fn behind(objects: &[Value], route: &Value, host: &str, traffic: Option<&TrafficSpec>) -> Result<ManagedWorkload, TrafficError> {
     let nothing = || TrafficError::NoWorkload { route: name(route).to_owned(), host: host.to_owned() };
     let service = objects
         .iter()
@@ -130,9 +124,7 @@ fn behind(
     let mut candidates: Vec<&Value> = objects
         .iter()
         .filter(|object| {
-            is_workload(object)
-                && namespace(object) == namespace(service)
-                && has_all(&pod_labels(object), &selector)
+            is_workload(object) && namespace(object) == namespace(service) && has_all(&pod_labels(object), &selector)
         })
         .collect();
     if let (Some(traffic), true) = (traffic, candidates.len() > 1) {

@@ -8,8 +8,8 @@ mod copy;
 mod inspect;
 mod object;
 mod revision;
-mod rule;
 mod route;
+mod rule;
 
 pub use compose::{Composed, CopyShare, Stable, Wanted, compose, steps};
 pub use inspect::{ManagedWorkload, inspect};

@@ -28,9 +28,7 @@ impl Configuration {
 pub(super) fn revision(workload: &Value, objects: &[Value]) -> String {
     let mut content: Vec<Value> = configurations(workload, objects)
         .into_iter()
-        .map(|object| {
-            json!([kind(object), name(object), object["data"], object["binaryData"], object["stringData"]])
-        })
+        .map(|object| json!([kind(object), name(object), object["data"], object["binaryData"], object["stringData"]]))
         .collect();
     content.sort_by_key(canonical);
     let hashed = canonical(&json!([workload["spec"]["template"], content]));
@@ -95,9 +93,8 @@ fn named(
 /// Whether a name ends in the hash that kustomize's generators append: ten of its own digits
 /// (kustomize `api/hasher`: hexadecimal with 0, 1, 3, a and e replaced, so that no word is spelled).
 pub(super) fn has_kustomize_hash(name: &str) -> bool {
-    name.rsplit_once('-').is_some_and(|(_, hash)| {
-        hash.len() == 10 && hash.bytes().all(|byte| b"gh2k456789mbcdtf".contains(&byte))
-    })
+    name.rsplit_once('-')
+        .is_some_and(|(_, hash)| hash.len() == 10 && hash.bytes().all(|byte| b"gh2k456789mbcdtf".contains(&byte)))
 }
 
 /// The version that a workload's pods are: their `version` label, else the tag of the first image, else the revision.

@@ -48,9 +48,7 @@ pub(super) fn rewrite(route: &mut Value, managed: &ManagedWorkload, shares: &[Sh
     debug_assert_eq!(shares.iter().map(|share| u32::from(share.weight)).sum::<u32>(), 100, "weights total 100");
     let before = route.clone();
     for field in RULES {
-        for (index, rule) in
-            route["spec"].get_mut(field).and_then(Value::as_array_mut).into_iter().flatten().enumerate()
-        {
+        for (index, rule) in route["spec"].get_mut(field).and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
             let conditional = rule["match"].as_array().is_some_and(|matches| !matches.is_empty());
             let Some(destinations) = rule.get_mut("route").and_then(Value::as_array_mut) else { continue };
             let ours = destinations.iter().filter(|destination| is_ours(destination, &before, managed)).count();

@@ -15,12 +15,7 @@ pub(super) struct Subset<'a> {
 /// Whether the object is the DestinationRule of the managed workload's Service.
 pub(super) fn is_rule_of(object: &Value, managed: &ManagedWorkload) -> bool {
     is_istio(object, "DestinationRule")
-        && host_is(
-            object["spec"]["host"].as_str().unwrap_or_default(),
-            namespace(object),
-            &managed.service,
-            &managed.namespace,
-        )
+        && host_is(object["spec"]["host"].as_str().unwrap_or_default(), namespace(object), &managed.service, &managed.namespace)
 }
 
 /// The name of the subset for a version: git's own where git has one that names it, else the version; never `taken`.
@@ -45,12 +40,8 @@ fn names(subset: &Value, version: &str) -> bool {
 
 /// Istio wants a DNS label for a subset's name; an image tag need not be one.
 fn dns_label(version: &str) -> String {
-    let label: String = version
-        .to_ascii_lowercase()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(50)
-        .collect();
+    let label: String =
+        version.to_ascii_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(50).collect();
     label.trim_matches('-').to_owned()
 }
 

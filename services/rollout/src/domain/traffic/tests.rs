@@ -114,9 +114,7 @@ fn weights(objects: &[Value]) -> Vec<(String, i64)> {
         .as_array()
         .unwrap()
         .iter()
-        .map(|entry| {
-            (entry["destination"]["subset"].as_str().unwrap_or_default().to_owned(), entry["weight"].as_i64().unwrap())
-        })
+        .map(|entry| (entry["destination"]["subset"].as_str().unwrap_or_default().to_owned(), entry["weight"].as_i64().unwrap()))
         .collect()
 }
 
@@ -167,7 +165,9 @@ fn story_4_removal_leaves_the_new_copy_as_it_is() {
 #[test]
 fn story_5_a_rollback_before_removal_only_shifts_and_removes() {
     let (ten, back) = (beside(&rendered("v3"), &rendered("v2"), 10), alone(&rendered("v2")));
-    for object in back.objects.iter().filter(|object| !["VirtualService", "DestinationRule"].contains(&object["kind"].as_str().unwrap())) {
+    for object in
+        back.objects.iter().filter(|object| !["VirtualService", "DestinationRule"].contains(&object["kind"].as_str().unwrap()))
+    {
         assert!(ten.objects.contains(object), "{} was not there before", object["metadata"]["name"]);
     }
     assert_eq!(weights(&back.objects), [("v2".to_owned(), 100), ("v3".to_owned(), 0)]);
@@ -189,10 +189,7 @@ fn story_7_a_fourth_version_gets_a_subset_of_its_own() {
     let wanted = Wanted { rendered: &new, traffic: None, stable, weight: 20 };
     assert_eq!(steps(wanted, &[20, 100]).unwrap(), [20, 100], "git says nothing of v4, so the rollout's first");
     let composed = compose(wanted).unwrap();
-    assert_eq!(
-        weights(&composed.objects),
-        [("v2".to_owned(), 0), ("v3".to_owned(), 80), ("v4".to_owned(), 20)]
-    );
+    assert_eq!(weights(&composed.objects), [("v2".to_owned(), 0), ("v3".to_owned(), 80), ("v4".to_owned(), 20)]);
     insta::assert_snapshot!(text(&composed));
 }
 
@@ -282,9 +279,7 @@ fn a_hash_of_kustomize_is_not_suffixed_again_and_a_plain_name_is() {
     find(&plain.objects, "ConfigMap", &format!("detector-model-{revision}"));
     let hashed: Vec<Value> = rendered("v3")
         .into_iter()
-        .map(|object| {
-            serde_json::from_str(&object.to_string().replace("detector-model", "detector-model-7hk5tm96b8")).unwrap()
-        })
+        .map(|object| serde_json::from_str(&object.to_string().replace("detector-model", "detector-model-7hk5tm96b8")).unwrap())
         .collect();
     let composed = alone(&hashed);
     find(&composed.objects, "ConfigMap", "detector-model-7hk5tm96b8");
@@ -343,8 +338,7 @@ fn a_plain_deployment_that_serves_is_adopted_and_kept_until_the_copy_is_there() 
     let old = without(&rendered("v2"), ["VirtualService", "DestinationRule"]);
     let none = BTreeMap::new();
     let new = rendered("v3");
-    let wanted =
-        Wanted { rendered: &new, traffic: None, stable: Some(Stable { rendered: &old, subsets: &none }), weight: 10 };
+    let wanted = Wanted { rendered: &new, traffic: None, stable: Some(Stable { rendered: &old, subsets: &none }), weight: 10 };
     let composed = compose(wanted).unwrap();
     assert_eq!(find(&composed.objects, "Deployment", "detector"), find(&old, "Deployment", "detector"));
     find(&composed.objects, "ConfigMap", "detector-model");
@@ -358,8 +352,7 @@ fn a_plain_deployment_with_a_version_of_its_own_shares_the_traffic() {
     old[2]["spec"]["template"]["metadata"]["labels"]["version"] = json!("v2");
     let none = BTreeMap::new();
     let new = rendered("v3");
-    let wanted =
-        Wanted { rendered: &new, traffic: None, stable: Some(Stable { rendered: &old, subsets: &none }), weight: 10 };
+    let wanted = Wanted { rendered: &new, traffic: None, stable: Some(Stable { rendered: &old, subsets: &none }), weight: 10 };
     let composed = compose(wanted).unwrap();
     assert_eq!(weights(&composed.objects), [("v2".to_owned(), 90), ("v3".to_owned(), 10)]);
     assert_eq!(subset_labels(&composed.objects, "v2"), json!({ "version": "v2" }), "its pods have no revision label");
