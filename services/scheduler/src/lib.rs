@@ -1,1 +1,3 @@
-//! Not yet written.
+//! The scheduler: queues, jobs, runs, and what they cost.
+
+pub mod domain;

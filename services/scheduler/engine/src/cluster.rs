@@ -25,6 +25,7 @@ impl Cluster {
             || old.state != spec.state
             || old.takes_jobs != spec.takes_jobs
             || old.region != spec.region
+            || old.apis != spec.apis
             || old.prices != spec.prices
             || old.nodes.len() != spec.nodes.len()
             || old
@@ -32,6 +33,11 @@ impl Cluster {
                 .iter()
                 .zip(&spec.nodes)
                 .any(|(old, new)| old.name != new.name || old.flavor != new.flavor || old.allocatable != new.allocatable)
+    }
+
+    /// Whether the API a gang needs is there, as far as is known.
+    pub(crate) fn serves(&self, api: &str) -> bool {
+        api.is_empty() || self.spec.apis.is_empty() || self.spec.apis.contains(api)
     }
 
     /// Price of a GPU-hour of the flavor in millionths.
@@ -68,6 +74,9 @@ pub(crate) fn candidates(tiers: &[Tier], class: &Class, clusters: &[Option<Clust
             continue;
         }
         let Some(tier) = tier_of(tiers, &cluster.spec) else { continue };
+        if !cluster.serves(&class.gang.api) {
+            continue;
+        }
         if class.gpus == 0 {
             found.push(Candidate { tier, cluster: index, flavor: None, price: None });
             continue;

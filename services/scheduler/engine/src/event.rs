@@ -25,8 +25,12 @@ pub enum ClusterState {
     Live,
     /// Its owner wants nothing new on it; what runs goes on.
     Cordoned,
+    /// Not heard of lately: nothing new goes there until it is.
+    Suspect,
     /// Not heard of for so long that nothing new goes there; what runs there waits for it.
     Lost,
+    /// Not a member yet, or no more.
+    Absent,
 }
 
 /// One node as the cluster's agent reports it.
@@ -70,6 +74,8 @@ pub struct ClusterSpec {
     pub takes_jobs: bool,
     /// Where it stands; empty if unknown.
     pub region: String,
+    /// API group versions it serves (`batch.volcano.sh/v1alpha1`); empty: not known, nothing is ruled out.
+    pub apis: BTreeSet<String>,
     /// All nodes.
     pub nodes: Vec<NodeSpec>,
     /// Price of one GPU-hour per flavor in millionths of the currency. A flavor without a price is used last in its tier.
@@ -133,6 +139,8 @@ pub struct Gang {
     pub min_available: u32,
     /// GPU models that will do; empty: any. All GPU workers of a gang get the same model.
     pub flavors: BTreeSet<String>,
+    /// The API group version its cluster has to serve (`batch.volcano.sh/v1alpha1`); empty: none.
+    pub api: String,
 }
 
 impl Gang {

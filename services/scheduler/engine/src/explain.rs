@@ -113,8 +113,17 @@ pub enum Reason {
     TakesNoJobs,
     /// Its owner wants nothing new on it.
     Cordoned,
-    /// It is not heard of.
+    /// It was not heard of lately.
+    Suspect,
+    /// It is lost.
     Lost,
+    /// It is not a member yet, or no more.
+    Absent,
+    /// It doesn't serve the API of the job's manifest.
+    NoApi {
+        /// Group and version.
+        wanted: String,
+    },
     /// Its tier is not open to the job yet.
     TierClosed {
         /// When it opens by itself.
@@ -168,7 +177,10 @@ impl fmt::Display for Reason {
             Self::NotInTiers => write!(out, "no tier of the queue selects it"),
             Self::TakesNoJobs => write!(out, "takes no jobs, and the queue has no tiers that name it"),
             Self::Cordoned => write!(out, "cordoned"),
+            Self::Suspect => write!(out, "not heard of lately"),
             Self::Lost => write!(out, "lost: not heard of"),
+            Self::Absent => write!(out, "not a member"),
+            Self::NoApi { wanted } => write!(out, "does not serve {wanted}"),
             Self::TierClosed { opens: Some(at) } => write!(out, "its tier opens for this job at {} ms", at.0),
             Self::TierClosed { opens: None } => write!(out, "its tier opens after an earlier one"),
             Self::NoFlavor { wanted, present } if present.is_empty() => {
@@ -316,7 +328,12 @@ impl Engine {
         match cluster.spec.state {
             ClusterState::Live => {}
             ClusterState::Cordoned => return Reason::Cordoned,
+            ClusterState::Suspect => return Reason::Suspect,
             ClusterState::Lost => return Reason::Lost,
+            ClusterState::Absent => return Reason::Absent,
+        }
+        if !cluster.serves(&class.gang.api) {
+            return Reason::NoApi { wanted: class.gang.api.clone() };
         }
         let flavors: Vec<Option<FlavorId>> = self.flavors_for(class, &cluster.nodes);
         if flavors.is_empty() {
@@ -408,6 +425,10 @@ impl Engine {
             let flavors = self.flavors_for(&class, &cluster.nodes);
             if cluster.spec.nodes.is_empty() {
                 return Ok(());
+            }
+            if !cluster.serves(&spec.gang.api) {
+                refusals.push(format!("{} does not serve {}", cluster.spec.name, spec.gang.api));
+                continue;
             }
             if flavors.is_empty() {
                 refusals.push(format!("{} has no such GPU", cluster.spec.name));

@@ -277,3 +277,19 @@ fn impossible_gangs_are_refused_by_field() {
     assert_eq!(field(&|job| job.gang.groups.clear()), "groups");
     assert_eq!(field(&|job| job.queue = "nobody".to_owned()), "queue");
 }
+
+#[test]
+fn a_job_goes_only_where_its_api_is_served() {
+    let (mut plain, mut volcano) = (cluster("plain", 1, "V100", 1), cluster("volcano", 1, "V100", 2));
+    plain.apis.insert("batch/v1".to_owned());
+    volcano.apis.insert("batch.volcano.sh/v1alpha1".to_owned());
+    let mut engine = engine(vec![plain, volcano], vec![queue("train", 1)]);
+    for id in 1..=2 {
+        let mut job = job(id, "train", 1, 8);
+        job.gang.api = "batch.volcano.sh/v1alpha1".to_owned();
+        submit(&mut engine, job);
+    }
+    assert_eq!(placed(&plan(&mut engine)), [(1, "volcano")]);
+    let explanation = engine.explain(JobId(2)).unwrap();
+    assert_eq!(explanation.clusters[0].reason.to_string(), "does not serve batch.volcano.sh/v1alpha1");
+}

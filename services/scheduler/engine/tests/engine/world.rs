@@ -40,6 +40,7 @@ pub fn cluster(name: &str, nodes: u32, flavor: &str, price_micros: i64) -> Clust
         state: ClusterState::Live,
         takes_jobs: true,
         region: String::new(),
+        apis: BTreeSet::new(),
         nodes: NodeSpec::group("node", nodes, flavor, &amounts(96, 768, if flavor.is_empty() { 0 } else { 8 })),
         prices: BTreeMap::from([(flavor.to_owned(), price_micros)]),
     }
@@ -58,6 +59,7 @@ pub fn gang(workers: u32, each: Amounts) -> Gang {
         groups: vec![WorkerGroup { name: "worker".to_owned(), replicas: workers, each }],
         min_available: workers,
         flavors: BTreeSet::new(),
+        api: String::new(),
     }
 }
 

@@ -1,0 +1,165 @@
+//! What the scheduler keeps of a cluster, and the cluster as the engine sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_core::Quantity;
+use muster_core::selector::Labels;
+use muster_scheduler_engine::{Amounts, BoundNode, ClusterSpec, ClusterState, NodeSpec};
+use serde::{Deserialize, Serialize};
+
+use super::queue::base_units;
+
+/// The projection of one cluster of the registry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterFacts {
+    /// Its identifier.
+    pub name: String,
+    /// What tiers select by.
+    pub labels: Labels,
+    /// Where it stands.
+    pub region: String,
+    /// Whether queues without tiers may use it.
+    pub takes_jobs: bool,
+    /// Whether anything new may go there.
+    pub standing: Standing,
+    /// Fleets it is a member of, by identifier.
+    pub fleets: BTreeSet<String>,
+    /// Group versions it serves (`batch/v1`); empty while unknown.
+    pub apis: BTreeSet<String>,
+    /// Its nodes.
+    pub nodes: Vec<NodeFacts>,
+    /// By flavor.
+    pub prices: BTreeMap<String, Price>,
+    /// Until then runs that may be moved are certainly allowed to run, in milliseconds since the epoch.
+    pub lease_expires_ms: Option<i64>,
+}
+
+/// Whether anything new may go to a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Takes new work.
+    Live,
+    /// Nothing new by its owner's wish.
+    Cordoned,
+    /// Besides what can be moved is moved away.
+    Draining,
+    /// Not heard of lately.
+    Suspect,
+    /// Not heard of for long.
+    Lost,
+    /// Not a member yet, or no more.
+    #[default]
+    Absent,
+}
+
+/// A GPU-hour's price.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// Millionths of the currency.
+    pub micros_per_gpu_hour: i64,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+/// A node as the agent reports it. Quantities as Kubernetes writes them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Its name.
+    pub name: String,
+    /// GPU model; empty without GPUs.
+    pub flavor: String,
+    /// In total.
+    pub allocatable: BTreeMap<String, Quantity>,
+    /// Asked for by pods that are not ours.
+    pub used_by_others: BTreeMap<String, Quantity>,
+    /// Asked for by runs of ours: (run, amounts).
+    pub used_by_run: BTreeMap<String, BTreeMap<String, Quantity>>,
+    /// False where it takes no pods.
+    pub schedulable: bool,
+    /// Whether it has the label by which pods choose the GPU model, with the flavor as its value.
+    pub labelled_by_model: bool,
+}
+
+/// Quantities in base units. What is negative in a report counts as nothing.
+#[must_use]
+pub fn amounts(quantities: &BTreeMap<String, Quantity>) -> Amounts {
+    quantities.iter().map(|(name, quantity)| (name.clone(), base_units(name, *quantity).max(0))).collect()
+}
+
+impl ClusterFacts {
+    /// The cluster as the engine sees it. What a run uses that is not (or no longer) charged here counts as used by
+    /// others: its pods may still be ending, and their GPUs are not free before they are gone.
+    #[must_use]
+    pub fn spec(&self, charged: &BTreeSet<String>) -> ClusterSpec {
+        let nodes = self.nodes.iter().map(|node| {
+            let allocatable = amounts(&node.allocatable);
+            let used_by_others = if node.schedulable {
+                let foreign = node.used_by_run.iter().filter(|(run, _)| !charged.contains(*run)).map(|(_, used)| amounts(used));
+                // Sums of what one node reports are far from the limit; a report that is not is cut to the allocatable.
+                foreign.fold(amounts(&node.used_by_others), |sum, used| sum.checked_add(&used).unwrap_or_else(|_| allocatable.clone()))
+            } else {
+                allocatable.clone()
+            };
+            NodeSpec { name: node.name.clone(), flavor: node.flavor.clone(), allocatable, used_by_others }
+        });
+        ClusterSpec {
+            name: self.name.clone(),
+            labels: self.labels.clone(),
+            state: match self.standing {
+                Standing::Live => ClusterState::Live,
+                Standing::Cordoned | Standing::Draining => ClusterState::Cordoned,
+                Standing::Suspect => ClusterState::Suspect,
+                Standing::Lost => ClusterState::Lost,
+                Standing::Absent => ClusterState::Absent,
+            },
+            takes_jobs: self.takes_jobs,
+            region: self.region.clone(),
+            apis: self.apis.clone(),
+            nodes: nodes.collect(),
+            prices: self.prices.iter().map(|(flavor, price)| (flavor.clone(), price.micros_per_gpu_hour)).collect(),
+        }
+    }
+
+    /// Where the pods of a run are, as far as they are bound.
+    #[must_use]
+    pub fn bound(&self, run: &str) -> Vec<BoundNode> {
+        self.nodes
+            .iter()
+            .filter_map(|node| node.used_by_run.get(run).map(|used| BoundNode { node: node.name.clone(), used: amounts(used) }))
+            .collect()
+    }
+
+    /// Runs of ours that the inventory shows.
+    #[must_use]
+    pub fn runs_seen(&self) -> BTreeSet<&str> {
+        self.nodes.iter().flat_map(|node| node.used_by_run.keys().map(String::as_str)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_not_charged_counts_as_others_until_its_pods_are_gone() {
+        let gpus = |count| BTreeMap::from([("nvidia.com/gpu".to_owned(), Quantity::from_units(count))]);
+        let node = NodeFacts {
+            name: "n".to_owned(),
+            allocatable: gpus(8),
+            used_by_others: gpus(1),
+            used_by_run: BTreeMap::from([("a".to_owned(), gpus(2)), ("b".to_owned(), gpus(4))]),
+            schedulable: true,
+            ..NodeFacts::default()
+        };
+        let mut facts = ClusterFacts { name: "idc".to_owned(), nodes: vec![node], ..ClusterFacts::default() };
+        let used = |facts: &ClusterFacts, charged: &[&str]| {
+            facts.spec(&charged.iter().map(|run| (*run).to_owned()).collect()).nodes[0].used_by_others.gpus()
+        };
+        assert_eq!(used(&facts, &["a", "b"]), 1);
+        assert_eq!(used(&facts, &["a"]), 5);
+        assert_eq!(facts.bound("a")[0].used.gpus(), 2);
+        facts.nodes[0].schedulable = false;
+        assert_eq!(used(&facts, &["a", "b"]), 8);
+    }
+}

@@ -1,0 +1,235 @@
+//! The object a run makes in its cluster: the user's manifest, marked with its run, told its epoch, pointed at the nodes of
+//! the plan, and not suspended.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_core::bundle::Digest;
+use muster_core::labels;
+use muster_scheduler_engine::Slot;
+use serde_json::{Map, Value, json};
+
+use super::Fault;
+use super::manifest::{Kind, templates};
+
+/// What is put into a manifest.
+#[derive(Clone, Debug)]
+pub struct RunMarks<'a> {
+    /// The job's namespace.
+    pub namespace: &'a str,
+    /// The job's name.
+    pub job: &'a str,
+    /// The run.
+    pub epoch: u32,
+    /// The queue it is charged to.
+    pub queue: &'a str,
+    /// W3C trace context; empty if none.
+    pub traceparent: &'a str,
+    /// The plan; group indices are those of the manifest's templates.
+    pub slots: &'a [Slot],
+    /// The GPU model pods must be bound to, where nodes have the label for it and the cluster has several.
+    pub require_model: Option<&'a str>,
+}
+
+/// The longest value of a label.
+const MAX_LABEL: usize = 63;
+/// The weight of the preference for planned nodes, of 100.
+const PLAN_WEIGHT: u32 = 50;
+
+/// `namespace.job.epoch`, as the value of the run's label; cut and given a digest where it would be too long for one.
+#[must_use]
+pub fn run_label(namespace: &str, job: &str, epoch: u32) -> String {
+    let full = format!("{namespace}.{job}.{epoch}");
+    if full.len() <= MAX_LABEL {
+        return full;
+    }
+    let digest = Digest::of(full.as_bytes());
+    format!("{}-{}", full[..MAX_LABEL - 11].trim_end_matches(['.', '-']), &digest.hex()[..10])
+}
+
+/// The object's name in the cluster: the job's own for the first run, so that people find it; later runs are new objects.
+#[must_use]
+pub fn object_name(job: &str, epoch: u32) -> String {
+    if epoch <= 1 { job.to_owned() } else { format!("{job}-r{epoch}") }
+}
+
+/// Composes the manifest of a run.
+///
+/// # Errors
+/// A manifest that was not read as a job before.
+pub fn compose(manifest: &Value, marks: &RunMarks<'_>) -> Result<Value, Fault> {
+    let text = |key: &str| manifest.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let kind = Kind::of(&text("apiVersion"), &text("kind"))?;
+    let found = templates(kind, manifest)?;
+    let mut composed = manifest.clone();
+    if let Some(top) = composed.as_object_mut() {
+        top.remove("status");
+    }
+    let metadata = object(&mut composed, "metadata");
+    for server_field in ["generateName", "resourceVersion", "uid", "creationTimestamp", "managedFields", "generation", "selfLink"] {
+        metadata.remove(server_field);
+    }
+    metadata.insert("name".to_owned(), json!(object_name(marks.job, marks.epoch)));
+    metadata.insert("namespace".to_owned(), json!(marks.namespace));
+    mark(metadata, marks);
+    if kind == Kind::Volcano {
+        object(&mut composed, "spec").insert("queue".to_owned(), json!(marks.queue));
+    }
+    if let Some((pointer, field)) = kind.suspend_pointer()
+        && let Some(Value::Object(parent)) = composed.pointer_mut(pointer)
+        && parent.contains_key(field)
+    {
+        parent.insert(field.to_owned(), Value::Bool(false));
+    }
+    for (index, template) in found.iter().enumerate() {
+        let Some(pod) = composed.pointer_mut(&template.pointer) else { continue };
+        mark(object(pod, "metadata"), marks);
+        let spec = object(pod, "spec");
+        for list in ["containers", "initContainers"] {
+            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                set_epoch(container, marks.epoch);
+            }
+        }
+        let nodes: BTreeMap<&str, u32> =
+            marks.slots.iter().filter(|slot| slot.group == index).map(|slot| (slot.node.as_str(), slot.workers)).collect();
+        prefer(spec, nodes.keys().copied().collect());
+        if let Some(model) = marks.require_model.filter(|_| asks_for_gpus(spec)) {
+            let selector = spec.entry("nodeSelector").or_insert_with(|| json!({}));
+            if let Some(selector) = selector.as_object_mut() {
+                selector.entry(labels::GPU_PRODUCT).or_insert_with(|| json!(model));
+            }
+        }
+    }
+    Ok(composed)
+}
+
+fn asks_for_gpus(spec: &Map<String, Value>) -> bool {
+    let containers = spec.get("containers").and_then(Value::as_array);
+    containers.into_iter().flatten().any(|container| {
+        ["limits", "requests"].iter().any(|part| {
+            let amounts = container.get("resources").and_then(|resources| resources.get(part)).and_then(Value::as_object);
+            amounts.is_some_and(|amounts| amounts.keys().any(|name| muster_scheduler_engine::is_gpu(name)))
+        })
+    })
+}
+
+/// The object under a key, made if it is not there or is none.
+fn object<'a>(parent: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {
+    if !parent.is_object() {
+        *parent = json!({});
+    }
+    let child = parent.as_object_mut().expect("it was just made one").entry(key).or_insert_with(|| json!({}));
+    if !child.is_object() {
+        *child = json!({});
+    }
+    child.as_object_mut().expect("it was just made one")
+}
+
+fn mark(metadata: &mut Map<String, Value>, marks: &RunMarks<'_>) {
+    let mut put = |map: &str, key: &str, value: String| {
+        let entry = metadata.entry(map).or_insert_with(|| json!({}));
+        if !entry.is_object() {
+            *entry = json!({});
+        }
+        if let Some(entry) = entry.as_object_mut() {
+            entry.insert(key.to_owned(), Value::String(value));
+        }
+    };
+    put("labels", labels::RUN, run_label(marks.namespace, marks.job, marks.epoch));
+    put("labels", labels::RUN_EPOCH, marks.epoch.to_string());
+    put("labels", labels::QUEUE, marks.queue.to_owned());
+    if !marks.traceparent.is_empty() {
+        put("annotations", labels::TRACEPARENT, marks.traceparent.to_owned());
+    }
+}
+
+fn set_epoch(container: &mut Value, epoch: u32) {
+    let Some(container) = container.as_object_mut() else { return };
+    let env = container.entry("env").or_insert_with(|| json!([]));
+    let Some(env) = env.as_array_mut() else { return };
+    env.retain(|variable| variable.get("name").and_then(Value::as_str) != Some(labels::RUN_EPOCH_ENV));
+    env.push(json!({"name": labels::RUN_EPOCH_ENV, "value": epoch.to_string()}));
+}
+
+/// Adds a preference for the planned nodes: the cluster's own scheduler binds, and may know better.
+fn prefer(spec: &mut Map<String, Value>, nodes: BTreeSet<&str>) {
+    if nodes.is_empty() {
+        return;
+    }
+    let affinity = spec.entry("affinity").or_insert_with(|| json!({}));
+    let node_affinity = object(affinity, "nodeAffinity");
+    let preferred = node_affinity.entry("preferredDuringSchedulingIgnoredDuringExecution").or_insert_with(|| json!([]));
+    if let Some(preferred) = preferred.as_array_mut() {
+        preferred.push(json!({
+            "weight": PLAN_WEIGHT,
+            "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}]},
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_core::manifest::parse_one;
+
+    fn marks<'a>(epoch: u32, slots: &'a [Slot]) -> RunMarks<'a> {
+        RunMarks { namespace: "ml", job: "train", epoch, queue: "q", traceparent: "00-aa-bb-01", slots, require_model: None }
+    }
+
+    #[test]
+    fn a_run_is_marked_told_its_epoch_and_pointed_at_its_nodes() {
+        let manifest = parse_one(
+            "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {generateName: train-, uid: x}\nspec: {tasks: [{name: t, replicas: 2, template: {spec: \
+             {containers: [{name: c, env: [{name: A, value: b}], resources: {limits: {nvidia.com/gpu: 1}}}]}}}]}\nstatus: {state: {}}\n",
+        )
+        .expect("sound YAML");
+        let slots = [Slot { group: 0, node: "n1".to_owned(), workers: 2 }];
+        let composed = compose(&manifest.value, &marks(2, &slots)).expect("a job");
+        let expected = json!({
+            "apiVersion": "batch.volcano.sh/v1alpha1",
+            "kind": "Job",
+            "metadata": {
+                "name": "train-r2",
+                "namespace": "ml",
+                "labels": {"muster.dev/run": "ml.train.2", "muster.dev/run-epoch": "2", "muster.dev/queue": "q"},
+                "annotations": {"muster.dev/traceparent": "00-aa-bb-01"},
+            },
+            "spec": {
+                "queue": "q",
+                "tasks": [{"name": "t", "replicas": 2, "template": {
+                    "metadata": {
+                        "labels": {"muster.dev/run": "ml.train.2", "muster.dev/run-epoch": "2", "muster.dev/queue": "q"},
+                        "annotations": {"muster.dev/traceparent": "00-aa-bb-01"},
+                    },
+                    "spec": {
+                        "containers": [{
+                            "name": "c",
+                            "env": [{"name": "A", "value": "b"}, {"name": "MUSTER_RUN_EPOCH", "value": "2"}],
+                            "resources": {"limits": {"nvidia.com/gpu": 1}},
+                        }],
+                        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+                            {"weight": 50, "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]}},
+                        ]}},
+                    },
+                }}],
+            },
+        });
+        assert_eq!(composed, expected);
+    }
+
+    #[test]
+    fn the_first_run_has_the_jobs_name_and_is_not_suspended() {
+        let manifest =
+            parse_one("apiVersion: batch/v1\nkind: Job\nmetadata: {name: train}\nspec: {suspend: true, template: {spec: {containers: [{name: c}]}}}\n").unwrap();
+        let composed = compose(&manifest.value, &marks(1, &[])).expect("a job");
+        assert_eq!(composed["metadata"]["name"], "train");
+        assert_eq!(composed["spec"]["suspend"], false);
+    }
+
+    #[test]
+    fn a_label_is_never_too_long_and_stays_one_of_its_own() {
+        let long = "a".repeat(60);
+        let (one, two) = (run_label("ml", &long, 1), run_label("ml", &long, 2));
+        assert!(one.len() <= MAX_LABEL && one != two, "{one} {two}");
+        assert_eq!(run_label("ml", "train", 3), "ml.train.3");
+    }
+}

@@ -1,0 +1,116 @@
+//! GPU time and money. Used = GPUs × (end − start) of a run, as its cluster's own object status tells them; the price is
+//! that of the decision. Nothing is rounded before the sum of a report is made.
+
+use jiff::Timestamp;
+
+/// What a run is charged for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// GPUs of all replicas.
+    pub gpus: u32,
+    /// Millionths of the currency per GPU-hour; `None` where there is no price.
+    pub price_micros: Option<i64>,
+    /// ISO 4217; empty without a price.
+    pub currency: String,
+    /// When its pods began.
+    pub start: Timestamp,
+    /// When it ended; `None` while it runs.
+    pub finish: Option<Timestamp>,
+}
+
+/// GPU time and money so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// GPUs × milliseconds.
+    pub gpu_ms: i128,
+    /// GPU-milliseconds × millionths per GPU-hour, not yet divided: sums stay exact.
+    micros_ms_per_hour: i128,
+    /// ISO 4217; empty where nothing was priced, `XXX` (ISO 4217's "no currency") where prices had several.
+    pub currency: String,
+}
+
+/// Milliseconds of an hour.
+const HOUR_MS: i128 = 3_600_000;
+
+impl Usage {
+    /// Adds what a run used within the window; an open end of the window or of the run is `now`.
+    pub fn add(&mut self, charge: &Charge, window: (Option<Timestamp>, Option<Timestamp>), now: Timestamp) {
+        let (from, until) = window;
+        let start = from.map_or(charge.start, |from| from.max(charge.start));
+        let finish = charge.finish.unwrap_or(now).min(until.unwrap_or(now));
+        let elapsed_ms = i128::from((finish.as_millisecond() - start.as_millisecond()).max(0));
+        let gpu_ms = elapsed_ms * i128::from(charge.gpus);
+        self.gpu_ms += gpu_ms;
+        if let Some(price) = charge.price_micros {
+            self.micros_ms_per_hour += gpu_ms * i128::from(price);
+            if self.currency.is_empty() {
+                self.currency.clone_from(&charge.currency);
+            } else if self.currency != charge.currency {
+                "XXX".clone_into(&mut self.currency);
+            }
+        }
+    }
+
+    /// GPUs × seconds.
+    #[must_use]
+    pub fn gpu_seconds(&self) -> f64 {
+        self.gpu_ms as f64 / 1_000.0
+    }
+
+    /// Millionths of the currency, rounded to the nearest.
+    #[must_use]
+    pub fn cost_micros(&self) -> i64 {
+        i64::try_from((self.micros_ms_per_hour + HOUR_MS / 2) / HOUR_MS).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("a small number")
+    }
+
+    fn charge(start: i64, finish: Option<i64>) -> Charge {
+        Charge { gpus: 8, price_micros: Some(2_500_000), currency: "EUR".to_owned(), start: at(start), finish: finish.map(at) }
+    }
+
+    #[test]
+    fn gpus_times_seconds_times_price() {
+        let mut usage = Usage::default();
+        usage.add(&charge(1_000, Some(1_000 + 1_800)), (None, None), at(99_999));
+        assert_eq!(usage.gpu_seconds(), 14_400.0);
+        assert_eq!(usage.cost_micros(), 10_000_000);
+        assert_eq!(usage.currency, "EUR");
+    }
+
+    #[test]
+    fn a_window_counts_what_lies_in_it_and_a_run_that_goes_on_until_now() {
+        let mut usage = Usage::default();
+        usage.add(&charge(100, None), (Some(at(150)), None), at(200));
+        usage.add(&charge(100, Some(120)), (Some(at(150)), None), at(200));
+        usage.add(&charge(300, None), (None, Some(at(250))), at(400));
+        assert_eq!(usage.gpu_seconds(), 400.0);
+    }
+
+    #[test]
+    fn many_small_runs_lose_nothing_to_rounding() {
+        let mut usage = Usage::default();
+        for _ in 0..3_600 {
+            let mut small = charge(0, Some(1));
+            small.price_micros = Some(1);
+            small.gpus = 1;
+            usage.add(&small, (None, None), at(10));
+        }
+        assert_eq!(usage.cost_micros(), 1);
+    }
+
+    #[test]
+    fn two_currencies_are_not_added_up_under_one_name() {
+        let mut usage = Usage::default();
+        usage.add(&charge(0, Some(1)), (None, None), at(1));
+        usage.add(&Charge { currency: "USD".to_owned(), ..charge(0, Some(1)) }, (None, None), at(1));
+        assert_eq!(usage.currency, "XXX");
+    }
+}

@@ -1,0 +1,148 @@
+//! What a training job needs, read from the manifest its owner already has: Volcano `Job`, `batch/v1 Job`, JobSet,
+//! `PyTorchJob`, `RayJob`. Only what scheduling needs is judged; the rest is the member cluster's business.
+
+mod pod;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_core::{Manifest, Quantity};
+use muster_scheduler_engine::{Gang, WorkerGroup};
+use serde_json::Value;
+
+use super::Fault;
+use super::queue::base_units;
+pub use shape::{Kind, Template, templates};
+
+/// The queue of jobs that name none.
+pub const DEFAULT_QUEUE: &str = "default";
+/// Where manifests say their queue, besides Volcano's `spec.queue`: labels or annotations, the first that is there.
+const QUEUE_KEYS: [&str; 3] = ["kueue.x-k8s.io/queue-name", "volcano.sh/queue-name", "scheduling.volcano.sh/queue-name"];
+/// Kueue's own way to say a priority class.
+const PRIORITY_KEY: &str = "kueue.x-k8s.io/priority-class";
+
+/// A job's manifest, read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requirements {
+    /// Which kind it is.
+    pub kind: Kind,
+    /// All its workers.
+    pub gang: Gang,
+    /// The queue it names, if any.
+    pub queue: Option<String>,
+    /// The priority class it names, if any.
+    pub priority_class: Option<String>,
+}
+
+impl Requirements {
+    /// Reads a job's manifest.
+    ///
+    /// # Errors
+    /// The field at fault, by its path in the manifest.
+    pub fn read(manifest: &Manifest) -> Result<Self, Fault> {
+        let kind = Kind::of(manifest.api_version(), manifest.kind())?;
+        let value = &manifest.value;
+        let templates = templates(kind, value)?;
+        let mut groups = Vec::with_capacity(templates.len());
+        let mut flavors: Option<BTreeSet<String>> = None;
+        for template in &templates {
+            let pod = value.pointer(&template.pointer).ok_or_else(|| Fault::new(&template.path, "is missing"))?;
+            let each = pod::requests(&template.path, pod)?;
+            if each.gpus() > 0
+                && let Some(wanted) = pod::flavors(&template.path, pod)?
+            {
+                let both = match flavors.take() {
+                    None => wanted,
+                    Some(known) => known.intersection(&wanted).cloned().collect(),
+                };
+                if both.is_empty() {
+                    return Err(Fault::new(&template.path, "asks for another GPU model than the job's other workers; a gang gets one"));
+                }
+                flavors = Some(both);
+            }
+            groups.push(WorkerGroup { name: template.name.clone(), replicas: template.replicas, each });
+        }
+        let workers: u64 = groups.iter().map(|group| u64::from(group.replicas)).sum();
+        let gang = Gang {
+            min_available: shape::min_available(kind, value, workers)?,
+            groups,
+            flavors: flavors.unwrap_or_default(),
+            api: manifest.api_version().to_owned(),
+        };
+        muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(&templates, refused.into()))?;
+        Ok(Self { kind, gang, queue: queue(kind, value), priority_class: priority_class(kind, value, &templates) })
+    }
+}
+
+/// Puts a fault of the gang at the path the manifest has for it.
+#[must_use]
+pub fn in_manifest(templates: &[Template], fault: Fault) -> Fault {
+    let Some(rest) = fault.field.strip_prefix("groups[") else {
+        let field = match fault.field.as_str() {
+            "groups" => "spec",
+            "min_available" => "spec.minAvailable",
+            other => other,
+        };
+        return Fault::new(field, fault.why);
+    };
+    let template = rest.split_once(']').and_then(|(index, _)| index.parse::<usize>().ok()).and_then(|index| templates.get(index));
+    match template {
+        Some(template) => Fault::new(&template.path, fault.why),
+        None => Fault::new("spec", format!("{}: {}", rest.trim_end_matches(']'), fault.why)),
+    }
+}
+
+fn queue(kind: Kind, value: &Value) -> Option<String> {
+    let own = match kind {
+        Kind::Volcano => value.pointer("/spec/queue"),
+        Kind::PyTorch => value.pointer("/spec/runPolicy/schedulingPolicy/queue"),
+        Kind::Batch | Kind::JobSet | Kind::Ray => None,
+    };
+    let own = own.and_then(Value::as_str).filter(|queue| !queue.is_empty());
+    own.or_else(|| QUEUE_KEYS.iter().find_map(|key| metadata(value, key))).map(ToOwned::to_owned)
+}
+
+fn priority_class(kind: Kind, value: &Value, templates: &[Template]) -> Option<String> {
+    let own = match kind {
+        Kind::Volcano => value.pointer("/spec/priorityClassName"),
+        Kind::PyTorch => value.pointer("/spec/runPolicy/schedulingPolicy/priorityClass"),
+        Kind::Batch | Kind::JobSet | Kind::Ray => None,
+    };
+    let of_pods = || templates.iter().find_map(|template| value.pointer(&format!("{}/spec/priorityClassName", template.pointer))?.as_str());
+    own.and_then(Value::as_str).or_else(|| metadata(value, PRIORITY_KEY)).or_else(of_pods).filter(|class| !class.is_empty()).map(ToOwned::to_owned)
+}
+
+/// A label or annotation of the object.
+fn metadata<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    ["labels", "annotations"].iter().find_map(|map| value.get("metadata")?.get(map)?.get(key)?.as_str()).filter(|text| !text.is_empty())
+}
+
+/// A quantity in base units.
+///
+/// # Errors
+/// What is no quantity, negative, or, for a named extended resource, no whole number.
+pub fn quantity(path: &str, resource: &str, value: &Value) -> Result<i64, Fault> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+            return Err(Fault::new(path, "must be a quantity such as 500m, 2 or 16Gi"));
+        }
+    };
+    let quantity: Quantity = text.parse().map_err(|error: muster_core::quantity::ParseQuantityError| Fault::new(path, error.to_string()))?;
+    if quantity.is_negative() {
+        return Err(Fault::new(path, "must not be negative"));
+    }
+    if resource.contains('/') && quantity != Quantity::from_units(quantity.units()) {
+        return Err(Fault::new(path, format!("{resource} comes in whole units only")));
+    }
+    Ok(base_units(resource, quantity))
+}
+
+/// Named amounts as the API shows them.
+#[must_use]
+pub fn totals(gang: &Gang) -> BTreeMap<String, String> {
+    gang.total().map(|total| super::queue::shown(&total)).unwrap_or_default()
+}
