@@ -1,0 +1,8 @@
+//! The agent of a member cluster: dials out to the hub and makes the cluster look like what it was told.
+//!
+//! `domain` decides, `ledger` remembers, `cluster` writes, `watch` sees, `health` judges and `reconcile` puts them
+//! together, one item at a time. `link` is the only part that knows the wire; everything else works the same with the
+//! hub away.
+
+pub mod domain;
+pub mod ledger;
