@@ -4,5 +4,10 @@
 //! together, one item at a time. `link` is the only part that knows the wire; everything else works the same with the
 //! hub away.
 
+pub mod cluster;
 pub mod domain;
+pub mod health;
+pub mod lease;
 pub mod ledger;
+pub mod reconcile;
+pub mod watch;

@@ -1,6 +1,6 @@
 //! An item: what one owner wants in this cluster under one name, as the hub says it and as the ledger keeps it.
 
-use super::object::ObjectRef;
+use super::{object::ObjectRef, observation::RunStatus};
 use muster_core::{bundle::Digest, version::Version};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -132,6 +132,8 @@ pub struct Record {
     pub stopped: bool,
     /// A tombstone whose objects are gone.
     pub deleted: bool,
+    /// How a run ended: it is never started again in this generation, also where its object is gone.
+    pub ended: Option<RunStatus>,
 }
 
 impl Record {

@@ -4,6 +4,7 @@ use crate::domain::{
     generation::{Arrival, arrival},
     item::{Applied, Desired, ItemKey, Options, Record},
 };
+use crate::lease::Deadline;
 use muster_core::version::Version;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ pub struct State {
     pub on_hold: bool,
     /// Set once the hub or somebody at the cluster asked to leave.
     pub leaving: Option<Leaving>,
+    /// Until when the session lasts; kept only while a movable run is here.
+    pub lease: Option<Deadline>,
     items: BTreeMap<String, BTreeMap<String, Record>>,
 }
 
@@ -44,7 +47,7 @@ pub struct Taken {
 
 impl Default for State {
     fn default() -> Self {
-        Self { format: FORMAT, hub_incarnation: 0, on_hold: false, leaving: None, items: BTreeMap::new() }
+        Self { format: FORMAT, hub_incarnation: 0, on_hold: false, leaving: None, lease: None, items: BTreeMap::new() }
     }
 }
 
@@ -92,10 +95,16 @@ impl State {
         let arrival = arrival(held.as_ref().map(|record| (record.generation, &record.bundle)), generation, &bundle);
         if arrival == Arrival::Newer {
             self.hub_incarnation = self.hub_incarnation.max(generation.incarnation);
-            let before = held.cloned();
-            let (applied, last_good) = before.map_or((Vec::new(), None), |record| (record.applied, record.last_good));
+            let before = held.as_deref().cloned();
+            let (applied, last_good, ended) = match before {
+                Some(before) => (before.applied, before.last_good, before.ended),
+                None => (Vec::new(), None, None),
+            };
+            // A run that has ended stays ended when only its options change.
+            let run = options.run.as_ref().map(|run| run.name.clone());
+            let ended = ended.filter(|ended| Some(&ended.run) == run.as_ref());
             let record =
-                Record { generation, bundle, options, applied, last_good, heal_count: 0, stopped: false, deleted: false };
+                Record { generation, bundle, options, applied, last_good, heal_count: 0, stopped: false, deleted: false, ended };
             items.insert(key.name.clone(), record);
         }
         Taken { key, arrival, generation }
