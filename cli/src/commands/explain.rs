@@ -1,0 +1,113 @@
+//! `muster explain`: why a job is where it is, cluster by cluster.
+
+use super::App;
+use crate::{
+    client::{Peer, Session},
+    error::Result,
+    kinds::{find, resource_name, short, sized},
+    output::{Table, table::Titles},
+};
+use muster_proto::scheduler::v1::{ExplainJobRequest, JobExplanation, job_service_client::JobServiceClient};
+
+const EXAMPLES: &str = "\
+Examples:
+  muster explain resnet50-train -n ml
+  muster explain ml/resnet50-train -o json | jq '.candidates[] | select(.fits | not)'";
+
+/// Say why a job waits or runs where it does
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The job
+    job: String,
+}
+
+/// Runs it.
+pub async fn run(args: Args, app: &App) -> Result<()> {
+    let session = app.session()?;
+    let name = resource_name(find("jobs")?.spec(), &args.job, session.target.namespace())?;
+    let explanation = ask(&session, &name).await?;
+    app.printer.either(|| words(&explanation), || serde_json::to_value(&explanation).expect("every message has proto3 JSON"))
+}
+
+/// Asks the scheduler.
+pub async fn ask(session: &Session, name: &str) -> Result<JobExplanation> {
+    session
+        .call(Peer::Scheduler, "ExplainJob", |link| {
+            let request = ExplainJobRequest { name: name.to_owned() };
+            async move { sized!(JobServiceClient, link).explain_job(request).await }
+        })
+        .await
+}
+
+/// The explanation for people.
+pub fn words(explanation: &JobExplanation) -> String {
+    let JobExplanation { job, summary, position, waiting_jobs, queue_limits, candidates, unblocked_by } = explanation;
+    let mut text = format!("{}: {summary}\n", short(job));
+    if *position > 0 {
+        text.push_str(&format!("Place in its queue: {position} of {waiting_jobs}\n"));
+    }
+    let mut lines = |title: &str, lines: &[String]| {
+        if !lines.is_empty() {
+            text.push_str(&format!("{title}:\n"));
+        }
+        for line in lines {
+            text.push_str(&format!("  - {line}\n"));
+        }
+    };
+    lines("Held by its queue", queue_limits);
+    lines("Would be unblocked by", unblocked_by);
+    if !candidates.is_empty() {
+        let mut table = Table::new(["CLUSTER", "FITS", "TIER", "FLAVOR", "PER GPU-HOUR", "REASON"]);
+        for candidate in candidates {
+            let price = candidate.micros_per_gpu_hour;
+            table.row([
+                short(&candidate.cluster),
+                if candidate.fits { "yes" } else { "no" }.to_owned(),
+                if candidate.tier > 0 { candidate.tier.to_string() } else { String::new() },
+                candidate.flavor.clone(),
+                if price > 0 { format!("{}.{:02}", price / 1_000_000, price % 1_000_000 / 10_000) } else { String::new() },
+                candidate.reason.clone(),
+            ]);
+        }
+        text.push_str(&table.render(Titles::Shown, 0));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_proto::scheduler::v1::CandidateCluster;
+
+    #[test]
+    fn every_cluster_says_why_not() {
+        let candidate = |cluster: &str, reason: &str| CandidateCluster {
+            cluster: format!("clusters/{cluster}"),
+            reason: reason.to_owned(),
+            flavor: "V100".to_owned(),
+            micros_per_gpu_hour: 1_200_000,
+            tier: 1,
+            ..CandidateCluster::default()
+        };
+        let explanation = JobExplanation {
+            job: "namespaces/ml/jobs/a".to_owned(),
+            summary: "waits for 8 GPUs".to_owned(),
+            position: 2,
+            waiting_jobs: 5,
+            queue_limits: vec!["nvidia.com/gpu: 64 of 64".to_owned()],
+            candidates: vec![candidate("idc", "4 GPUs are free"), candidate("cloud", "is cordoned")],
+            unblocked_by: vec![],
+        };
+        let expected = "\
+ml/a: waits for 8 GPUs
+Place in its queue: 2 of 5
+Held by its queue:
+  - nvidia.com/gpu: 64 of 64
+CLUSTER   FITS   TIER   FLAVOR   PER GPU-HOUR   REASON
+idc       no     1      V100     1.20           4 GPUs are free
+cloud     no     1      V100     1.20           is cordoned
+";
+        assert_eq!(words(&explanation), expected);
+    }
+}

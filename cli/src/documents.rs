@@ -1,0 +1,256 @@
+//! What `-f` names, read strictly: files, standard input, folders with everything below them.
+//!
+//! A folder is one unordered set. Every fault of every file is reported with file, line and column before anything is
+//! sent; what is passed over is said. A kustomize folder is refused, since its files are parts and not manifests.
+
+use crate::error::{Exit, Failure, Result};
+use muster_core::{Manifest, manifest};
+use std::{
+    fmt, fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// Folders within folders, at most.
+const MAX_DEPTH: usize = 32;
+/// Files of one set, at most.
+const MAX_FILES: usize = 10_000;
+/// File names that make a folder a kustomize folder.
+const KUSTOMIZE: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+
+/// A document and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// What was read.
+    pub manifest: Manifest,
+    /// The file as it was named, or `standard input`.
+    pub file: String,
+}
+
+impl Document {
+    /// `file:line`, for messages.
+    pub fn place(&self) -> Place<'_> {
+        Place { file: &self.file, line: self.manifest.line }
+    }
+}
+
+/// Prints as `file:line`.
+pub struct Place<'a> {
+    file: &'a str,
+    line: usize,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// A set of documents, and what lies beside them.
+#[derive(Debug, Default)]
+pub struct Set {
+    /// In path order.
+    pub documents: Vec<Document>,
+    /// Files in folders that are no manifests, by their names.
+    pub passed_over: Vec<PathBuf>,
+}
+
+/// Reads everything that was named; all faults together are one failure.
+pub fn read(sources: &[String]) -> Result<Set> {
+    let mut reader = Reader::default();
+    for source in sources {
+        if source == "-" {
+            let mut text = String::new();
+            let limit = u64::try_from(manifest::MAX_BYTES).unwrap_or(u64::MAX) + 1;
+            match std::io::stdin().take(limit).read_to_string(&mut text) {
+                Ok(_) => reader.text("standard input", &text),
+                Err(error) => reader.faults.push(format!("standard input: {error}")),
+            }
+            continue;
+        }
+        let path = Path::new(source);
+        match fs::metadata(path) {
+            Ok(data) if data.is_dir() => reader.folder(path, 1),
+            Ok(_) => reader.file(path),
+            Err(error) => reader.faults.push(format!("{source}: {error}")),
+        }
+    }
+    let Reader { set, faults, .. } = reader;
+    if !faults.is_empty() {
+        let count = faults.len();
+        let message =
+            if count == 1 { "1 fault; nothing was sent".to_owned() } else { format!("{count} faults; nothing was sent") };
+        return Err(Failure { details: faults, ..Failure::new(Exit::Invalid, message) });
+    }
+    if set.documents.is_empty() {
+        return Err(Failure::new(Exit::Invalid, format!("no manifest in {}", sources.join(", "))));
+    }
+    Ok(set)
+}
+
+#[derive(Default)]
+struct Reader {
+    set: Set,
+    faults: Vec<String>,
+    files: usize,
+}
+
+impl Reader {
+    fn folder(&mut self, folder: &Path, depth: usize) {
+        if depth > MAX_DEPTH {
+            return self.faults.push(format!("{}: more than {MAX_DEPTH} folders deep", folder.display()));
+        }
+        let mut entries = match fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
+            Ok(entries) => entries,
+            Err(error) => return self.faults.push(format!("{}: {error}", folder.display())),
+        };
+        entries.sort_by_key(fs::DirEntry::file_name);
+        if let Some(entry) = entries.iter().find(|entry| KUSTOMIZE.iter().any(|name| entry.file_name() == *name)) {
+            return self.faults.push(format!(
+                "{}: {} is a kustomize folder: let a release render it from git, or render it yourself: kustomize build {} | muster … -f -",
+                entry.path().display(),
+                folder.display(),
+                folder.display()
+            ));
+        }
+        for entry in entries {
+            let path = entry.path();
+            let hidden = entry.file_name().to_string_lossy().starts_with('.');
+            let Ok(kind) = entry.file_type() else {
+                self.faults.push(format!("{}: is gone", path.display()));
+                continue;
+            };
+            // A link to a folder may lead back up.
+            let linked_folder = kind.is_symlink() && path.is_dir();
+            if hidden || linked_folder || (!kind.is_dir() && !is_manifest_file(&path)) {
+                self.set.passed_over.push(path);
+            } else if kind.is_dir() {
+                self.folder(&path, depth + 1);
+            } else {
+                self.file(&path);
+            }
+        }
+    }
+
+    fn file(&mut self, path: &Path) {
+        self.files += 1;
+        if self.files > MAX_FILES {
+            if self.files == MAX_FILES + 1 {
+                self.faults.push(format!("{}: more than {MAX_FILES} files", path.display()));
+            }
+            return;
+        }
+        let name = path.display().to_string();
+        match fs::read(path) {
+            Ok(bytes) if bytes.len() > manifest::MAX_BYTES => {
+                self.faults.push(format!("{name}: is larger than {} bytes", manifest::MAX_BYTES));
+            }
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => self.text(&name, &text),
+                Err(error) => {
+                    let before =
+                        error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+                    self.faults.push(format!("{name}:{}: is not UTF-8", before + 1));
+                }
+            },
+            Err(error) => self.faults.push(format!("{name}: {error}")),
+        }
+    }
+
+    fn text(&mut self, file: &str, text: &str) {
+        match manifest::parse_documents(text) {
+            Ok(manifests) if manifests.is_empty() => self.faults.push(format!("{file}:1: holds no document")),
+            Ok(manifests) => {
+                let documents = manifests.into_iter().map(|manifest| Document { manifest, file: file.to_owned() });
+                self.set.documents.extend(documents);
+            }
+            Err(error) => self.faults.push(format!("{file}:{}:{}: {}", error.line, error.column, error.message)),
+        }
+    }
+}
+
+fn is_manifest_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+}
+
+/// One line about what a folder holds besides; nothing where it holds nothing.
+pub fn passed_over_note(set: &Set) -> Option<String> {
+    const SHOWN: usize = 5;
+    let names: Vec<_> = set.passed_over.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
+    let more = set.passed_over.len().saturating_sub(SHOWN);
+    match (names.is_empty(), more) {
+        (true, _) => None,
+        (false, 0) => Some(format!("note: passed over, no manifests by their names: {}", names.join(", "))),
+        (false, more) => Some(format!("note: passed over, no manifests by their names: {} and {more} more", names.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("below the folder")).expect("made");
+            fs::write(path, text).expect("written");
+        }
+        folder
+    }
+
+    fn read_folder(folder: &tempfile::TempDir) -> Result<Set> {
+        read(&[folder.path().display().to_string()])
+    }
+
+    const QUEUE: &str = "apiVersion: scheduling.volcano.sh/v1beta1\nkind: Queue\nmetadata: {name: a}\n";
+
+    #[test]
+    fn a_folder_is_read_with_everything_below_it_and_says_what_it_passes_over() {
+        let two = format!("{QUEUE}---\n{QUEUE}");
+        let folder = folder(&[
+            ("b.yaml", QUEUE),
+            ("deep/er/a.yml", &two),
+            ("deep/c.json", r#"{"apiVersion": "v1", "kind": "A"}"#),
+            ("README.md", "text"),
+            (".git/config", "text"),
+        ]);
+        let set = read_folder(&folder).expect("legal");
+        let places: Vec<_> = set.documents.iter().map(|document| document.place().to_string()).collect();
+        let expected = ["b.yaml:1", "deep/c.json:1", "deep/er/a.yml:1", "deep/er/a.yml:4"];
+        assert_eq!(places, expected.map(|place| format!("{}/{place}", folder.path().display())));
+        let note = passed_over_note(&set).expect("two were");
+        assert!(note.contains("README.md") && note.contains(".git"), "{note}");
+    }
+
+    #[test]
+    fn every_fault_is_named_with_file_line_and_column() {
+        let folder = folder(&[
+            ("a.yaml", "apiVersion: v1\nkind: A\nspec: [1, 2\n"),
+            ("b.yaml", "kind: B\n"),
+            ("c.yaml", "# nothing\n"),
+            ("good.yaml", QUEUE),
+        ]);
+        let failure = read_folder(&folder).expect_err("three faults");
+        assert_eq!((failure.exit, failure.details.len()), (Exit::Invalid, 3), "{failure}");
+        let root = folder.path().display();
+        assert!(failure.details[0].starts_with(&format!("{root}/a.yaml:")), "{failure}");
+        assert_eq!(failure.details[1], format!("{root}/b.yaml:1:1: apiVersion: is missing"));
+        assert_eq!(failure.details[2], format!("{root}/c.yaml:1: holds no document"));
+    }
+
+    #[test]
+    fn a_kustomize_folder_is_refused_with_what_to_do() {
+        let folder = folder(&[("overlay/kustomization.yaml", "resources: []\n"), ("overlay/patch.yaml", "a: 1\n")]);
+        let failure = read_folder(&folder).expect_err("kustomize");
+        assert_eq!(failure.details.len(), 1, "{failure}");
+        assert!(failure.details[0].contains("kustomize build"), "{failure}");
+    }
+
+    #[test]
+    fn a_missing_file_and_an_empty_folder_are_failures() {
+        assert_eq!(read(&["/nowhere/x.yaml".to_owned()]).expect_err("missing").exit, Exit::Invalid);
+        let failure = read_folder(&folder(&[("README.md", "text")])).expect_err("empty");
+        assert!(failure.message.starts_with("no manifest in"), "{failure}");
+    }
+}
