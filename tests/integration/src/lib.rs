@@ -1,6 +1,20 @@
 //! What the stories, the demo and the benchmark share: a whole Muster on one machine.
 //!
-//! The one thing to know: every process it starts is on a leash ([`process`]), so that nothing outlives
-//! the test or command that started it, however that ends.
+//! The one thing to know: every process it starts is on a leash ([`process`]), so that nothing outlives the test or
+//! command that started it, however that ends; and what happened is read only where users read it: public RPCs, git,
+//! Kafka, the clusters' APIs and audit logs.
 
+pub mod audit;
+pub mod clients;
+pub mod cluster_api;
+pub mod kafka;
+pub mod muster;
+pub mod patience;
+pub mod platform;
 pub mod process;
+pub mod proxy;
+pub mod repository;
+pub mod spans;
+
+pub use patience::{eventually, eventually_within};
+pub use platform::{Platform, Setup};

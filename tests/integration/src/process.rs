@@ -201,6 +201,14 @@ impl Process {
         kill(pid_of(&self.child), signal).with_context(|| format!("signal {}", self.name))
     }
 
+    /// Asks it to end and does not wait.
+    pub fn ask_to_stop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // It may end in this very moment; whoever waits for it sees that.
+            self.signal(self.stop_signal).ok();
+        }
+    }
+
     /// Asks it to end, waits, and kills it only after a grace of 25 seconds. Answers whether it ended by itself.
     ///
     /// # Errors

@@ -1,0 +1,109 @@
+//! The agent of a simulated cluster: a process of its own, which reaches the hub through a link that can be cut.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use toml::toml;
+
+use super::{Cluster, Setup, text};
+use crate::process::{Leash, Process, Program};
+use crate::proxy::Proxy;
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    name: String,
+    program: PathBuf,
+    configuration: PathBuf,
+    log: PathBuf,
+    leash: Leash,
+    process: Process,
+    link: Proxy,
+}
+
+impl Agent {
+    #[expect(clippy::too_many_arguments, reason = "what an agent is told, once")]
+    pub(super) async fn start(
+        setup: &Setup,
+        folder: &Path,
+        cluster: &Cluster,
+        name: &str,
+        token: &str,
+        hub: SocketAddr,
+        ca: &Path,
+        otlp_endpoint: &str,
+    ) -> Result<Self> {
+        let link = Proxy::start(hub).await?;
+        let hub = format!("https://{}", link.address());
+        // Two agents may say that they are the same cluster: that is what is refused.
+        let id = format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let state = text(&folder.join("agents").join(&id))?.to_owned();
+        let token_file = folder.join("config").join(format!("agent-{id}.token"));
+        std::fs::write(&token_file, token)?;
+        let token_file = text(&token_file)?.to_owned();
+        let ca = text(ca)?.to_owned();
+        let kubeconfig = text(&cluster.kubeconfig)?.to_owned();
+        let prometheus = cluster.prometheus.clone();
+        let configuration_text = toml::to_string(&toml! {
+            cluster = name
+            state_dir = state
+            kubeconfig = kubeconfig
+            prometheus_url = prometheus
+
+            [hub]
+            address = hub
+            ca_file = ca
+            token_file = token_file
+
+            [telemetry]
+            otlp_endpoint = otlp_endpoint
+        })?;
+        let configuration = folder.join("config").join(format!("agent-{id}.toml"));
+        std::fs::write(&configuration, configuration_text)?;
+        let log = folder.join("logs").join(format!("agent-{id}.log"));
+        let program = setup.programs.join("muster-agent");
+        let process = start(name, &program, &configuration, &log, &setup.leash)?;
+        Ok(Self { name: name.to_owned(), program, configuration, log, leash: setup.leash.clone(), process, link })
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// The text of its log so far.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// Cuts it off from the hub.
+    pub fn cut_off(&self) {
+        self.link.cut();
+    }
+
+    /// Lets it reach the hub again.
+    pub fn let_through(&self) {
+        self.link.mend();
+    }
+
+    /// Starts it again after it has ended.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = start(&self.name, &self.program, &self.configuration, &self.log, &self.leash)?;
+        Ok(())
+    }
+}
+
+fn start(name: &str, program: &Path, configuration: &Path, log: &Path, leash: &Leash) -> Result<Process> {
+    Program::new(format!("agent {name}"), program)
+        .arguments(["run", "--config"])
+        .argument(configuration.display().to_string())
+        .log(log)
+        .start(leash)
+}

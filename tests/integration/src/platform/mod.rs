@@ -1,0 +1,474 @@
+//! A whole Muster: Postgres databases, a broker, four services, a simulator with its clusters, an agent for each.
+//!
+//! The one thing to know: every part is a process of its own with a log in the platform's folder, and everything ends
+//! when the value is dropped: agents first, then services, then the clusters, the databases and the folder.
+
+mod agent;
+mod database;
+mod service;
+mod simulator;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use muster_proto::registry::v1 as registry;
+use muster_testkit::Broker;
+use tempfile::TempDir;
+
+pub use agent::Agent;
+pub use database::Databases;
+pub use service::{Pki, Ports, Replica, Service};
+pub use simulator::{Cluster, Simulator};
+
+use crate::clients::{Addresses, Clients};
+use crate::kafka::{PARTITIONS, TOPICS};
+use crate::muster::Muster;
+use crate::process::Leash;
+use crate::spans::Spans;
+
+/// What a platform is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The folder with the built programs.
+    pub programs: PathBuf,
+    /// Through what processes are started.
+    pub leash: Leash,
+    /// URL of a Postgres server on which databases may be made.
+    pub database_url: String,
+    /// The kustomize program.
+    pub kustomize: PathBuf,
+    /// A real Kafka, `host:port`; none: one embedded in this process.
+    pub brokers: Option<String>,
+    /// The documented ports instead of free ones.
+    pub documented_ports: bool,
+    /// The simulator's configuration: `clusters` and `images`.
+    pub simulation: serde_json::Value,
+    /// Shorter than in production, where a story waits for them.
+    pub pace: Pace,
+}
+
+/// How quickly the platform notices things.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Between heartbeats of an agent.
+    pub heartbeat_ms: u64,
+    /// Silent longer: Suspect.
+    pub suspect_after_ms: u64,
+    /// Silent longer: Lost.
+    pub lost_after_ms: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { heartbeat_ms: 500, suspect_after_ms: 5_000, lost_after_ms: 60_000 }
+    }
+}
+
+impl Setup {
+    /// For the stories: programs beside the test's own, surroundings from the variables of `cargo xtask test`.
+    ///
+    /// # Errors
+    /// A variable is not set: the tests were not started by `cargo xtask test`.
+    pub fn for_tests(leash: &str, simulation: serde_json::Value) -> Result<Self> {
+        let variable = |name: &str| {
+            std::env::var(name).with_context(|| format!("{name} is not set: run the stories with `cargo xtask test`"))
+        };
+        let leash = PathBuf::from(leash);
+        let programs = leash.parent().context("the leash stands in a folder")?.to_path_buf();
+        Ok(Self {
+            programs,
+            leash: Leash::new(leash),
+            database_url: variable("MUSTER_TEST_DATABASE_URL")?,
+            kustomize: variable("MUSTER_KUSTOMIZE")?.into(),
+            brokers: None,
+            documented_ports: false,
+            simulation,
+            pace: Pace::default(),
+        })
+    }
+}
+
+/// A running Muster.
+pub struct Platform {
+    agents: BTreeMap<String, Agent>,
+    replicas: Vec<Replica>,
+    simulator: Simulator,
+    spans: Spans,
+    databases: Databases,
+    brokers: String,
+    _broker: Option<Broker>,
+    ports: BTreeMap<Service, Ports>,
+    pki: Pki,
+    token: String,
+    setup: Setup,
+    folder: TempDir,
+}
+
+impl Platform {
+    /// Starts everything but the agents, and returns when all of it is ready. Clusters join with [`Platform::join`].
+    ///
+    /// # Errors
+    /// A part doesn't come up; the message holds the end of its log.
+    pub async fn start(setup: Setup) -> Result<Self> {
+        // Two TLS libraries' defaults would otherwise be a run-time choice; a second platform finds it made.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let folder = TempDir::with_prefix("muster-")?;
+        for part in ["logs", "config", "agents"] {
+            std::fs::create_dir(folder.path().join(part))?;
+        }
+        let (broker, brokers) = match &setup.brokers {
+            Some(brokers) => (None, brokers.clone()),
+            None => {
+                let broker = Broker::start(&TOPICS, PARTITIONS).map_err(anyhow::Error::msg)?;
+                let address = broker.bootstrap_servers().to_owned();
+                (Some(broker), address)
+            }
+        };
+        let databases = Databases::create(&setup.database_url).await?;
+        let spans = Spans::receive().await?;
+        let simulator = Simulator::start(&setup, folder.path()).await?;
+        let pki = bootstrap_pki(&setup, folder.path()).await?;
+        let mut ports = BTreeMap::new();
+        for service in Service::ALL {
+            let chosen = if setup.documented_ports { Ports::documented(service) } else { Ports::free()? };
+            ports.insert(service, chosen);
+        }
+        let mut platform = Self {
+            agents: BTreeMap::new(),
+            replicas: Vec::new(),
+            simulator,
+            spans,
+            databases,
+            brokers,
+            _broker: broker,
+            ports,
+            pki,
+            token: String::new(),
+            setup,
+            folder,
+        };
+        for service in Service::ALL {
+            let ports = platform.ports[&service];
+            let configuration = platform.write_configuration(service, ports, "")?;
+            service::run_to_end(&platform.program(&service.program()), &["migrate", "--config", text(&configuration)?]).await?;
+            if service == Service::Registry {
+                platform.token = platform.bootstrap_admin(&configuration).await?;
+            }
+            platform.start_replica_with(service, ports, configuration, "")?;
+        }
+        for replica in &mut platform.replicas {
+            replica.wait_until_ready().await?;
+        }
+        platform.write_context()?;
+        Ok(platform)
+    }
+
+    /// Clients with the administrator's token.
+    ///
+    /// # Errors
+    /// The authority's certificate can't be read.
+    pub fn clients(&self) -> Result<Clients> {
+        self.clients_as(Some(&self.token))
+    }
+
+    /// Clients with another token, or none.
+    ///
+    /// # Errors
+    /// As [`Platform::clients`].
+    pub fn clients_as(&self, token: Option<&str>) -> Result<Clients> {
+        Clients::new(&self.addresses(), &self.pki.ca(), token)
+    }
+
+    /// Where the services listen.
+    pub fn addresses(&self) -> Addresses {
+        let url = |service| self.ports[&service].url();
+        Addresses {
+            registry: url(Service::Registry),
+            scheduler: url(Service::Scheduler),
+            rollout: url(Service::Rollout),
+            policy: url(Service::Policy),
+        }
+    }
+
+    /// The command line, with the administrator's token.
+    pub fn muster(&self) -> Muster {
+        Muster {
+            program: self.program("muster"),
+            config: self.context_file(),
+            environment: vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), self.spans.endpoint())],
+        }
+    }
+
+    /// A simulated cluster.
+    ///
+    /// # Errors
+    /// The simulator has none of this name.
+    pub fn cluster(&self, name: &str) -> Result<&Cluster> {
+        self.simulator.cluster(name)
+    }
+
+    /// The simulator.
+    pub fn simulator(&self) -> &Simulator {
+        &self.simulator
+    }
+
+    /// The names of the simulated clusters.
+    pub fn cluster_names(&self) -> Vec<String> {
+        self.simulator.names()
+    }
+
+    /// The brokers, `host:port`.
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The received spans.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
+    }
+
+    /// Where everything is kept: logs, configurations, ledgers. It goes with the platform.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The files of the internal authority.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// The databases.
+    pub fn databases(&self) -> &Databases {
+        &self.databases
+    }
+
+    /// A file with the administrator's token, 0600.
+    pub fn token_file(&self) -> PathBuf {
+        self.folder.path().join("admin.token")
+    }
+
+    /// The file of contexts that [`Platform::muster`] uses.
+    pub fn context_file(&self) -> PathBuf {
+        self.folder.path().join("muster.toml")
+    }
+
+    /// A new one-time token for a cluster.
+    ///
+    /// # Errors
+    /// The registry refuses it.
+    pub async fn enrolment_token(&self, cluster: &str) -> Result<String> {
+        let request = registry::CreateEnrolmentTokenRequest {
+            enrolment_token: Some(registry::EnrolmentToken { cluster: format!("clusters/{cluster}"), ..Default::default() }),
+            request_id: uuid::Uuid::new_v4().to_string(),
+            ..Default::default()
+        };
+        let token = self
+            .clients()?
+            .enrolment_tokens()
+            .create_enrolment_token(request)
+            .await
+            .with_context(|| format!("an enrolment token for {cluster}"))?;
+        Ok(token.into_inner().secret)
+    }
+
+    /// Starts the agent of a cluster with a new token. It has not enrolled yet when this returns.
+    ///
+    /// # Errors
+    /// The registry refuses a token, or the agent can't be started.
+    pub async fn join(&mut self, cluster: &str) -> Result<()> {
+        let token = self.enrolment_token(cluster).await?;
+        let agent = self.agent_with(cluster, cluster, &token).await?;
+        self.agents.insert(cluster.to_owned(), agent);
+        Ok(())
+    }
+
+    /// An agent that says it is `name`, of the simulated cluster `cluster`, with this token. The caller keeps it.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub async fn agent_with(&self, name: &str, cluster: &str, token: &str) -> Result<Agent> {
+        Agent::start(
+            &self.setup,
+            self.folder.path(),
+            self.cluster(cluster)?,
+            name,
+            token,
+            self.ports[&Service::Registry].address(),
+            &self.pki.ca(),
+            &self.spans.endpoint(),
+        )
+        .await
+    }
+
+    /// A joined cluster's agent.
+    ///
+    /// # Errors
+    /// The cluster has not joined.
+    pub fn agent(&mut self, cluster: &str) -> Result<&mut Agent> {
+        self.agents.get_mut(cluster).with_context(|| format!("{cluster} has no agent"))
+    }
+
+    /// The first process of a service.
+    pub fn replica(&mut self, service: Service) -> &mut Replica {
+        self.replicas.iter_mut().find(|replica| replica.service == service).expect("every service has a process")
+    }
+
+    /// Kills a service's first process at once.
+    ///
+    /// # Errors
+    /// The signal can't be sent.
+    pub fn crash(&mut self, service: Service) -> Result<()> {
+        self.replica(service).process().crash()
+    }
+
+    /// Starts a service's first process again and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_again(&mut self, service: Service) -> Result<()> {
+        let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
+        let replica = self.replica(service);
+        replica.start_again(&programs, &leash)?;
+        replica.wait_until_ready().await
+    }
+
+    /// Starts a second process of a service on free ports, and waits until it is ready. Answers its URL.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn add_replica(&mut self, service: Service) -> Result<String> {
+        let ports = Ports::free()?;
+        let suffix = format!("-{}", self.replicas.len());
+        let configuration = self.write_configuration(service, ports, &suffix)?;
+        self.start_replica_with(service, ports, configuration, &suffix)?;
+        let replica = self.replicas.last_mut().expect("one was just added");
+        replica.wait_until_ready().await?;
+        Ok(ports.url())
+    }
+
+    /// Process ids by name: what the benchmark measures.
+    pub fn processes(&mut self) -> Vec<(String, u32)> {
+        let mut processes: Vec<(String, u32)> =
+            self.replicas.iter_mut().map(|replica| (replica.service.name().to_owned(), replica.process().id())).collect();
+        processes.push(("simulator".to_owned(), self.simulator.process_id()));
+        for (name, agent) in &mut self.agents {
+            processes.push((format!("agent {name}"), agent.process().id()));
+        }
+        processes
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.setup.programs.join(name)
+    }
+
+    fn start_replica_with(&mut self, service: Service, ports: Ports, configuration: PathBuf, suffix: &str) -> Result<()> {
+        let log = self.folder.path().join(format!("logs/{}{suffix}.log", service.name()));
+        let replica = Replica::start(service, ports, &self.setup.programs, configuration, log, &self.setup.leash)?;
+        self.replicas.push(replica);
+        Ok(())
+    }
+
+    fn write_configuration(&self, service: Service, ports: Ports, suffix: &str) -> Result<PathBuf> {
+        let common = service::Common {
+            pki: &self.pki,
+            database_url: self.databases.url(service),
+            brokers: &self.brokers,
+            otlp_endpoint: self.spans.endpoint(),
+            peers: Service::ALL.map(|peer| (peer, self.ports[&peer].url())),
+            settings: self.settings(service, suffix)?,
+        };
+        let text = service::configuration(service, ports, common)?;
+        let file = self.folder.path().join(format!("config/{}{suffix}.toml", service.name()));
+        std::fs::write(&file, text)?;
+        Ok(file)
+    }
+
+    /// The service's own section.
+    fn settings(&self, service: Service, suffix: &str) -> Result<toml::Table> {
+        let mut settings = toml::Table::new();
+        let mut set = |key: &str, value: toml::Value| settings.insert(key.to_owned(), value);
+        match service {
+            Service::Registry => {
+                let pace = self.setup.pace;
+                set("ca_certificate_file", text(&self.pki.ca())?.into());
+                set("ca_key_file", text(&self.pki.ca_key())?.into());
+                set("heartbeat_interval_ms", number(pace.heartbeat_ms)?);
+                set("suspect_after_ms", number(pace.suspect_after_ms)?);
+                set("lost_after_ms", number(pace.lost_after_ms)?);
+            }
+            Service::Rollout => {
+                let work = self.folder.path().join(format!("rollout{suffix}"));
+                set("work_dir", text(&work)?.into());
+                set("kustomize", text(&self.setup.kustomize)?.into());
+            }
+            Service::Scheduler | Service::Policy => {}
+        }
+        Ok(settings)
+    }
+
+    async fn bootstrap_admin(&self, configuration: &Path) -> Result<String> {
+        let file = self.token_file();
+        service::run_to_end(
+            &self.program(&Service::Registry.program()),
+            &["bootstrap-admin", "--config", text(configuration)?, "--token-file", text(&file)?],
+        )
+        .await?;
+        let token = std::fs::read_to_string(&file).context("the administrator's token")?;
+        Ok(token.trim().to_owned())
+    }
+
+    fn write_context(&self) -> Result<()> {
+        let addresses = self.addresses();
+        let context = toml::Table::from_iter(
+            [
+                ("registry", addresses.registry.as_str()),
+                ("scheduler", &addresses.scheduler),
+                ("rollout", &addresses.rollout),
+                ("policy", &addresses.policy),
+                ("ca_file", text(&self.pki.ca())?),
+                ("token_file", text(&self.token_file())?),
+            ]
+            .map(|(key, value)| (key.to_owned(), toml::Value::String(value.to_owned()))),
+        );
+        let contexts = toml::Table::from_iter([("demo".to_owned(), toml::Value::Table(context))]);
+        let file = toml::Table::from_iter([
+            ("current_context".to_owned(), toml::Value::from("demo")),
+            ("contexts".to_owned(), toml::Value::Table(contexts)),
+        ]);
+        std::fs::write(self.context_file(), toml::to_string(&file)?)?;
+        Ok(())
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        // All are asked first, so that they end side by side; the fields' own drops wait for each.
+        for agent in self.agents.values_mut() {
+            agent.process().ask_to_stop();
+        }
+        for replica in &mut self.replicas {
+            replica.process().ask_to_stop();
+        }
+    }
+}
+
+/// Makes the internal authority and a certificate for each service.
+async fn bootstrap_pki(setup: &Setup, folder: &Path) -> Result<Pki> {
+    let pki = Pki { folder: folder.join("pki") };
+    let program = setup.programs.join(Service::Registry.program());
+    let folder = text(&pki.folder)?;
+    service::run_to_end(&program, &["bootstrap-pki", "--dir", folder]).await?;
+    for service in Service::ALL {
+        service::run_to_end(&program, &["issue-service-certificate", service.name(), "--dir", folder]).await?;
+    }
+    Ok(pki)
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is no UTF-8", path.display()))
+}
+
+fn number(value: u64) -> Result<toml::Value> {
+    Ok(toml::Value::Integer(i64::try_from(value)?))
+}

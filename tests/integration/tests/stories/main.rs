@@ -1,0 +1,3 @@
+//! The stories of the platform that leave its processes alone; they run side by side.
+
+mod children_end_with_their_parent;
