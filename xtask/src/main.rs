@@ -4,6 +4,7 @@
 //! which those don't compile.
 
 mod db;
+mod demo;
 mod doctor;
 mod setup;
 mod test;
@@ -28,6 +29,8 @@ enum Chore {
     /// The development database and the checked-in SQL cache
     #[command(subcommand)]
     Db(db::Command),
+    /// Play the main job on this machine, every step checked
+    Demo(demo::Arguments),
     /// Run every test, with what they need; `-- FILTER` runs some
     Test(test::Arguments),
 }
@@ -62,6 +65,7 @@ async fn run(chore: Chore) -> Result<()> {
             Ok(())
         }
         Chore::Db(command) => db::run(command).await,
+        Chore::Demo(arguments) => demo::run(arguments).await,
         Chore::Test(arguments) => test::run(arguments).await,
     }
 }

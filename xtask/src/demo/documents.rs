@@ -1,0 +1,262 @@
+//! What the demo's team applies: a folder of documents of the shapes its users have.
+
+use super::simulation::{CLOUD_PRICE, IDC_PRICE, SERVE_ONLINE, TRAIN_CLOUD, TRAIN_IDC, TRAINER};
+
+/// Fleets by list and by selector, and prices: what must be there before anything is placed.
+pub fn fleets() -> String {
+    format!(
+        "apiVersion: fleet.kurator.dev/v1alpha1
+kind: Fleet
+metadata:
+  name: fleet-train
+  namespace: kurator-system
+spec:
+  clusters:
+    - name: {TRAIN_IDC}
+    - name: {TRAIN_CLOUD}
+---
+apiVersion: muster.dev/v1
+kind: Fleet
+metadata:
+  name: fleet-canary
+spec:
+  clusters:
+    - name: edge-01
+    - name: edge-02
+---
+apiVersion: muster.dev/v1
+kind: Fleet
+metadata:
+  name: fleet-serve
+spec:
+  clusters:
+    - name: {SERVE_ONLINE}
+---
+apiVersion: muster.dev/v1
+kind: Fleet
+metadata:
+  name: fleet-edge
+spec:
+  selector:
+    matchLabels:
+      tier: edge
+---
+apiVersion: muster.dev/v1
+kind: Fleet
+metadata:
+  name: fleet-all
+spec:
+  selector:
+    matchExpressions:
+      - key: tier
+        operator: Exists
+"
+    )
+}
+
+/// What a GPU-hour costs.
+pub fn prices() -> String {
+    let euros = |micros: i64| format!("{:.2}", micros as f64 / 1e6);
+    format!(
+        "apiVersion: muster.dev/v1
+kind: PriceBook
+metadata:
+  name: gpu
+spec:
+  currency: EUR
+  prices:
+    - clusters: [{TRAIN_IDC}]
+      flavor: V100
+      perGpuHour: \"{}\"
+    - clusters: [{TRAIN_CLOUD}]
+      flavor: A100
+      perGpuHour: \"{}\"
+",
+        euros(IDC_PRICE),
+        euros(CLOUD_PRICE)
+    )
+}
+
+/// The capability of the demo's queue, GPUs.
+pub const QUEUE_GPUS: u32 = 88;
+
+/// The demo's queue: cheap first, dear when that is full. A second one, for the gang that doesn't fit.
+pub fn queues() -> String {
+    format!(
+        "apiVersion: muster.dev/v1
+kind: Queue
+metadata:
+  name: train-queue
+spec:
+  weight: 1
+  reclaimable: true
+  capability:
+    nvidia.com/gpu: \"{QUEUE_GPUS}\"
+  tiers:
+    - clusters: [{TRAIN_IDC}]
+    - clusters: [{TRAIN_CLOUD}]
+---
+apiVersion: scheduling.volcano.sh/v1beta1
+kind: Queue
+metadata:
+  name: gang-queue
+spec:
+  weight: 1
+  reclaimable: true
+"
+    )
+}
+
+/// The policy, as it also stands in git.
+pub const POLICY: &str = "apiVersion: kyverno.io/v1
+kind: ClusterPolicy
+metadata:
+  name: require-gpu-limits
+spec:
+  validationFailureAction: enforce
+  rules:
+    - name: validate-gpu
+      match:
+        any:
+          - resources:
+              kinds: [\"Pod\"]
+              namespaces: [\"ml\"]
+      validate:
+        message: \"ML pods must request GPU and set cpu/memory limits.\"
+        pattern:
+          spec:
+            containers:
+              - resources:
+                  requests:
+                    nvidia.com/gpu: \"?*\"
+                    cpu: \"?*\"
+                    memory: \"?*\"
+                  limits:
+                    nvidia.com/gpu: \"?*\"
+                    cpu: \"?*\"
+                    memory: \"?*\"
+";
+
+/// The binding of the policy to every cluster, from git.
+pub const FLEET_POLICY: &str = "apiVersion: policy.kurator.dev/v1alpha1
+kind: FleetPolicy
+metadata:
+  name: ml-baseline
+  namespace: kurator-system
+spec:
+  fleetRef:
+    name: fleet-all
+  policies:
+    - name: require-gpu-limits
+      source:
+        gitRepositoryRef:
+          name: mlops-gitops
+        path: ./policies/require-gpu-limits.yaml
+";
+
+/// Where the releases come from.
+pub fn repository(url: &str) -> String {
+    format!(
+        "apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata:
+  name: mlops-gitops
+  namespace: kurator-system
+spec:
+  interval: 1s
+  url: {url}
+  ref:
+    branch: main
+"
+    )
+}
+
+/// The model, whose training-complete events the demo's pipeline and person may send.
+pub const MODEL: &str = "apiVersion: muster.dev/v1
+kind: Model
+metadata:
+  name: resnet50
+spec:
+  gitRepositoryRef:
+    name: mlops-gitops
+    namespace: kurator-system
+  path: models/resnet50
+  trust:
+    sources: [/pipelines/demo]
+    subjects: [admin]
+";
+
+/// The application with its waves. `soak` is how long a wave must stay well.
+pub fn application(soak: &str) -> String {
+    let mut targets = String::new();
+    for cluster in [SERVE_ONLINE, "edge-01", "edge-02", "edge-03"] {
+        targets.push_str(&format!("    - cluster: {cluster}\n      path: ./serving/resnet50/overlays/{cluster}\n"));
+    }
+    format!(
+        "apiVersion: fleet.kurator.dev/v1alpha1
+kind: FleetApplication
+metadata:
+  name: resnet50-serving
+  namespace: kurator-system
+spec:
+  fleetRef:
+    name: fleet-all
+  gitRepositoryRef:
+    name: mlops-gitops
+  targets:
+{targets}  syncPolicy:
+    automated:
+      prune: true
+      selfHeal: true
+  rollout:
+    waves:
+      - fleet: fleet-canary
+      - clusters: [{SERVE_ONLINE}]
+        weights: [10, 100]
+      - fleet: fleet-edge
+    minSuccessTime: {soak}
+    progressDeadline: 60s
+    maxFailures: 0
+    keepStableFor: 2s
+    gate:
+      query: sum(rate(requests_total{{app=\"resnet50\",version=\"{{{{version}}}}\",code!~\"5..\"}}[5s])) / sum(rate(requests_total{{app=\"resnet50\",version=\"{{{{version}}}}\"}}[5s]))
+      min: 0.99
+      interval: 1s
+      count: 2
+"
+    )
+}
+
+/// A Volcano job as the team has it: `replicas` pods of `gpus` GPUs, all or nothing.
+pub fn job(name: &str, queue: &str, tag: &str, replicas: u32, gpus: u32) -> String {
+    format!(
+        "apiVersion: batch.volcano.sh/v1alpha1
+kind: Job
+metadata:
+  name: {name}
+  namespace: ml
+spec:
+  queue: {queue}
+  minAvailable: {replicas}
+  tasks:
+    - name: trainer
+      replicas: {replicas}
+      template:
+        spec:
+          containers:
+            - name: trainer
+              image: {TRAINER}:{tag}
+              resources:
+                limits:
+                  nvidia.com/gpu: {gpus}
+                  cpu: \"8\"
+                  memory: \"32Gi\"
+          restartPolicy: OnFailure
+"
+    )
+}
+
+/// A job that breaks the policy: it says nothing of memory.
+pub fn careless_job(name: &str) -> String {
+    job(name, "train-queue", "v3", 1, 1).replace("                  memory: \"32Gi\"\n", "")
+}

@@ -1,0 +1,256 @@
+//! Step 3: jobs fill the cheap cluster, overflow to the dear one, wait at the queue's capability, and are refused by
+//! policy; what they used is what the clusters say they used.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use muster_integration_tests::eventually;
+use muster_integration_tests::patience::look;
+use muster_proto::scheduler::v1 as scheduler;
+use scheduler::job::State;
+
+use super::scene::{Scene, path, request_id};
+use super::simulation::{CLOUD_PRICE, IDC_PRICE, TRAIN_CLOUD, TRAIN_IDC};
+use super::{Checked, documents};
+
+/// Pods of each of the demo's jobs; each takes a whole node's eight GPUs.
+const PODS: u32 = 2;
+
+pub async fn play(scene: &mut Scene) -> Result<Checked> {
+    let mut checked = Vec::new();
+    // 4 × 16 fill train-idc's 64 GPUs.
+    for number in 1..=4 {
+        submit(scene, &documents::job(&format!("fill-{number}"), "train-queue", "endless", PODS, 8)).await?;
+    }
+    for number in 1..=4 {
+        runs_on(scene, &format!("fill-{number}"), TRAIN_IDC).await?;
+    }
+    checked.push("four jobs fill train-idc".to_owned());
+
+    submit(scene, &documents::job("resnet50-train", "train-queue", "v3", PODS, 8)).await?;
+    runs_on(scene, "resnet50-train", TRAIN_CLOUD).await?;
+    checked.push("the fifth overflows to train-cloud".to_owned());
+
+    // 80 of 88 GPUs are taken: another 16 are past the queue's capability.
+    // Sabotage: the job is of the queue without a capability, so that nothing holds it.
+    let queue = if scene.is_sabotaged(3) { "gang-queue" } else { "train-queue" };
+    submit(scene, &documents::job("one-too-many", queue, "endless", PODS, 8)).await?;
+    waits(scene, "one-too-many").await?;
+    checked.push(explained(scene).await?);
+
+    // 14 nodes of train-cloud are free at least: a gang of 16 does not fit, and nothing of it is started.
+    submit(scene, &documents::job("gang", "gang-queue", "endless", 16, 8)).await?;
+    waits(scene, "gang").await?;
+    ensure!(!appears_anywhere(scene, "gang")?, "a part of the gang was started");
+    checked.push("a gang that doesn't fit whole is not placed in part".to_owned());
+
+    checked.push(refused_by_policy(scene).await?);
+
+    for name in ["one-too-many", "gang", "fill-1", "fill-2", "fill-3", "fill-4"] {
+        cancel(scene, name).await?;
+    }
+    eventually("the training ends well", async || {
+        let job = get(scene, "resnet50-train").await?;
+        Ok(look(job.state() == State::Succeeded, (), || describe(&job)))
+    })
+    .await?;
+    for name in ["fill-1", "fill-2", "fill-3", "fill-4"] {
+        gone(scene, name).await?;
+    }
+    checked.push("six were cancelled, one ended well".to_owned());
+    checked.push(cost(scene).await?);
+    Ok(checked)
+}
+
+/// `muster submit`.
+async fn submit(scene: &Scene, manifest: &str) -> Result<()> {
+    let file = scene.write("job.yaml", manifest)?;
+    scene.muster().succeed(&["submit", "-f", path(&file)?]).await?;
+    Ok(())
+}
+
+async fn get(scene: &Scene, name: &str) -> Result<scheduler::Job> {
+    let request = scheduler::GetJobRequest { name: job_name(name) };
+    Ok(scene.clients()?.jobs().get_job(request).await?.into_inner())
+}
+
+fn job_name(name: &str) -> String {
+    format!("namespaces/ml/jobs/{name}")
+}
+
+fn describe(job: &scheduler::Job) -> String {
+    format!("{} is {:?} on {:?}: {}", job.name, job.state(), job.cluster, job.reason)
+}
+
+/// Muster says that it runs there, and there are its pods, all of them.
+async fn runs_on(scene: &Scene, name: &str, cluster: &str) -> Result<()> {
+    eventually(&format!("{name} runs on {cluster}"), async || {
+        let job = get(scene, name).await?;
+        let runs = job.state() == State::Running && job.cluster == format!("clusters/{cluster}");
+        Ok(look(runs, (), || describe(&job)))
+    })
+    .await?;
+    eventually(&format!("the pods of {name} run"), async || {
+        let pods = scene.platform.cluster(cluster)?.api.list("/api/v1/namespaces/ml/pods").await?;
+        let running = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["name"].as_str().is_some_and(|pod| pod.starts_with(&format!("{name}-"))))
+            .filter(|pod| pod["status"]["phase"] == "Running")
+            .count();
+        Ok(look(running == PODS as usize, (), || format!("{running} of its pods run")))
+    })
+    .await
+}
+
+async fn waits(scene: &Scene, name: &str) -> Result<()> {
+    eventually(&format!("{name} waits"), async || {
+        let request = scheduler::ExplainJobRequest { name: job_name(name) };
+        let explained = scene.clients()?.jobs().explain_job(request).await?.into_inner();
+        let job = get(scene, name).await?;
+        let waits = job.state() == State::Queued && !explained.candidates.is_empty();
+        Ok(look(waits, (), || format!("{}; {}", describe(&job), explained.summary)))
+    })
+    .await
+}
+
+/// `muster explain` names the queue's limit and answers for every cluster.
+async fn explained(scene: &Scene) -> Result<String> {
+    let text = scene.muster().succeed(&["explain", "job", "one-too-many", "-n", "ml"]).await?;
+    for cluster in [TRAIN_IDC, TRAIN_CLOUD] {
+        ensure!(text.contains(cluster), "muster explain says nothing of {cluster}:\n{text}");
+    }
+    let request = scheduler::ExplainJobRequest { name: job_name("one-too-many") };
+    let explained = scene.clients()?.jobs().explain_job(request).await?.into_inner();
+    ensure!(
+        explained.queue_limits.iter().any(|limit| limit.contains("nvidia.com/gpu")),
+        "the queue's capability is not named: {explained:?}"
+    );
+    ensure!(
+        explained.candidates.iter().all(|candidate| !candidate.reason.is_empty()),
+        "a cluster is named without a reason: {explained:?}"
+    );
+    Ok("the one past the capability waits, and muster explain says why, cluster by cluster".to_owned())
+}
+
+async fn refused_by_policy(scene: &Scene) -> Result<String> {
+    let file = scene.write("careless.yaml", &documents::careless_job("careless"))?;
+    let outcome = scene.muster().call(&["submit", "-f", path(&file)?]).await?;
+    ensure!(outcome.status != 0, "a job that breaks policy was accepted");
+    for word in ["require-gpu-limits", "validate-gpu", "memory", "ML pods must request GPU"] {
+        ensure!(
+            outcome.errors.contains(word) || outcome.output.contains(word),
+            "the refusal does not say {word:?}: {}",
+            outcome.errors
+        );
+    }
+    let stored = scene.clients()?.jobs().get_job(scheduler::GetJobRequest { name: job_name("careless") }).await;
+    ensure!(
+        stored.as_ref().is_err_and(|status| status.code() == tonic::Code::NotFound),
+        "the refused job was stored: {stored:?}"
+    );
+    Ok("one that breaks policy is refused with rule, path and message".to_owned())
+}
+
+async fn cancel(scene: &Scene, name: &str) -> Result<()> {
+    let request = scheduler::CancelJobRequest { name: job_name(name), request_id: request_id() };
+    scene.clients()?.jobs().cancel_job(request).await?;
+    Ok(())
+}
+
+/// Muster says that its run has ended, and no pod of it is left.
+async fn gone(scene: &Scene, name: &str) -> Result<()> {
+    eventually(&format!("{name} is gone from its cluster"), async || {
+        let job = get(scene, name).await?;
+        let pods = scene.platform.cluster(TRAIN_IDC)?.api.list("/api/v1/namespaces/ml/pods").await?;
+        let left = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["name"].as_str().is_some_and(|pod| pod.starts_with(&format!("{name}-"))))
+            .count();
+        let gone = left == 0 && job.state() == State::Cancelled && job.finish_time.is_some();
+        Ok(look(gone, (), || format!("{}; {left} pods", describe(&job))))
+    })
+    .await
+}
+
+/// Whether any training cluster was ever told of a job.
+fn appears_anywhere(scene: &Scene, name: &str) -> Result<bool> {
+    for cluster in [TRAIN_IDC, TRAIN_CLOUD] {
+        let writes = scene.platform.cluster(cluster)?.audit.writes()?;
+        if writes.iter().any(|write| {
+            (write.resource == "jobs.batch.volcano.sh" && write.name == name)
+                || (write.resource == "pods" && write.name.starts_with(&format!("{name}-")))
+        }) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// GPUs × seconds × price of every job, from when the clusters say their pods ran, against what Muster says.
+async fn cost(scene: &Scene) -> Result<String> {
+    let mut expected_queue = 0.0;
+    let mut seconds_queue = 0.0;
+    for (name, cluster, price) in [
+        ("fill-1", TRAIN_IDC, IDC_PRICE),
+        ("fill-2", TRAIN_IDC, IDC_PRICE),
+        ("fill-3", TRAIN_IDC, IDC_PRICE),
+        ("fill-4", TRAIN_IDC, IDC_PRICE),
+        ("resnet50-train", TRAIN_CLOUD, CLOUD_PRICE),
+    ] {
+        let ran = ran_for(scene, name, cluster)?;
+        let gpu_seconds = f64::from(PODS * 8) * ran;
+        let micros = gpu_seconds * price as f64 / 3_600.0;
+        let usage = get(scene, name).await?.usage.with_context(|| format!("{name} has no usage"))?;
+        close(&format!("GPU-seconds of {name}"), usage.gpu_seconds, gpu_seconds, f64::from(PODS * 8))?;
+        close(
+            &format!("cost of {name}, micros"),
+            usage.cost_micros as f64,
+            micros,
+            f64::from(PODS * 8) * price as f64 / 3_600.0,
+        )?;
+        ensure!(usage.currency == "EUR", "{name} is priced in {:?}", usage.currency);
+        expected_queue += usage.cost_micros as f64;
+        seconds_queue += usage.gpu_seconds;
+    }
+    let request =
+        scheduler::ReportCostRequest { group_by: scheduler::report_cost_request::GroupBy::Queue as i32, ..Default::default() };
+    let rows = scene.clients()?.queues().report_cost(request).await?.into_inner().rows;
+    let rows: BTreeMap<String, scheduler::Usage> = rows.into_iter().filter_map(|row| Some((row.key, row.usage?))).collect();
+    let queue = rows.get("queues/train-queue").context("the queue is not in the cost report")?;
+    close("GPU-seconds of the queue", queue.gpu_seconds, seconds_queue, 0.01)?;
+    close("cost of the queue, micros", queue.cost_micros as f64, expected_queue, 5.0)?;
+    Ok(format!(
+        "{:.3} GPU-hours, {:.4} EUR: equal to the clusters' audit logs",
+        queue.gpu_seconds / 3_600.0,
+        queue.cost_micros as f64 / 1e6
+    ))
+}
+
+/// Within what a second more or less makes: Kubernetes' timestamps are whole seconds.
+fn close(what: &str, found: f64, expected: f64, tolerance: f64) -> Result<()> {
+    ensure!((found - expected).abs() <= tolerance + 1e-6, "{what}: Muster says {found}, the audit log {expected}");
+    Ok(())
+}
+
+/// Seconds from when the first of its pods ran until the last one had ended or was gone, by the audit log.
+fn ran_for(scene: &Scene, name: &str, cluster: &str) -> Result<f64> {
+    let writes = scene.platform.cluster(cluster)?.audit.writes()?;
+    let of_pods = writes.iter().filter(|write| write.resource == "pods" && write.name.starts_with(&format!("{name}-")));
+    let mut first = None;
+    let mut last = None;
+    for write in of_pods {
+        let phase = write.object.as_ref().map(|object| &object["status"]["phase"]);
+        if first.is_none() && phase.is_some_and(|phase| phase == "Running") {
+            first = Some(write.time);
+        }
+        if write.removed || phase.is_some_and(|phase| phase == "Succeeded") {
+            last = Some(write.time);
+            if phase.is_some_and(|phase| phase == "Succeeded") {
+                continue;
+            }
+        }
+    }
+    let first = first.with_context(|| format!("{cluster} never ran a pod of {name}"))?;
+    let last = last.with_context(|| format!("{cluster} still runs {name}"))?;
+    Ok(last.duration_since(first).as_secs_f64())
+}
