@@ -25,7 +25,7 @@ Examples:
 
 /// Fleets of Kubernetes clusters that train and serve models: one place for jobs, releases, policy and cost.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, about, after_help = EXIT_STATUSES, propagate_version = true, max_term_width = 110)]
+#[command(name = "muster", version, about, after_help = EXIT_STATUSES, max_term_width = 110)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

@@ -28,9 +28,11 @@ pub struct Document {
 }
 
 impl Document {
-    /// `file:line`, for messages.
+    /// `file:line` of its first line that says something, for messages.
     pub fn place(&self) -> Place<'_> {
-        Place { file: &self.file, line: self.manifest.line }
+        let silent = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        let before = self.manifest.text.lines().take_while(silent).count();
+        Place { file: &self.file, line: self.manifest.line + before }
     }
 }
 
@@ -217,7 +219,7 @@ mod tests {
         ]);
         let set = read_folder(&folder).expect("legal");
         let places: Vec<_> = set.documents.iter().map(|document| document.place().to_string()).collect();
-        let expected = ["b.yaml:1", "deep/c.json:1", "deep/er/a.yml:1", "deep/er/a.yml:4"];
+        let expected = ["b.yaml:1", "deep/c.json:1", "deep/er/a.yml:1", "deep/er/a.yml:5"];
         assert_eq!(places, expected.map(|place| format!("{}/{place}", folder.path().display())));
         let note = passed_over_note(&set).expect("two were");
         assert!(note.contains("README.md") && note.contains(".git"), "{note}");

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_policy_violation_is_a_refusal_with_rule_path_and_message() {
-        let mut details = ErrorDetails::with_error_info("POLICY_VIOLATED", "muster.dev", [("job", "x")]);
+        let mut details = ErrorDetails::with_error_info("POLICY_VIOLATED", "muster.dev", [("job".to_owned(), "x".to_owned())]);
         details.add_precondition_failure_violation("POLICY", "require-gpu-limits/validate-gpu", "spec.containers[0]: no limits");
         let status = Status::with_error_details(Code::FailedPrecondition, "1 rule is broken", details);
         let failure = failure(&status);

@@ -86,7 +86,7 @@ pub fn run(args: Args, app: &App) -> Result<()> {
     let path = App::config_path()?;
     let mut file = File::load(&path)?;
     match args.verb {
-        Verb::GetContexts => return show(&file, app),
+        Verb::GetContexts => show(&file, app),
         Verb::UseContext { name } => {
             if !file.contexts.contains_key(&name) {
                 return Err(unknown(&name, &file));

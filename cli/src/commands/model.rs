@@ -45,7 +45,7 @@ enum Verb {
     },
     /// Report that a training ended and left a model; the same report twice is one
     #[command(after_help = REPORT_EXAMPLES)]
-    ReportComplete(Report),
+    ReportComplete(Box<Report>),
 }
 
 #[derive(Debug, clap::Args)]
