@@ -98,3 +98,39 @@ pub async fn trim(pool: &PgPool) -> Result<u64> {
     .await?;
     Ok(gone.rows_affected())
 }
+
+/// A whole mutation: begins a transaction, answers a repetition, else runs the body with the transaction, stores its
+/// answer and commits. The body is a block of `Result<R>`; `return` leaves the body, an error rolls back.
+///
+/// ```ignore
+/// once!(app.pool, caller, "DeleteQueue", request.request_id, request, tx => {
+///     store::queue::delete(tx, name).await?;
+///     Ok(wire::DeleteQueueResponse {})
+/// })
+/// ```
+///
+/// A macro and not a function: an async closure over `&mut Tx` is not general enough for the compiler to see that the
+/// handler's future can be sent between threads.
+#[macro_export]
+macro_rules! once {
+    ($pool:expr, $caller:expr, $method:expr, $request_id:expr, $request:expr, $tx:ident => $body:block) => {{
+        let answer: $crate::Result<_> = async {
+            let mut transaction = $crate::db::begin(&$pool).await?;
+            let begun = $crate::idempotency::begin(&mut transaction, $caller, $method, &$request_id, &$request).await?;
+            let pending = match begun {
+                $crate::idempotency::Begun::Repeated(response) => return $crate::Result::Ok(response),
+                $crate::idempotency::Begun::Fresh(pending) => pending,
+            };
+            let outcome: $crate::Result<_> = {
+                let $tx = &mut transaction;
+                async { $body }.await
+            };
+            let response = outcome?;
+            pending.finish(&mut transaction, &response).await?;
+            transaction.commit().await?;
+            $crate::Result::Ok(response)
+        }
+        .await;
+        answer
+    }};
+}

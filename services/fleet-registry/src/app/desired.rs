@@ -1,0 +1,262 @@
+//! Desired state in, observed state out.
+
+use super::App;
+use crate::{
+    convert,
+    domain::owner,
+    events,
+    store::{
+        desired::{self, Item},
+        observation,
+    },
+};
+use async_trait::async_trait;
+use muster_core::{Digest, name::ClusterName, page::Page};
+use muster_kit::{
+    Caller, Error, Result, Tx, db,
+    error::parse_name,
+    event::{self, Cursor, Event},
+    incarnation,
+    watch::{self, Change, WatchStream, Watched},
+};
+use muster_proto::{
+    agent::v1::{Bundle, DesiredItem},
+    registry::v1::{self as wire, cluster_change_result::Outcome},
+};
+use sqlx::PgPool;
+use std::collections::BTreeSet;
+
+/// Clusters of one call, items of one cluster, bundles of one call: at most.
+const MAX_CHANGES: usize = 1_000;
+/// Of an item's name.
+const MAX_NAME: usize = 253;
+/// Items an item may wait for.
+const MAX_AFTER: usize = 16;
+
+fn owned_by(caller: &Caller, owner: &str) -> Result<()> {
+    let service = caller.service()?;
+    if owner::of_service(service) == Some(owner) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("owner: {service} is not {owner:?}")))
+}
+
+/// Stores bundles by digest.
+pub async fn put_bundles(app: &App, caller: &Caller, request: wire::PutBundlesRequest) -> Result<wire::PutBundlesResponse> {
+    caller.service()?;
+    if request.bundles.len() > MAX_CHANGES {
+        return Err(Error::invalid("bundles", format!("more than {MAX_CHANGES}")));
+    }
+    let (mut digests, mut contents) = (Vec::new(), Vec::new());
+    for (index, bundle) in request.bundles.into_iter().enumerate() {
+        let field = format!("bundles[{index}].digest");
+        let digest: Digest = bundle.digest.parse().map_err(|error| Error::invalid(&field, format!("{error}")))?;
+        // Checked once here, so that no agent is ever told to fetch what it must refuse.
+        muster_core::bundle::decode(&digest, &bundle.content).map_err(|error| Error::invalid(&field, error.to_string()))?;
+        digests.push(bundle.digest);
+        contents.push(bundle.content);
+    }
+    desired::put_bundles(&app.pool, &digests, &contents).await?;
+    Ok(wire::PutBundlesResponse {})
+}
+
+/// One bundle.
+pub async fn get_bundle(app: &App, caller: &Caller, request: wire::GetBundleRequest) -> Result<Bundle> {
+    caller.service()?;
+    let content = desired::bundle(&app.pool, &request.digest).await?;
+    Ok(Bundle { digest: request.digest, content })
+}
+
+/// A bundle for an agent: only one that its own desired state names.
+pub async fn fetch_bundle(app: &App, caller: &Caller, digest: String) -> Result<Bundle> {
+    let (cluster, _) = caller.cluster()?;
+    if !desired::names_bundle(&app.pool, cluster, &digest).await? {
+        return Err(Error::not_found(format_args!("the bundle {digest}")));
+    }
+    let content = desired::bundle(&app.pool, &digest).await?;
+    Ok(Bundle { digest, content })
+}
+
+/// Changes what clusters should hold; atomic per cluster.
+pub async fn apply(app: &App, caller: &Caller, request: wire::ApplyDesiredRequest) -> Result<wire::ApplyDesiredResponse> {
+    owned_by(caller, &request.owner)?;
+    if request.changes.len() > MAX_CHANGES {
+        return Err(Error::invalid("changes", format!("more than {MAX_CHANGES}")));
+    }
+    for (index, change) in request.changes.iter().enumerate() {
+        check(index, change)?;
+    }
+    // Locked in name order, whatever order they came in: two callers never wait for each other.
+    let mut order: Vec<usize> = (0..request.changes.len()).collect();
+    order.sort_by(|a, b| request.changes[*a].cluster.cmp(&request.changes[*b].cluster));
+    let mut results: Vec<Option<wire::ClusterChangeResult>> = vec![None; request.changes.len()];
+    // One transaction for the batch, a savepoint is not needed: a stale change writes nothing.
+    let mut tx = db::begin(&app.pool).await?;
+    desired::check_epoch(&mut tx, &request.owner, request.leader_epoch.cast_signed()).await?;
+    let incarnation = incarnation::current(&mut tx).await?;
+    for index in order {
+        results[index] = Some(apply_one(&mut tx, &request.owner, incarnation, &request.changes[index]).await?);
+    }
+    tx.commit().await?;
+    app.send.now();
+    Ok(wire::ApplyDesiredResponse { results: results.into_iter().flatten().collect() })
+}
+
+fn check(index: usize, change: &wire::ClusterChange) -> Result<()> {
+    let field = |name: &str| format!("changes[{index}].{name}");
+    let _: ClusterName = parse_name(&field("cluster"), &change.cluster)?;
+    if change.generation <= change.base_generation || change.generation > i64::MAX.cast_unsigned() {
+        return Err(Error::invalid(field("generation"), "must be greater than base_generation"));
+    }
+    if change.upserts.len() > MAX_CHANGES || change.deletes.len() > MAX_CHANGES {
+        return Err(Error::invalid(field("upserts"), format!("more than {MAX_CHANGES} items")));
+    }
+    let mut names = BTreeSet::new();
+    for (number, item) in change.upserts.iter().enumerate() {
+        let at = |name: &str| format!("changes[{index}].upserts[{number}].{name}");
+        if item.name.is_empty() || item.name.len() > MAX_NAME {
+            return Err(Error::invalid(at("name"), format!("must be 1 to {MAX_NAME} characters")));
+        }
+        if !names.insert(&item.name) {
+            return Err(Error::invalid(at("name"), format!("{} is there twice", item.name)));
+        }
+        if item.tombstone {
+            return Err(Error::invalid(at("tombstone"), "what is to go stands in deletes"));
+        }
+        if item.after.len() > MAX_AFTER {
+            return Err(Error::invalid(at("after"), format!("more than {MAX_AFTER}")));
+        }
+        let _: Digest = item.bundle_digest.parse().map_err(|error| Error::invalid(at("bundle_digest"), format!("{error}")))?;
+    }
+    Ok(())
+}
+
+async fn apply_one(
+    tx: &mut Tx,
+    owner: &str,
+    incarnation: u64,
+    change: &wire::ClusterChange,
+) -> Result<wire::ClusterChangeResult> {
+    let name: ClusterName = parse_name("changes.cluster", &change.cluster)?;
+    let result = |outcome: Outcome, current: i64| wire::ClusterChangeResult {
+        cluster: change.cluster.clone(),
+        outcome: outcome.into(),
+        current_generation: current.cast_unsigned(),
+        incarnation,
+    };
+    let Some(receiver) = desired::lock_receiver(tx, name.cluster(), owner).await? else {
+        return Ok(result(Outcome::UnknownCluster, 0));
+    };
+    let generation = change.generation.cast_signed();
+    if receiver.generation == generation && receiver.content_digest == change.content_digest {
+        return Ok(result(Outcome::Repeated, generation));
+    }
+    if receiver.generation != change.base_generation.cast_signed() {
+        return Ok(result(Outcome::Stale, receiver.generation));
+    }
+    let sequence = desired::next_sequence(tx, receiver.cluster_id).await?;
+    let incarnation_column = incarnation.cast_signed();
+    for item in &change.upserts {
+        let stored = Item {
+            owner: owner.to_owned(),
+            name: item.name.clone(),
+            incarnation: incarnation_column,
+            generation,
+            sequence,
+            bundle_digest: Some(item.bundle_digest.clone()),
+            tombstone: false,
+            options: serde_json::to_value(DesiredItem {
+                // What the registry decides itself is kept in columns.
+                owner: String::new(),
+                name: String::new(),
+                generation: None,
+                bundle_digest: String::new(),
+                tombstone: false,
+                ..item.clone()
+            })
+            .map_err(Error::internal)?,
+        };
+        desired::put_item(tx, receiver.cluster_id, &stored).await?;
+    }
+    let mut gone: BTreeSet<String> = change.deletes.iter().cloned().collect();
+    if change.full {
+        let kept: BTreeSet<&String> = change.upserts.iter().map(|item| &item.name).collect();
+        let names = desired::names(tx, receiver.cluster_id, owner).await?;
+        gone.extend(names.into_iter().filter(|name| !kept.contains(name)));
+    }
+    for name in gone {
+        desired::bury(tx, receiver.cluster_id, owner, &name, incarnation_column, generation, sequence).await?;
+    }
+    desired::set_owner(tx, receiver.cluster_id, owner, generation, &change.content_digest).await?;
+    Ok(result(Outcome::Applied, generation))
+}
+
+/// What an owner's desired state is.
+pub async fn list(app: &App, caller: &Caller, request: wire::ListDesiredRequest) -> Result<wire::ListDesiredResponse> {
+    owned_by(caller, &request.owner)?;
+    let page = Page::parse(request.page_size, &request.page_token, &request.owner)?;
+    let after = page.after.split_once('\n').unwrap_or(("", ""));
+    let mut rows = desired::page(&app.pool, &request.owner, after, page.limit()).await?;
+    let next_page_token = page.finish(&mut rows, |(cluster, item)| format!("{cluster}\n{}", item.name));
+    let items = rows
+        .into_iter()
+        .map(|(cluster, item)| Ok(wire::ClusterItem { cluster: format!("clusters/{cluster}"), item: Some(convert::item(item)?) }))
+        .collect::<Result<_>>()?;
+    let generations = desired::generations(&app.pool, &request.owner).await?;
+    let generations = generations.into_iter().map(|(name, n)| (format!("clusters/{name}"), n.cast_unsigned())).collect();
+    Ok(wire::ListDesiredResponse { items, next_page_token, generations })
+}
+
+/// Observations of an owner's items.
+pub async fn watch(
+    app: &App,
+    caller: &Caller,
+    request: wire::WatchObservedRequest,
+) -> Result<WatchStream<wire::WatchObservedResponse>> {
+    owned_by(caller, &request.owner)?;
+    let infix = format!("/items/{}/", request.owner);
+    let watched = Observed { pool: app.pool.clone(), owner: request.owner, infix };
+    watch::start(&app.tail, &request.resume_token, watched).await
+}
+
+struct Observed {
+    pool: PgPool,
+    owner: String,
+    infix: String,
+}
+
+#[async_trait]
+impl Watched for Observed {
+    type Resource = wire::WatchObservedResponse;
+    type Response = wire::WatchObservedResponse;
+
+    async fn list(&self) -> Result<(Vec<Self::Resource>, Cursor)> {
+        let mut tx = db::begin(&self.pool).await?;
+        sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
+        let cursor = event::end(&mut tx).await?;
+        let rows = observation::of_owner(&mut tx, &self.owner).await?;
+        let existing = rows
+            .into_iter()
+            .map(|(cluster, body)| {
+                Ok(wire::WatchObservedResponse {
+                    cluster: format!("clusters/{cluster}"),
+                    observation: Some(serde_json::from_value(body).map_err(Error::internal)?),
+                    resume_token: String::new(),
+                    synced: false,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok((existing, cursor))
+    }
+
+    fn wants(&self, event: &Event) -> bool {
+        event.topic == events::TOPIC && event.aggregate.contains(&self.infix)
+    }
+
+    fn respond(&self, change: Change, resource: Option<Self::Resource>, resume_token: String) -> Self::Response {
+        let mut response = resource.unwrap_or_default();
+        response.resume_token = resume_token;
+        response.synced = change == Change::Synced;
+        response
+    }
+}

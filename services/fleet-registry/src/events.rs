@@ -1,0 +1,35 @@
+//! What the registry tells the world: topic `muster.clusters`.
+
+use crate::{convert, domain::Cluster};
+use muster_kit::{
+    Result, Tx,
+    event::{self, NewEvent},
+};
+use muster_proto::registry::v1::WatchObservedResponse;
+
+/// The topic.
+pub const TOPIC: &str = "muster.clusters";
+
+/// Something happened to a cluster; `kind` as in `cluster.live`.
+pub async fn cluster(tx: &mut Tx, kind: &'static str, cluster: &Cluster) -> Result<()> {
+    append(tx, kind, cluster, false).await
+}
+
+/// A cluster is gone.
+pub async fn cluster_deleted(tx: &mut Tx, cluster: &Cluster) -> Result<()> {
+    append(tx, "cluster.deleted", cluster, true).await
+}
+
+async fn append(tx: &mut Tx, kind: &'static str, cluster: &Cluster, deleted: bool) -> Result<()> {
+    let state = convert::cluster(cluster)?;
+    let aggregate = cluster.resource();
+    event::append(tx, NewEvent { topic: TOPIC, kind, aggregate: &aggregate, version: cluster.version, deleted, state: &state })
+        .await
+}
+
+/// An item of a cluster was observed; its aggregate is `clusters/{c}/items/{owner}/{name}`.
+pub async fn observed(tx: &mut Tx, kind: &'static str, version: i64, response: &WatchObservedResponse) -> Result<()> {
+    let (owner, name) = response.observation.as_ref().map_or(("", ""), |seen| (seen.owner.as_str(), seen.name.as_str()));
+    let aggregate = format!("{}/items/{owner}/{name}", response.cluster);
+    event::append(tx, NewEvent { topic: TOPIC, kind, aggregate: &aggregate, version, deleted: false, state: response }).await
+}

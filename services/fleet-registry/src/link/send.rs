@@ -1,0 +1,86 @@
+//! Sends what is new to the agents this replica holds: desired items, questions, the word to leave.
+//!
+//! One query for all of them each pass; a pass comes with every wake-up (a change through this replica) and every 50 ms
+//! besides (changes through others).
+
+use super::{Session, Sessions};
+use crate::{
+    app::App,
+    convert,
+    store::{cluster, desired, question},
+};
+use async_trait::async_trait;
+use muster_kit::{Error, Result, reconcile::Reconciler};
+use muster_proto::agent::v1::{Desired, HubMessage, HubRequest, Leave, hub_message::Message};
+use prost::Message as _;
+use std::collections::HashMap;
+
+/// Sends to the sessions of this replica.
+pub struct Sender {
+    /// What it works with.
+    pub app: App,
+    /// To whom.
+    pub sessions: Sessions,
+}
+
+#[async_trait]
+impl Reconciler for Sender {
+    fn name(&self) -> &'static str {
+        "link-send"
+    }
+
+    async fn tick(&self) -> Result<()> {
+        let sessions: HashMap<i64, Session> =
+            self.sessions.all().into_iter().map(|session| (session.cluster_id, session)).collect();
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<i64> = sessions.keys().copied().collect();
+        for progress in cluster::sequences(&self.app.pool, &ids).await? {
+            let Some(session) = sessions.get(&progress.cluster_id) else { continue };
+            if progress.session != Some(session.id) {
+                // Another stream took its place; this one ends.
+                self.sessions.remove(session.cluster_id, session.id);
+                continue;
+            }
+            if progress.sequence > session.sent {
+                self.send_desired(session).await?;
+            }
+            if progress.leaving && !session.told_to_leave {
+                let leave = Message::Leave(Leave { remove_workloads: progress.remove_workloads });
+                if self.push(session, leave) {
+                    self.sessions.note(session.cluster_id, session.id, session.sent, true);
+                }
+            }
+        }
+        for (cluster_id, _, request) in question::take(&self.app.pool, &ids).await? {
+            let Some(session) = sessions.get(&cluster_id) else { continue };
+            let request = HubRequest::decode(request.as_slice()).map_err(Error::internal)?;
+            self.push(session, Message::Request(request));
+        }
+        Ok(())
+    }
+}
+
+impl Sender {
+    async fn send_desired(&self, session: &Session) -> Result<()> {
+        let items = desired::after(&self.app.pool, session.cluster_id, session.sent).await?;
+        let Some(last) = items.last() else { return Ok(()) };
+        let sequence = last.sequence;
+        let items = items.into_iter().map(convert::item).collect::<Result<_>>()?;
+        let message = Message::Desired(Desired { sequence: sequence.cast_unsigned(), items });
+        if self.push(session, message) {
+            self.sessions.note(session.cluster_id, session.id, sequence, false);
+        }
+        Ok(())
+    }
+
+    /// Puts a message into an agent's outbox. Full: the stream is dropped, and the agent starts anew from Hello.
+    fn push(&self, session: &Session, message: Message) -> bool {
+        let sent = session.outbox.try_send(Ok(HubMessage { message: Some(message) }));
+        if sent.is_err() {
+            self.sessions.remove(session.cluster_id, session.id);
+        }
+        sent.is_ok()
+    }
+}

@@ -1,0 +1,4 @@
+//! The registry's own loops.
+
+pub mod liveness;
+pub mod sweep;

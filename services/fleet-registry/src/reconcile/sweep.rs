@@ -1,0 +1,24 @@
+//! Forgets what nobody needs: bundles that no item names, questions whose asker is gone.
+
+use crate::{
+    app::App,
+    store::{desired, question},
+};
+use async_trait::async_trait;
+use muster_kit::{Result, reconcile::Reconciler};
+
+/// The reconciler.
+pub struct Sweep(pub App);
+
+#[async_trait]
+impl Reconciler for Sweep {
+    fn name(&self) -> &'static str {
+        "sweep"
+    }
+
+    async fn tick(&self) -> Result<()> {
+        desired::trim_bundles(&self.0.pool).await?;
+        question::trim(&self.0.pool).await?;
+        Ok(())
+    }
+}
