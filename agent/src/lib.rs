@@ -7,7 +7,11 @@
 pub mod cluster;
 pub mod domain;
 pub mod health;
+pub mod inventory;
 pub mod lease;
 pub mod ledger;
+pub mod logs;
+pub mod metrics;
+pub mod policy;
 pub mod reconcile;
 pub mod watch;

@@ -12,10 +12,14 @@ mod verdict;
 mod write;
 
 pub use engine::Engine;
+pub use runs::{run_label, run_of_label};
 
 use crate::{
     cluster::Cluster,
-    domain::{item::ItemKey, observation::Phase},
+    domain::{
+        item::ItemKey,
+        observation::{Phase, Verdicts},
+    },
     lease::Lease,
     ledger::Ledger,
     watch::{Dirty, Watches},
@@ -119,6 +123,7 @@ pub struct Reconciler {
     settings: Settings,
     memory: Arc<Mutex<BTreeMap<ItemKey, Memory>>>,
     namespaces: Arc<Mutex<BTreeSet<String>>>,
+    verdicts: Arc<Mutex<BTreeMap<ItemKey, Verdicts>>>,
 }
 
 impl Reconciler {
@@ -136,6 +141,7 @@ impl Reconciler {
             settings,
             memory: Arc::default(),
             namespaces: Arc::default(),
+            verdicts: Arc::default(),
         }
     }
 
@@ -157,6 +163,19 @@ impl Reconciler {
     pub fn phase(&self, key: &ItemKey) -> Option<(Version, Phase)> {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.get(key).and_then(|memory| Some((memory.generation, memory.phase?)))
+    }
+
+    /// What the evaluator says of a policy item; the item is looked at again where that is news.
+    pub fn set_verdicts(&self, key: &ItemKey, verdicts: Verdicts) {
+        let mut known = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(key) != Some(&verdicts) {
+            known.insert(key.clone(), verdicts);
+            self.dirty.mark(key.clone());
+        }
+    }
+
+    fn verdicts(&self, key: &ItemKey) -> Option<Verdicts> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Marks every item, as on start, after a hold, or when a definition arrived.

@@ -104,6 +104,7 @@ impl Reconciler {
             self.say(key, &record, Phase::Deleted, memory).await?;
             return Ok(Next::Resync);
         }
+        findings.verdicts = record.options.policy.as_ref().and_then(|_| self.verdicts(key));
         let failed = self.finish(key, &record, findings, memory).await?;
         Ok(if failed { Next::After(self.backoff(memory)) } else { next })
     }

@@ -68,12 +68,14 @@ struct Inner {
     stores: Mutex<BTreeMap<(String, String), Arc<Store>>>,
     // Items with routes, by the namespaces the routes point to: a pod that becomes ready there moves their weights.
     routed: Mutex<BTreeMap<String, BTreeSet<ItemKey>>>,
+    changes: tokio::sync::watch::Sender<u64>,
 }
 
 impl Watches {
     /// No watchers yet; they begin with the first object of a kind and end with `stop`.
     pub fn new(client: Client, dirty: Dirty, stop: CancellationToken) -> Self {
-        let inner = Inner { client, dirty, stop, stores: Mutex::default(), routed: Mutex::default() };
+        let (changes, _) = tokio::sync::watch::channel(0);
+        let inner = Inner { client, dirty, stop, stores: Mutex::default(), routed: Mutex::default(), changes };
         Self { inner: Arc::new(inner) }
     }
 
@@ -107,7 +109,13 @@ impl Watches {
         routed.retain(|_, keys| !keys.is_empty());
     }
 
+    /// Counts up with every change of an object of ours.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
     fn changed(&self, object: &ObjectRef, live: &Value) {
+        self.inner.changes.send_modify(|count| *count += 1);
         if let Some(key) = item_of(live) {
             self.inner.dirty.mark(key);
         }

@@ -1,0 +1,12 @@
+//! What the cluster has, node by node: allocatable, used by others, used by each run of ours.
+//!
+//! Free on a node = allocatable − used by others − what Muster placed there. So whatever is not a run of a job counts as
+//! "others", also the serving workloads that Muster itself applied: the scheduler has not placed them.
+
+mod follow;
+mod preflight;
+mod usage;
+
+pub use follow::{Feed, follow};
+pub use preflight::{ClockOffsets, Preflight, preflight};
+pub use usage::{Inventory, Node, RunUsage, take};
