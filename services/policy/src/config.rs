@@ -1,0 +1,23 @@
+//! The service's own configuration, `[service]`. Unknown keys are errors.
+
+use serde::Deserialize;
+
+/// `[service]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// How often fleets are listed at the registry. Members change seldom; two seconds is what a person waits gladly.
+    pub fleets_interval_ms: u64,
+    /// How often files in git are read again; a repository is itself polled by the rollout service.
+    pub sources_interval_ms: u64,
+    /// How often clusters are compared with what they should hold, beside every wake-up.
+    pub distribute_interval_ms: u64,
+    /// How long a replica leads without renewing.
+    pub lease_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { fleets_interval_ms: 2_000, sources_interval_ms: 2_000, distribute_interval_ms: 5_000, lease_ms: 6_000 }
+    }
+}

@@ -1,0 +1,205 @@
+//! A policy's document: Kyverno's `ClusterPolicy` and `Policy`, which are judged here, and its other kinds, which are
+//! held and distributed and never judged.
+
+use super::DocumentError;
+use muster_core::bundle;
+use muster_policy_evaluator::{FailureAction, Policy};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Kinds that are not judged here, and whether the cluster may refuse an object by them.
+const OTHER_KINDS: [(&str, bool); 13] = [
+    ("ValidatingPolicy", true),
+    ("NamespacedValidatingPolicy", true),
+    ("ImageValidatingPolicy", true),
+    ("NamespacedImageValidatingPolicy", true),
+    ("MutatingPolicy", false),
+    ("NamespacedMutatingPolicy", false),
+    ("GeneratingPolicy", false),
+    ("NamespacedGeneratingPolicy", false),
+    ("DeletingPolicy", false),
+    ("NamespacedDeletingPolicy", false),
+    ("CleanupPolicy", false),
+    ("ClusterCleanupPolicy", false),
+    ("PolicyException", false),
+];
+
+/// What the cluster's API server writes into an object; no part of a policy's content.
+const SERVER_FIELDS: [&str; 6] = ["creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"];
+
+/// A rule, for lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleInfo {
+    /// Its name.
+    pub name: String,
+    /// What it is made of, as in `validate.pattern`.
+    pub body: String,
+    /// Why it is not judged here; empty if it is.
+    pub not_evaluated_reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Content {
+    Judged(Box<Policy>),
+    Held { kind: String, can_refuse: bool },
+}
+
+/// A policy, read and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyDocument {
+    name: String,
+    namespace: String,
+    value: Value,
+    digest: String,
+    content: Content,
+}
+
+impl PolicyDocument {
+    /// Reads a document of one of Kyverno's kinds.
+    pub fn parse(value: &Value) -> Result<Self, DocumentError> {
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (kind, group) = (text("/kind"), text("/apiVersion").split('/').next().unwrap_or_default().to_owned());
+        if !matches!(group.as_str(), "kyverno.io" | "policies.kyverno.io") {
+            return Err(DocumentError::new("apiVersion", "a policy is of kyverno.io or policies.kyverno.io"));
+        }
+        let value = without_server_fields(value);
+        let content = if matches!(kind.as_str(), "ClusterPolicy" | "Policy") {
+            let policy = Policy::parse(&value).map_err(|error| DocumentError::new(error.field, error.message))?;
+            Content::Judged(Box::new(policy))
+        } else {
+            let known = OTHER_KINDS.iter().find(|(name, _)| *name == kind);
+            let (_, can_refuse) =
+                known.ok_or_else(|| DocumentError::new("kind", format!("{kind:?} is no policy of Kyverno's")))?;
+            Content::Held { kind, can_refuse: *can_refuse }
+        };
+        let name = text("/metadata/name");
+        muster_core::name::check_id(&name).map_err(|error| DocumentError::new("metadata.name", error.to_string()))?;
+        let digest = bundle::digest(std::slice::from_ref(&value)).to_string();
+        Ok(Self { name, namespace: text("/metadata/namespace"), value, digest, content })
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `metadata.namespace`, empty where it names none.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The document, without what an API server adds.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Digest of the content: equal for equal policies, however written.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The policy as the evaluator holds it; `None` for kinds it does not judge.
+    pub fn judged(&self) -> Option<&Policy> {
+        match &self.content {
+            Content::Judged(policy) => Some(policy),
+            Content::Held { .. } => None,
+        }
+    }
+
+    /// The kind, where it is not judged and may refuse objects in the cluster.
+    pub fn refuses_unjudged(&self) -> Option<&str> {
+        match &self.content {
+            Content::Held { kind, can_refuse: true } => Some(kind),
+            Content::Held { .. } | Content::Judged(_) => None,
+        }
+    }
+
+    /// Whether violations are refused where no binding says otherwise.
+    pub fn enforces(&self) -> bool {
+        match &self.content {
+            Content::Judged(policy) => policy.action() == FailureAction::Enforce,
+            // Kyverno's newer kinds deny unless told to audit or warn only.
+            Content::Held { .. } => match self.value.pointer("/spec/validationActions").and_then(Value::as_array) {
+                Some(actions) => actions.iter().any(|action| action == "Deny"),
+                None => true,
+            },
+        }
+    }
+
+    /// Its rules.
+    pub fn rules(&self) -> Vec<RuleInfo> {
+        match &self.content {
+            Content::Judged(policy) => policy
+                .rules()
+                .map(|(name, body, reason)| RuleInfo {
+                    name: name.to_owned(),
+                    body: body.to_string(),
+                    not_evaluated_reason: reason.unwrap_or_default().to_owned(),
+                })
+                .collect(),
+            Content::Held { kind, .. } => vec![RuleInfo {
+                name: self.name.clone(),
+                body: kind.clone(),
+                not_evaluated_reason: format!("{kind} is not evaluated yet"),
+            }],
+        }
+    }
+}
+
+fn without_server_fields(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Value::Object(fields) = &mut value {
+        fields.remove("status");
+    }
+    if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+        for field in SERVER_FIELDS {
+            metadata.remove(field);
+        }
+        if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn policy() -> Value {
+        json!({
+            "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": "p"},
+            "spec": {"rules": [{"name": "r", "match": {"any": [{"resources": {"kinds": ["Service"]}}]}, "validate": {"pattern": {"a": "b"}}}]},
+        })
+    }
+
+    #[test]
+    fn what_an_api_server_adds_is_no_content() {
+        let mut served = policy();
+        served["metadata"]["resourceVersion"] = json!("7");
+        served["metadata"]["uid"] = json!("x");
+        served["status"] = json!({"ready": true});
+        let (plain, served) = (PolicyDocument::parse(&policy()), PolicyDocument::parse(&served));
+        assert_eq!(plain.map(|policy| policy.digest), served.map(|policy| policy.digest));
+    }
+
+    #[test]
+    fn kinds_that_are_not_judged_are_held_and_strangers_refused() {
+        let held =
+            json!({"apiVersion": "policies.kyverno.io/v1", "kind": "ValidatingPolicy", "metadata": {"name": "v"}, "spec": {}});
+        let held = PolicyDocument::parse(&held).expect("held");
+        assert_eq!((held.refuses_unjudged(), held.enforces()), (Some("ValidatingPolicy"), true));
+        assert_eq!(held.rules()[0].not_evaluated_reason, "ValidatingPolicy is not evaluated yet");
+        for (document, field) in [
+            (json!({"apiVersion": "v1", "kind": "ConfigMap"}), "apiVersion"),
+            (json!({"apiVersion": "kyverno.io/v1", "kind": "Stranger"}), "kind"),
+            (
+                json!({"apiVersion": "policies.kyverno.io/v1", "kind": "ValidatingPolicy", "metadata": {"name": "Upper"}}),
+                "metadata.name",
+            ),
+        ] {
+            assert_eq!(PolicyDocument::parse(&document).expect_err("refused").field, field);
+        }
+    }
+}

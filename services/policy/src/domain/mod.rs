@@ -1,0 +1,29 @@
+//! What the service is about, without I/O: policies, bindings, verdicts, and what a cluster is given.
+
+mod binding;
+mod catalog;
+mod distribution;
+mod document;
+mod report;
+
+pub use binding::{Entry, FleetPolicySpec, Source};
+pub use catalog::{Binding, Broken, Catalog, Verdict};
+pub use distribution::{ClusterContent, Held};
+pub use document::{PolicyDocument, RuleInfo};
+pub use report::{ComplianceRow, PolicyReport, ReportedViolation, RuleSummary, Standing, compliance};
+
+/// Why a document is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct DocumentError {
+    /// The field at fault, within the document.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl DocumentError {
+    fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}

@@ -1,0 +1,121 @@
+//! Between the wire and the domain.
+
+use crate::{
+    app::{Change, FleetPolicyView},
+    domain::{Broken, ComplianceRow, PolicyReport, ReportedViolation, RuleInfo, RuleSummary},
+    store::{BoundRecord, FleetPolicyRecord, PolicyRecord},
+};
+use muster_kit::{Error, Result, db, time};
+use muster_proto::{FieldMask, policy::v1 as proto};
+
+impl From<PolicyRecord> for proto::Policy {
+    fn from(record: PolicyRecord) -> Self {
+        let PolicyRecord { id, namespace: _, manifest, digest, rules, version, created_at } = record;
+        Self {
+            name: format!("policies/{id}"),
+            etag: db::etag(version),
+            manifest,
+            digest,
+            rules: rules.into_iter().map(Into::into).collect(),
+            create_time: Some(time::to_proto(created_at)),
+        }
+    }
+}
+
+impl From<RuleInfo> for proto::PolicyRule {
+    fn from(rule: RuleInfo) -> Self {
+        let RuleInfo { name, body, not_evaluated_reason } = rule;
+        Self { name, body, not_evaluated_reason }
+    }
+}
+
+impl From<FleetPolicyView> for proto::FleetPolicy {
+    fn from(view: FleetPolicyView) -> Self {
+        let FleetPolicyView { record, policies } = view;
+        let FleetPolicyRecord { id, namespace: _, manifest, fleet, version, created_at } = record;
+        Self {
+            name: format!("fleetPolicies/{id}"),
+            etag: db::etag(version),
+            manifest,
+            fleet: format!("fleets/{fleet}"),
+            policies: policies.into_iter().map(Into::into).collect(),
+            create_time: Some(time::to_proto(created_at)),
+        }
+    }
+}
+
+impl From<BoundRecord> for proto::BoundPolicy {
+    fn from(bound: BoundRecord) -> Self {
+        let BoundRecord { policy, source, commit, problem } = bound;
+        Self { policy: format!("policies/{policy}"), source, commit, problem }
+    }
+}
+
+impl From<Broken> for proto::PolicyViolation {
+    fn from(broken: Broken) -> Self {
+        let Broken { enforced, manifest, policy, rule, subject, path, message, not_evaluated_reason } = broken;
+        Self {
+            policy: format!("policies/{policy}"),
+            rule,
+            subject,
+            path,
+            message,
+            enforced,
+            manifest_index: u32::try_from(manifest).unwrap_or(u32::MAX),
+            not_evaluated_reason,
+        }
+    }
+}
+
+impl From<PolicyReport> for proto::PolicyReport {
+    fn from(report: PolicyReport) -> Self {
+        let PolicyReport { cluster, policy, rules, violations, observed_at } = report;
+        Self {
+            name: format!("clusters/{cluster}/policyReports/{policy}"),
+            policy: format!("policies/{policy}"),
+            rules: rules.into_iter().map(Into::into).collect(),
+            violations: violations.into_iter().map(Into::into).collect(),
+            observe_time: Some(time::to_proto(observed_at)),
+        }
+    }
+}
+
+impl From<RuleSummary> for proto::RuleSummary {
+    fn from(summary: RuleSummary) -> Self {
+        let RuleSummary { rule, pass, fail, not_evaluated } = summary;
+        Self { rule, pass, fail, not_evaluated }
+    }
+}
+
+impl From<ReportedViolation> for proto::ReportedViolation {
+    fn from(violation: ReportedViolation) -> Self {
+        let ReportedViolation { rule, kind, namespace, object, path, message } = violation;
+        Self { rule, kind, namespace, object, path, message }
+    }
+}
+
+impl From<ComplianceRow> for proto::ComplianceRow {
+    fn from(row: ComplianceRow) -> Self {
+        let ComplianceRow { fleet, policy, compliant, violating, silent, violations } = row;
+        Self {
+            fleet: format!("fleets/{fleet}"),
+            policy: format!("policies/{policy}"),
+            compliant_clusters: compliant,
+            violating_clusters: violating,
+            silent_clusters: silent,
+            violations,
+        }
+    }
+}
+
+/// A resource's manifest in a create request.
+pub fn created(id: &str, manifest: Option<String>, field: &str, request_id: &str, validate_only: bool) -> Result<Change> {
+    let manifest = manifest.ok_or_else(|| Error::invalid(field, "is missing"))?;
+    Ok(Change { id: id.to_owned(), manifest, request_id: request_id.to_owned(), validate_only, ..Change::default() })
+}
+
+/// What an update request says of its resource: its identifier if named, else empty, and the rest.
+pub fn updated(id: String, manifest: String, etag: String, mask: Option<&FieldMask>) -> Result<Change> {
+    db::check_mask(mask, &["manifest"])?;
+    Ok(Change { id, manifest, etag, ..Change::default() })
+}

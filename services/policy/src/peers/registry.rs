@@ -1,0 +1,316 @@
+//! The registry knows clusters and fleets, carries what clusters should hold, and brings back what they say.
+
+use crate::{
+    domain::{ClusterContent, PolicyReport, ReportedViolation, RuleSummary},
+    store::{projection::Member, report::Observed},
+};
+use async_trait::async_trait;
+use futures::{StreamExt, stream::BoxStream};
+use muster_core::{
+    bundle::Digest,
+    name::{ClusterName, FleetName},
+};
+use muster_kit::{
+    Error, Result,
+    peer::{self, PeerChannel},
+    telemetry, time,
+};
+use muster_proto::{
+    agent::v1::{Bundle, DesiredItem, Observation, PolicyBinding, PolicyOptions, PolicyVerdicts},
+    registry::v1::{
+        ApplyDesiredRequest, Cluster, ClusterChange, ListFleetsRequest, PutBundlesRequest, WatchClustersRequest,
+        WatchClustersResponse, WatchObservedRequest, WatchObservedResponse, cluster::State,
+        cluster_change_result::Outcome as WireOutcome, cluster_service_client::ClusterServiceClient,
+        desired_service_client::DesiredServiceClient, fleet_service_client::FleetServiceClient, watch_clusters_response::Type,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tonic::Status;
+
+const PEER: &str = "fleet-registry";
+/// We are the owner `policy`, and have one item in each cluster.
+const OWNER: &str = "policy";
+const ITEM: &str = "policies";
+/// The definition by which we know that Kyverno is there.
+const KYVERNO_GROUP: &str = "kyverno.io";
+const KYVERNO_DEFINITION: &str = "clusterpolicies.kyverno.io";
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a watch of clusters says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterEvent {
+    /// A cluster exists or changed.
+    Known(Member),
+    /// A cluster is gone.
+    Gone(String),
+    /// Everything that existed has been said.
+    Synced,
+}
+
+/// What a watch of observations says: a cluster's whole report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedEvent {
+    /// The cluster.
+    pub cluster: String,
+    /// Which generation it is about, and when it was made.
+    pub observed: Observed,
+    /// A report a policy that has counts or violations.
+    pub reports: Vec<PolicyReport>,
+}
+
+/// What a cluster is to be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToApply {
+    /// The cluster.
+    pub cluster: String,
+    /// The number it was told under last.
+    pub base_generation: u64,
+    /// The number it is told under now.
+    pub generation: u64,
+    /// What.
+    pub content: ClusterContent,
+    /// The bundle it is in; `None` where there is nothing to hold.
+    pub bundle: Option<Digest>,
+}
+
+/// How telling a cluster ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Written, now or before.
+    Written,
+    /// It was told something else under this or a later number.
+    Stale,
+    /// There is no such cluster.
+    Unknown,
+}
+
+/// What became of one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The cluster.
+    pub cluster: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The number as the registry has it.
+    pub current_generation: u64,
+    /// The registry's incarnation.
+    pub incarnation: u64,
+}
+
+/// What we ask of the registry.
+#[async_trait]
+pub trait Registry: Send + Sync + 'static {
+    /// Members of all fleets, as `(fleet, cluster)`.
+    async fn members(&self) -> Result<BTreeSet<(String, String)>>;
+    /// Clusters that exist, then every change.
+    async fn watch_clusters(&self) -> Result<BoxStream<'static, Result<ClusterEvent>>>;
+    /// Keeps a bundle.
+    async fn put_bundle(&self, digest: &Digest, content: Vec<u8>) -> Result<()>;
+    /// Tells clusters what to hold, at most 1,000.
+    async fn apply(&self, leader_epoch: u64, changes: Vec<ToApply>) -> Result<Vec<Applied>>;
+    /// Every cluster's latest report, then every newer one.
+    async fn watch_reports(&self) -> Result<BoxStream<'static, Result<ObservedEvent>>>;
+}
+
+/// Asks the registry over gRPC.
+pub struct RegistryClient {
+    clusters: ClusterServiceClient<PeerChannel>,
+    fleets: FleetServiceClient<PeerChannel>,
+    desired: DesiredServiceClient<PeerChannel>,
+}
+
+impl RegistryClient {
+    /// A client over `channel`.
+    pub fn new(channel: PeerChannel) -> Self {
+        Self {
+            clusters: ClusterServiceClient::new(channel.clone()).max_decoding_message_size(peer::MAX_MESSAGE_BYTES),
+            fleets: FleetServiceClient::new(channel.clone()).max_decoding_message_size(peer::MAX_MESSAGE_BYTES),
+            desired: DesiredServiceClient::new(channel).max_decoding_message_size(peer::MAX_MESSAGE_BYTES),
+        }
+    }
+}
+
+fn failed(status: Status) -> Error {
+    peer::failed(PEER, status)
+}
+
+fn malformed(what: &str) -> Error {
+    Error::internal(anyhow::anyhow!("{PEER} sent {what}"))
+}
+
+fn cluster_id(name: &str) -> Result<String> {
+    let name: ClusterName = name.parse().map_err(|_| malformed("a name that is no cluster's"))?;
+    Ok(name.cluster().to_owned())
+}
+
+#[async_trait]
+impl Registry for RegistryClient {
+    async fn members(&self) -> Result<BTreeSet<(String, String)>> {
+        let mut members = BTreeSet::new();
+        let mut page_token = String::new();
+        loop {
+            let request = peer::request(ListFleetsRequest { page_size: 1_000, page_token }, DEADLINE);
+            let response = self.fleets.clone().list_fleets(request).await.map_err(failed)?.into_inner();
+            for fleet in response.fleets {
+                let name: FleetName = fleet.name.parse().map_err(|_| malformed("a name that is no fleet's"))?;
+                for member in fleet.members {
+                    members.insert((name.fleet().to_owned(), cluster_id(&member.cluster)?));
+                }
+            }
+            page_token = response.next_page_token;
+            if page_token.is_empty() {
+                return Ok(members);
+            }
+        }
+    }
+
+    async fn watch_clusters(&self) -> Result<BoxStream<'static, Result<ClusterEvent>>> {
+        let stream = self.clusters.clone().watch_clusters(WatchClustersRequest::default()).await.map_err(failed)?;
+        Ok(stream.into_inner().map(|message| cluster_event(message.map_err(failed)?)).boxed())
+    }
+
+    async fn put_bundle(&self, digest: &Digest, content: Vec<u8>) -> Result<()> {
+        let bundle = Bundle { digest: digest.to_string(), content };
+        let request = peer::request(PutBundlesRequest { bundles: vec![bundle] }, DEADLINE);
+        self.desired.clone().put_bundles(request).await.map_err(failed)?;
+        Ok(())
+    }
+
+    async fn apply(&self, leader_epoch: u64, changes: Vec<ToApply>) -> Result<Vec<Applied>> {
+        let changes = changes.into_iter().map(change).collect();
+        let request = ApplyDesiredRequest { owner: OWNER.to_owned(), leader_epoch, changes };
+        let response = self.desired.clone().apply_desired(peer::request(request, DEADLINE)).await.map_err(failed)?;
+        let mut applied = Vec::new();
+        for result in response.into_inner().results {
+            let outcome = match result.outcome() {
+                WireOutcome::Applied | WireOutcome::Repeated => Outcome::Written,
+                WireOutcome::Stale => Outcome::Stale,
+                WireOutcome::UnknownCluster => Outcome::Unknown,
+                WireOutcome::Unspecified => return Err(malformed("an outcome without a value")),
+            };
+            applied.push(Applied {
+                cluster: cluster_id(&result.cluster)?,
+                outcome,
+                current_generation: result.current_generation,
+                incarnation: result.incarnation,
+            });
+        }
+        Ok(applied)
+    }
+
+    async fn watch_reports(&self) -> Result<BoxStream<'static, Result<ObservedEvent>>> {
+        let request = WatchObservedRequest { owner: OWNER.to_owned(), resume_token: String::new() };
+        let stream = self.desired.clone().watch_observed(request).await.map_err(failed)?;
+        let events = stream.into_inner().filter_map(|message| async {
+            match message.map_err(failed) {
+                Ok(message) => observed_event(message).transpose(),
+                Err(error) => Some(Err(error)),
+            }
+        });
+        Ok(events.boxed())
+    }
+}
+
+fn cluster_event(message: WatchClustersResponse) -> Result<ClusterEvent> {
+    let kind = message.r#type();
+    if kind == Type::Synced {
+        return Ok(ClusterEvent::Synced);
+    }
+    let cluster = message.cluster.ok_or_else(|| malformed("a change without a cluster"))?;
+    match kind {
+        Type::Existing | Type::Changed => Ok(ClusterEvent::Known(member(&cluster)?)),
+        Type::Deleted => Ok(ClusterEvent::Gone(cluster_id(&cluster.name)?)),
+        Type::Synced | Type::Unspecified => Err(malformed("a change without a type")),
+    }
+}
+
+fn member(cluster: &Cluster) -> Result<Member> {
+    let is_enrolled = match cluster.state() {
+        State::Joining | State::Live | State::Suspect | State::Lost => true,
+        State::NotEnrolled | State::Leaving | State::Left | State::Unspecified => false,
+    };
+    let runs_kyverno = cluster.preflight.as_ref().is_some_and(|found| {
+        found.api_groups.iter().any(|group| group.name == KYVERNO_GROUP)
+            || found.crds.iter().any(|definition| definition.name == KYVERNO_DEFINITION)
+    });
+    Ok(Member { cluster: cluster_id(&cluster.name)?, is_enrolled, runs_kyverno })
+}
+
+fn change(to_apply: ToApply) -> ClusterChange {
+    let ToApply { cluster, base_generation, generation, content, bundle } = to_apply;
+    let content_digest = content.digest();
+    let item = bundle.map(|digest| DesiredItem {
+        owner: OWNER.to_owned(),
+        name: ITEM.to_owned(),
+        bundle_digest: digest.to_string(),
+        self_heal: true,
+        prune: true,
+        traceparent: telemetry::current_traceparent(),
+        policy: Some(PolicyOptions {
+            install: content.install,
+            bindings: content
+                .bindings
+                .into_iter()
+                .map(|binding| PolicyBinding { policy: binding.policy, namespaces: binding.namespaces, enforce: binding.enforce })
+                .collect(),
+        }),
+        ..DesiredItem::default()
+    });
+    ClusterChange {
+        cluster: format!("clusters/{cluster}"),
+        base_generation,
+        generation,
+        content_digest,
+        upserts: item.into_iter().collect(),
+        deletes: vec![],
+        full: true,
+    }
+}
+
+fn observed_event(message: WatchObservedResponse) -> Result<Option<ObservedEvent>> {
+    let Some(observation) = message.observation else { return Ok(None) };
+    let Observation { name, generation: Some(generation), verdicts: Some(verdicts), observe_time: Some(at), .. } = observation
+    else {
+        // Without verdicts the agent has applied the documents and not judged by them yet.
+        return Ok(None);
+    };
+    if name != ITEM {
+        return Ok(None);
+    }
+    let cluster = cluster_id(&message.cluster)?;
+    let at = time::from_proto(&at).ok_or_else(|| malformed("a time outside years 1 to 9999"))?;
+    let observed = Observed { incarnation: generation.incarnation.cast_signed(), generation: generation.n.cast_signed(), at };
+    let reports = reports(&cluster, at, verdicts);
+    Ok(Some(ObservedEvent { cluster, observed, reports }))
+}
+
+fn reports(cluster: &str, at: jiff::Timestamp, verdicts: PolicyVerdicts) -> Vec<PolicyReport> {
+    let mut reports: BTreeMap<String, PolicyReport> = BTreeMap::new();
+    let empty = |policy: &str| PolicyReport {
+        cluster: cluster.to_owned(),
+        policy: policy.to_owned(),
+        rules: vec![],
+        violations: vec![],
+        observed_at: at,
+    };
+    for count in verdicts.counts {
+        let report = reports.entry(count.policy.clone()).or_insert_with(|| empty(&count.policy));
+        let (pass, fail, not_evaluated) = (count.pass, count.fail, count.not_evaluated);
+        report.rules.push(RuleSummary { rule: count.rule, pass, fail, not_evaluated });
+    }
+    for violation in verdicts.violations {
+        let report = reports.entry(violation.policy.clone()).or_insert_with(|| empty(&violation.policy));
+        report.violations.push(ReportedViolation {
+            rule: violation.rule,
+            kind: violation.kind,
+            namespace: violation.namespace,
+            object: violation.name,
+            path: violation.path,
+            message: violation.message,
+        });
+    }
+    reports.into_values().collect()
+}

@@ -1,0 +1,143 @@
+//! Every cluster is given the policies of its fleets, and no longer those it left.
+//!
+//! What a cluster should hold is a function of the catalog; what it was told last is a row with a number. Where they
+//! differ it is told anew, under the next number. A repetition after a crash is recognised by number and digest.
+
+use super::Leader;
+use crate::{
+    app::App,
+    peers::{Applied, Outcome, Registry, ToApply},
+    store,
+};
+use async_trait::async_trait;
+use muster_core::bundle;
+use muster_kit::{Error, Result, db, reconcile::Reconciler};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// Clusters told in one call.
+const BATCH: usize = 200;
+/// Passes over what turned out stale before the rest waits for the next tick.
+const MAX_ROUNDS: usize = 3;
+
+/// Tells clusters what to hold.
+pub struct Distribute {
+    /// The use cases.
+    pub app: Arc<App>,
+    /// Who leads.
+    pub leader: Arc<Leader>,
+    /// The registry.
+    pub registry: Arc<dyn Registry>,
+}
+
+#[async_trait]
+impl Reconciler for Distribute {
+    fn name(&self) -> &'static str {
+        "distribute"
+    }
+
+    async fn tick(&self) -> Result<()> {
+        let Some(epoch) = self.leader.epoch() else { return Ok(()) };
+        for _ in 0..MAX_ROUNDS {
+            if !self.round(epoch).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A change and what is written once it is told.
+struct Planned {
+    change: ToApply,
+    digest: String,
+    policies: Vec<String>,
+}
+
+impl Distribute {
+    /// Tells every cluster that differs; gives whether some were stale and are to be told again.
+    async fn round(&self, epoch: u64) -> Result<bool> {
+        let (planned, bundles) = self.plan().await?;
+        let mut put = BTreeSet::new();
+        let mut is_stale = false;
+        for batch in planned.chunks(BATCH) {
+            for digest in batch.iter().filter_map(|planned| planned.change.bundle.as_ref()) {
+                if put.insert(digest.clone()) {
+                    let content = bundles.get(digest).cloned().unwrap_or_default();
+                    self.registry.put_bundle(digest, content).await?;
+                }
+            }
+            let changes = batch.iter().map(|planned| planned.change.clone()).collect();
+            let applied = self.registry.apply(epoch, changes).await?;
+            is_stale |= self.record(epoch, batch, &applied).await?;
+        }
+        Ok(is_stale)
+    }
+
+    async fn plan(&self) -> Result<(Vec<Planned>, BTreeMap<bundle::Digest, Vec<u8>>)> {
+        let catalog = self.app.catalog().await?;
+        let members = store::projection::all(self.app.pool()).await?;
+        let told = store::distribution::all(self.app.pool()).await?;
+        let mut planned = Vec::new();
+        let mut bundles = BTreeMap::new();
+        for member in members.into_iter().filter(|member| member.is_enrolled) {
+            let content = catalog.for_cluster(&member.cluster, member.runs_kyverno);
+            let digest = content.digest();
+            let known = told.get(&member.cluster);
+            let is_current = known.map_or(content.manifests.is_empty(), |known| known.content_digest == digest);
+            if is_current {
+                continue;
+            }
+            let bundle = if content.manifests.is_empty() {
+                None
+            } else {
+                match bundle::encode(&content.manifests) {
+                    Ok((name, packed)) => {
+                        bundles.insert(name.clone(), packed);
+                        Some(name)
+                    }
+                    Err(error) => {
+                        tracing::error!(cluster.name = member.cluster, error = %error, "its policies cannot be sent");
+                        continue;
+                    }
+                }
+            };
+            let base = known.map_or(0, |known| known.generation.cast_unsigned());
+            let policies = content.policies();
+            let change = ToApply { cluster: member.cluster, base_generation: base, generation: base + 1, content, bundle };
+            planned.push(Planned { change, digest, policies });
+        }
+        Ok((planned, bundles))
+    }
+
+    async fn record(&self, epoch: u64, batch: &[Planned], applied: &[Applied]) -> Result<bool> {
+        let by_cluster: HashMap<&str, &Applied> = applied.iter().map(|one| (one.cluster.as_str(), one)).collect();
+        let mut is_stale = false;
+        let mut tx = db::begin(self.app.pool()).await?;
+        Leader::check(&mut tx, epoch).await?;
+        for Planned { change, digest, policies } in batch {
+            let Some(applied) = by_cluster.get(change.cluster.as_str()) else {
+                return Err(Error::internal(anyhow::anyhow!("the registry left {} out", change.cluster)));
+            };
+            let incarnation = applied.incarnation.cast_signed();
+            match applied.outcome {
+                Outcome::Written => {
+                    let generation = change.generation.cast_signed();
+                    store::distribution::write(&mut tx, &change.cluster, generation, incarnation, digest, policies).await?;
+                    tracing::info!(cluster.name = change.cluster, generation, policies = policies.len(), "told its policies");
+                }
+                // The registry remembers more than we do: go on above its number.
+                Outcome::Stale => {
+                    is_stale = true;
+                    let generation = applied.current_generation.cast_signed();
+                    store::distribution::write(&mut tx, &change.cluster, generation, incarnation, "", &[]).await?;
+                }
+                Outcome::Unknown => tracing::debug!(cluster.name = change.cluster, "the registry does not know it (yet)"),
+            }
+        }
+        tx.commit().await?;
+        Ok(is_stale)
+    }
+}

@@ -1,0 +1,17 @@
+//! The loops: who leads, clusters and fleets as the registry has them, git sources, distribution, reports.
+//!
+//! Only the leading replica writes here. Each pass can be driven by hand.
+
+pub mod clusters;
+pub mod distribute;
+pub mod fleets;
+pub mod leader;
+pub mod reports;
+pub mod sources;
+
+pub use clusters::Clusters;
+pub use distribute::Distribute;
+pub use fleets::Fleets;
+pub use leader::Leader;
+pub use reports::Reports;
+pub use sources::Sources;

@@ -1,0 +1,51 @@
+//! What each cluster was told last, and under which number.
+
+use muster_kit::{Result, Tx};
+use sqlx::PgPool;
+use std::collections::HashMap;
+
+/// What a cluster was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The number it was told under; 0: nothing yet.
+    pub generation: i64,
+    /// Digest of what it was told.
+    pub content_digest: String,
+}
+
+/// What every cluster was told.
+pub async fn all(pool: &PgPool) -> Result<HashMap<String, Told>> {
+    let rows = sqlx::query!("select cluster_id, generation, content_digest from distribution").fetch_all(pool).await?;
+    let told = |generation, content_digest| Told { generation, content_digest };
+    Ok(rows.into_iter().map(|row| (row.cluster_id, told(row.generation, row.content_digest))).collect())
+}
+
+/// Writes what a cluster was told.
+pub async fn write(
+    tx: &mut Tx,
+    cluster: &str,
+    generation: i64,
+    incarnation: i64,
+    content_digest: &str,
+    policies: &[String],
+) -> Result<()> {
+    sqlx::query!(
+        r#"
+        insert into distribution (cluster_id, generation, incarnation, content_digest, policies)
+        values ($1, $2, $3, $4, $5)
+        on conflict (cluster_id) do update
+        set generation = excluded.generation,
+            incarnation = excluded.incarnation,
+            content_digest = excluded.content_digest,
+            policies = excluded.policies
+        "#,
+        cluster,
+        generation,
+        incarnation,
+        content_digest,
+        policies
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! What clusters reported. A report counts only while its generation is the one the cluster was last told.
+
+use crate::domain::{PolicyReport, Standing};
+use jiff::Timestamp;
+use muster_kit::{Error, Result, Tx, time};
+use serde_json::Value;
+use sqlx::PgPool;
+
+struct Row {
+    cluster_id: String,
+    policy_id: String,
+    rules: Value,
+    violations: Value,
+    observed_at: jiff_sqlx::Timestamp,
+}
+
+impl TryFrom<Row> for PolicyReport {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let Row { cluster_id, policy_id, rules, violations, observed_at } = row;
+        Ok(Self {
+            cluster: cluster_id,
+            policy: policy_id,
+            rules: serde_json::from_value(rules).map_err(Error::internal)?,
+            violations: serde_json::from_value(violations).map_err(Error::internal)?,
+            observed_at: observed_at.to_jiff(),
+        })
+    }
+}
+
+/// Which generation an observation is about, and when it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// The registry's incarnation.
+    pub incarnation: i64,
+    /// Our number.
+    pub generation: i64,
+    /// By the cluster's clock.
+    pub at: Timestamp,
+}
+
+/// Takes a cluster's observation unless a newer one is there; gives whether it was taken.
+pub async fn begin(tx: &mut Tx, cluster: &str, observed: Observed) -> Result<bool> {
+    let written = sqlx::query!(
+        r#"
+        insert into observation as o (cluster_id, generation, incarnation, observed_at)
+        values ($1, $2, $3, $4)
+        on conflict (cluster_id) do update
+        set generation = excluded.generation, incarnation = excluded.incarnation, observed_at = excluded.observed_at
+        where (o.incarnation, o.generation, o.observed_at) <= (excluded.incarnation, excluded.generation, excluded.observed_at)
+        "#,
+        cluster,
+        observed.generation,
+        observed.incarnation,
+        time::to_db(observed.at) as _
+    )
+    .execute(&mut **tx)
+    .await?;
+    if written.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query!("delete from policy_report where cluster_id = $1", cluster).execute(&mut **tx).await?;
+    Ok(true)
+}
+
+/// Writes one policy's report of the observation just taken.
+pub async fn write(tx: &mut Tx, report: &PolicyReport) -> Result<()> {
+    sqlx::query!(
+        r#"
+        insert into policy_report (cluster_id, policy_id, rules, violations, failing)
+        values ($1, $2, $3, $4, $5)
+        "#,
+        report.cluster,
+        report.policy,
+        serde_json::to_value(&report.rules).map_err(Error::internal)?,
+        serde_json::to_value(&report.violations).map_err(Error::internal)?,
+        report.failing()
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What a cluster was told last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The registry's incarnation.
+    pub incarnation: i64,
+    /// Our number.
+    pub generation: i64,
+    /// Policies it was told of.
+    pub policies: Vec<String>,
+}
+
+/// What a cluster was told last; `None` if nothing yet.
+pub async fn told(tx: &mut Tx, cluster: &str) -> Result<Option<Told>> {
+    let told = sqlx::query_as!(Told, "select incarnation, generation, policies from distribution where cluster_id = $1", cluster)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(told)
+}
+
+/// One report.
+pub async fn get(pool: &PgPool, cluster: &str, policy: &str) -> Result<Option<PolicyReport>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select r.cluster_id, r.policy_id, r.rules, r.violations, o.observed_at
+        from policy_report r
+        join observation o using (cluster_id)
+        join distribution d using (cluster_id, generation, incarnation)
+        where r.cluster_id = $1
+        and r.policy_id = $2
+        and r.policy_id = any(d.policies)
+        "#,
+        cluster,
+        policy
+    )
+    .fetch_optional(pool)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// Reports after a key, in (cluster, policy) order; of one cluster where it is named.
+pub async fn list(pool: &PgPool, cluster: Option<&str>, after: (&str, &str), limit: i64) -> Result<Vec<PolicyReport>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select r.cluster_id, r.policy_id, r.rules, r.violations, o.observed_at
+        from policy_report r
+        join observation o using (cluster_id)
+        join distribution d using (cluster_id, generation, incarnation)
+        where ($1::text is null or r.cluster_id = $1)
+        and (r.cluster_id collate "C", r.policy_id collate "C") > ($2, $3)
+        and r.policy_id = any(d.policies)
+        order by r.cluster_id collate "C", r.policy_id collate "C"
+        limit $4
+        "#,
+        cluster,
+        after.0,
+        after.1,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Every member of every fleet that is bound (or of one), under each of its policies, in (fleet, policy) order.
+pub async fn standings(pool: &PgPool, fleet: Option<&str>) -> Result<Vec<Standing>> {
+    let rows = sqlx::query!(
+        r#"
+        select f.fleet_id, b.policy_id, r.failing as "failing?"
+        from (select distinct p.fleet_id, policy_id from bound_policy join fleet_policy p using (fleet_policy_id)) b
+        join fleet_member f using (fleet_id)
+        left join (
+            policy_report r
+            join observation o using (cluster_id)
+            join distribution d using (cluster_id, generation, incarnation)
+        ) on r.cluster_id = f.cluster_id and r.policy_id = b.policy_id
+        where ($1::text is null or f.fleet_id = $1)
+        order by f.fleet_id collate "C", b.policy_id collate "C", f.cluster_id
+        "#,
+        fleet
+    )
+    .fetch_all(pool)
+    .await?;
+    let failing = |failing: i64| u32::try_from(failing).unwrap_or(u32::MAX);
+    Ok(rows
+        .into_iter()
+        .map(|row| Standing { fleet: row.fleet_id, policy: row.policy_id, failing: row.failing.map(failing) })
+        .collect())
+}

@@ -1,0 +1,128 @@
+//! What clusters are told.
+
+use crate::{
+    bindings::{bind, inline},
+    harness::{Service, binding, policy},
+    policies::{create, update},
+};
+use muster_kit::{Kind, reconcile::Reconciler};
+use muster_policy::reconcile::Leader;
+use muster_proto::policy::v1 as proto;
+use std::{sync::Arc, time::Duration};
+
+async fn told() -> Service {
+    let service = Service::start().await;
+    service.policies().create_policy(create(&policy("p", "owner"))).await.expect("made");
+    service.bindings().update_fleet_policy(bind(&binding("b", "edge", &["{name: p}"]))).await.expect("bound");
+    service.project(&[("one", true), ("two", false), ("three", true)], &[("edge", &["one", "two"])]).await;
+    service.tick_distribute().await.expect("told");
+    service
+}
+
+#[tokio::test]
+async fn members_of_the_fleet_are_told_and_others_are_not() {
+    let service = told().await;
+    let one = service.registry.kept("one").expect("told");
+    assert_eq!((one.generation, one.install, one.manifests.len()), (1, true, 1));
+    assert_eq!(one.manifests[0]["metadata"]["name"], "p");
+    let two = service.registry.kept("two").expect("told");
+    assert!(!two.install, "the cluster has no Kyverno: its agent judges alone");
+    assert_eq!(service.registry.kept("three"), None);
+}
+
+#[tokio::test]
+async fn the_second_pass_tells_nothing() {
+    let service = told().await;
+    let calls = service.registry.calls();
+    service.tick_distribute().await.expect("nothing to do");
+    assert_eq!(service.registry.calls(), calls);
+}
+
+#[tokio::test]
+async fn a_change_is_told_under_the_next_number_and_leaving_the_fleet_takes_all_away() {
+    let service = told().await;
+    service.policies().update_policy(update(&policy("p", "team"))).await.expect("changed");
+    service.tick_distribute().await.expect("told");
+    assert_eq!(service.registry.kept("one").expect("told").generation, 2);
+    service.project(&[("one", true), ("two", false), ("three", true)], &[("edge", &["two"])]).await;
+    service.tick_distribute().await.expect("told");
+    let one = service.registry.kept("one").expect("told");
+    assert_eq!((one.generation, one.manifests.len()), (3, 0));
+}
+
+#[tokio::test]
+async fn the_same_policy_by_two_bindings_is_sent_once_and_the_bindings_action_is_written_into_it() {
+    let service = told().await;
+    let entry = "{name: p, action: audit}";
+    service.bindings().update_fleet_policy(bind(&binding("b", "edge", &[entry]))).await.expect("bound");
+    service.bindings().update_fleet_policy(bind(&binding("c", "edge", &[entry, &inline("q", "team")]))).await.expect("bound");
+    service.tick_distribute().await.expect("told");
+    let manifests = service.registry.kept("one").expect("told").manifests;
+    let names: Vec<_> = manifests.iter().map(|manifest| manifest["metadata"]["name"].clone()).collect();
+    assert_eq!(names, ["p", "q"]);
+    assert_eq!(manifests[0]["spec"]["validationFailureAction"], "Audit");
+    assert_eq!(manifests[1]["spec"]["validationFailureAction"], "enforce");
+}
+
+#[tokio::test]
+async fn after_a_lost_answer_the_same_is_said_again_and_after_a_lost_database_it_goes_on_above() {
+    let service = told().await;
+    sqlx::query("delete from distribution where cluster_id = 'one'").execute(service.db.pool()).await.expect("deleted");
+    service.tick_distribute().await.expect("told again");
+    assert_eq!(service.registry.kept("one").expect("told").generation, 1, "a repetition is recognised");
+    service.policies().update_policy(update(&policy("p", "team"))).await.expect("changed");
+    service.tick_distribute().await.expect("told");
+    sqlx::query("update distribution set generation = 0, content_digest = ''").execute(service.db.pool()).await.expect("lost");
+    service.tick_distribute().await.expect("told");
+    assert_eq!(service.registry.kept("one").expect("told").generation, 3, "it goes on above what the registry remembers");
+}
+
+#[tokio::test]
+async fn a_cluster_the_registry_does_not_know_yet_is_told_later() {
+    let service = Service::start().await;
+    service.bindings().update_fleet_policy(bind(&binding("b", "edge", &[&inline("p", "owner")]))).await.expect("bound");
+    service.project(&[("one", true)], &[("edge", &["one"])]).await;
+    service.registry.unknown.lock().expect("unpoisoned").insert("one".to_owned());
+    service.tick_distribute().await.expect("nobody to tell");
+    assert_eq!(service.registry.kept("one"), None);
+    service.registry.unknown.lock().expect("unpoisoned").clear();
+    service.tick_distribute().await.expect("told");
+    assert_eq!(service.registry.kept("one").expect("told").generation, 1);
+}
+
+#[tokio::test]
+async fn a_cluster_that_left_and_comes_back_starts_afresh() {
+    let service = told().await;
+    service.project(&[("two", false)], &[("edge", &["one", "two"])]).await;
+    service.registry.kept.lock().expect("unpoisoned").remove("one");
+    service.project(&[("one", true), ("two", false)], &[("edge", &["one", "two"])]).await;
+    service.tick_distribute().await.expect("told");
+    assert_eq!(service.registry.kept("one").expect("told").generation, 1);
+}
+
+#[tokio::test]
+async fn an_old_leader_changes_nothing() {
+    let service = told().await;
+    sqlx::query("update lease set expires_at = now() - interval '1 minute'").execute(service.db.pool()).await.expect("run out");
+    let successor = Leader::new(service.db.pool().clone(), Duration::from_secs(60));
+    successor.tick().await.expect("elected");
+    assert!(successor.epoch().expect("leads") > service.epoch());
+    service.policies().update_policy(update(&policy("p", "team"))).await.expect("changed");
+    let refused = service.tick_distribute().await.expect_err("deposed");
+    assert_eq!((refused.kind(), refused.reason()), (Kind::Conflict, "NOT_LEADER"));
+    service.leader.tick().await.expect("asked");
+    assert_eq!(service.leader.epoch(), None);
+    let calls = service.registry.calls();
+    service.tick_distribute().await.expect("does nothing");
+    assert_eq!(service.registry.calls(), calls);
+}
+
+#[tokio::test]
+async fn deleting_a_binding_takes_its_policies_away() {
+    let service = told().await;
+    let request = proto::DeleteFleetPolicyRequest { name: "fleetPolicies/b".to_owned(), ..Default::default() };
+    service.bindings().delete_fleet_policy(request).await.expect("deleted");
+    service.tick_distribute().await.expect("told");
+    assert_eq!(service.registry.kept("one").expect("told").manifests, Vec::<serde_json::Value>::new());
+    assert_eq!(Arc::strong_count(&service.app), 1);
+}

@@ -1,0 +1,242 @@
+//! A service in the test's own process: its database, its handlers behind a given caller, and stand-ins for its peers.
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream, stream::BoxStream};
+use muster_core::bundle::{self, Digest};
+use muster_kit::{Caller, Result, Role, health::Health, incarnation, reconcile::Reconciler, reconcile::Wake};
+use muster_policy::{
+    MIGRATIONS,
+    app::App,
+    grpc,
+    peers::{Applied, ClusterEvent, File, ObservedEvent, Outcome, Registry, Repositories, ToApply},
+    reconcile::{Clusters, Distribute, Fleets, Leader, Reports, Sources},
+    store::projection::Member,
+};
+use muster_proto::policy::v1::{
+    fleet_policy_service_client::FleetPolicyServiceClient, policy_service_client::PolicyServiceClient,
+    verdict_service_client::VerdictServiceClient,
+};
+use muster_testkit::TestDb;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tonic::{body::Body, service::Routes};
+use tower::util::{BoxCloneSyncService, ServiceExt};
+
+pub type Handlers = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, std::convert::Infallible>;
+
+pub struct Service {
+    pub app: Arc<App>,
+    pub leader: Arc<Leader>,
+    pub registry: Arc<FakeRegistry>,
+    pub repositories: Arc<FakeRepositories>,
+    pub db: TestDb,
+}
+
+impl Service {
+    pub async fn start() -> Self {
+        let db = TestDb::new(&[&muster_kit::db::MIGRATIONS, &MIGRATIONS]).await;
+        incarnation::establish(db.pool()).await.expect("the database has an incarnation");
+        let app = Arc::new(App::new(db.pool().clone(), Wake::default()));
+        let leader = Arc::new(Leader::new(db.pool().clone(), Duration::from_secs(60)));
+        leader.tick().await.expect("the first candidate leads");
+        Self { app, leader, registry: Arc::default(), repositories: Arc::default(), db }
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.leader.epoch().expect("we lead")
+    }
+
+    fn handlers(&self, caller: Caller) -> Handlers {
+        let routes: Routes = grpc::routes(&self.app);
+        let with_caller = routes.map_request(move |mut request: http::Request<Body>| {
+            request.extensions_mut().insert(caller.clone());
+            request
+        });
+        BoxCloneSyncService::new(with_caller)
+    }
+
+    pub fn policies(&self) -> PolicyServiceClient<Handlers> {
+        PolicyServiceClient::new(self.handlers(person(Role::Operator)))
+    }
+
+    pub fn policies_as(&self, caller: Caller) -> PolicyServiceClient<Handlers> {
+        PolicyServiceClient::new(self.handlers(caller))
+    }
+
+    pub fn bindings(&self) -> FleetPolicyServiceClient<Handlers> {
+        FleetPolicyServiceClient::new(self.handlers(person(Role::Operator)))
+    }
+
+    pub fn verdicts(&self) -> VerdictServiceClient<Handlers> {
+        VerdictServiceClient::new(self.handlers(person(Role::Viewer)))
+    }
+
+    /// The registry's clusters and fleets, as the service's loops take them over.
+    pub async fn project(&self, clusters: &[(&str, bool)], fleets: &[(&str, &[&str])]) {
+        let member = |cluster: &str, runs_kyverno| Member { cluster: cluster.to_owned(), is_enrolled: true, runs_kyverno };
+        let events = clusters.iter().map(|(cluster, kyverno)| ClusterEvent::Known(member(cluster, *kyverno)));
+        *self.registry.clusters.lock().expect("unpoisoned") = events.chain([ClusterEvent::Synced]).collect();
+        let pairs =
+            fleets.iter().flat_map(|(fleet, members)| members.iter().map(|cluster| ((*fleet).to_owned(), (*cluster).to_owned())));
+        *self.registry.members.lock().expect("unpoisoned") = pairs.collect();
+        let watch = Clusters { app: Arc::clone(&self.app), leader: Arc::clone(&self.leader), registry: self.registry.clone() };
+        watch.follow(self.epoch()).await.expect_err("the stand-in's watch ends");
+        self.tick_fleets().await.expect("the fleets are listed");
+    }
+
+    pub async fn tick_fleets(&self) -> Result<()> {
+        let (app, leader) = (Arc::clone(&self.app), Arc::clone(&self.leader));
+        Fleets { app, leader, registry: self.registry.clone(), health: Health::default() }.tick().await
+    }
+
+    pub async fn tick_sources(&self) {
+        let (app, leader) = (Arc::clone(&self.app), Arc::clone(&self.leader));
+        let sources = Sources { app, leader, repositories: self.repositories.clone() };
+        sources.tick().await.expect("sources are read");
+    }
+
+    pub async fn tick_distribute(&self) -> Result<()> {
+        let (app, leader) = (Arc::clone(&self.app), Arc::clone(&self.leader));
+        Distribute { app, leader, registry: self.registry.clone() }.tick().await
+    }
+
+    pub fn reports(&self) -> Reports {
+        Reports { app: Arc::clone(&self.app), leader: Arc::clone(&self.leader), registry: self.registry.clone() }
+    }
+
+    /// Kinds of events in the log, in order.
+    pub async fn events(&self) -> Vec<String> {
+        sqlx::query_scalar("select type from event order by event_id").fetch_all(self.db.pool()).await.expect("the log is read")
+    }
+}
+
+pub fn person(role: Role) -> Caller {
+    Caller::Person { subject: "ada".to_owned(), role }
+}
+
+/// What a cluster was told, as the registry keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    pub generation: u64,
+    pub digest: String,
+    pub manifests: Vec<Value>,
+    pub install: bool,
+}
+
+#[derive(Default)]
+pub struct FakeRegistry {
+    pub clusters: Mutex<Vec<ClusterEvent>>,
+    pub members: Mutex<BTreeSet<(String, String)>>,
+    pub bundles: Mutex<BTreeMap<Digest, Vec<u8>>>,
+    pub kept: Mutex<BTreeMap<String, Kept>>,
+    pub calls: Mutex<usize>,
+    pub unknown: Mutex<BTreeSet<String>>,
+}
+
+impl FakeRegistry {
+    pub fn kept(&self, cluster: &str) -> Option<Kept> {
+        self.kept.lock().expect("unpoisoned").get(cluster).cloned()
+    }
+
+    pub fn calls(&self) -> usize {
+        *self.calls.lock().expect("unpoisoned")
+    }
+
+    fn apply_one(&self, change: ToApply) -> Applied {
+        let mut kept = self.kept.lock().expect("unpoisoned");
+        let current = kept.get(&change.cluster).cloned();
+        let generation = current.as_ref().map_or(0, |kept| kept.generation);
+        let digest = change.content.digest();
+        let applied = |outcome, current_generation| Applied {
+            cluster: change.cluster.clone(),
+            outcome,
+            current_generation,
+            incarnation: 1,
+        };
+        if self.unknown.lock().expect("unpoisoned").contains(&change.cluster) {
+            return applied(Outcome::Unknown, 0);
+        }
+        if change.generation == generation && current.is_some_and(|kept| kept.digest == digest) {
+            return applied(Outcome::Written, generation);
+        }
+        if change.base_generation != generation {
+            return applied(Outcome::Stale, generation);
+        }
+        let manifests = change.bundle.as_ref().map_or_else(Vec::new, |name| {
+            let bundles = self.bundles.lock().expect("unpoisoned");
+            bundle::decode(name, bundles.get(name).expect("a bundle is kept before it is named")).expect("a bundle")
+        });
+        let now = Kept { generation: change.generation, digest, manifests, install: change.content.install };
+        kept.insert(change.cluster.clone(), now);
+        applied(Outcome::Written, change.generation)
+    }
+}
+
+#[async_trait]
+impl Registry for FakeRegistry {
+    async fn members(&self) -> Result<BTreeSet<(String, String)>> {
+        Ok(self.members.lock().expect("unpoisoned").clone())
+    }
+
+    async fn watch_clusters(&self) -> Result<BoxStream<'static, Result<ClusterEvent>>> {
+        let events: Vec<_> = self.clusters.lock().expect("unpoisoned").iter().cloned().map(Ok).collect();
+        Ok(stream::iter(events).boxed())
+    }
+
+    async fn put_bundle(&self, digest: &Digest, content: Vec<u8>) -> Result<()> {
+        self.bundles.lock().expect("unpoisoned").insert(digest.clone(), content);
+        Ok(())
+    }
+
+    async fn apply(&self, _leader_epoch: u64, changes: Vec<ToApply>) -> Result<Vec<Applied>> {
+        *self.calls.lock().expect("unpoisoned") += 1;
+        Ok(changes.into_iter().map(|change| self.apply_one(change)).collect())
+    }
+
+    async fn watch_reports(&self) -> Result<BoxStream<'static, Result<ObservedEvent>>> {
+        Ok(stream::pending().boxed())
+    }
+}
+
+#[derive(Default)]
+pub struct FakeRepositories(Mutex<BTreeMap<(String, String), Result<File, String>>>);
+
+impl FakeRepositories {
+    pub fn put(&self, repository: &str, path: &str, file: Result<(&str, &str), &str>) {
+        let file = file.map(|(commit, content)| File { commit: commit.to_owned(), content: content.to_owned() });
+        let key = (repository.to_owned(), path.to_owned());
+        self.0.lock().expect("unpoisoned").insert(key, file.map_err(str::to_owned));
+    }
+}
+
+#[async_trait]
+impl Repositories for FakeRepositories {
+    async fn read_file(&self, repository: &str, path: &str) -> Result<File, String> {
+        let files = self.0.lock().expect("unpoisoned");
+        files.get(&(repository.to_owned(), path.to_owned())).cloned().unwrap_or_else(|| Err("no such repository".to_owned()))
+    }
+}
+
+/// A policy about Services: they need the label named.
+pub fn policy(name: &str, label: &str) -> String {
+    format!(
+        "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {{name: {name}}}\nspec:\n  validationFailureAction: enforce\n  \
+         rules:\n  - name: has-{label}\n    match: {{any: [{{resources: {{kinds: [Service]}}}}]}}\n    \
+         validate: {{message: \"needs {label}\", pattern: {{metadata: {{labels: {{{label}: \"?*\"}}}}}}}}\n"
+    )
+}
+
+/// A binding of some entries, as written under `spec.policies`.
+pub fn binding(name: &str, fleet: &str, entries: &[&str]) -> String {
+    let entries: String = entries.iter().map(|entry| format!("  - {entry}\n")).collect();
+    format!(
+        "apiVersion: policy.kurator.dev/v1alpha1\nkind: FleetPolicy\nmetadata: {{name: {name}, namespace: ops}}\nspec:\n  \
+         fleetRef: {{name: {fleet}}}\n  policies:\n{entries}"
+    )
+}
+
+pub const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {}\n";

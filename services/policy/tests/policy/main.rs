@@ -1,0 +1,9 @@
+//! The service on a real Postgres, over its own gRPC handlers, its loops driven by hand.
+
+mod bindings;
+mod distribution;
+mod harness;
+mod policies;
+mod reports;
+mod sources;
+mod verdicts;

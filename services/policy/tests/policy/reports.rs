@@ -1,0 +1,138 @@
+//! What clusters report, and who complies.
+
+use crate::{
+    bindings::bind,
+    harness::{Service, binding, policy},
+    policies::{create, update},
+};
+use jiff::Timestamp;
+use muster_policy::{
+    domain::{PolicyReport, ReportedViolation, RuleSummary},
+    peers::ObservedEvent,
+    reconcile::reports::Taken,
+    store::report::Observed,
+};
+use muster_proto::policy::v1 as proto;
+use tonic::Code;
+
+async fn told() -> Service {
+    let service = Service::start().await;
+    service.policies().create_policy(create(&policy("p", "owner"))).await.expect("made");
+    service.policies().create_policy(create(&policy("q", "team"))).await.expect("made");
+    service.bindings().update_fleet_policy(bind(&binding("b", "edge", &["{name: p}", "{name: q}"]))).await.expect("bound");
+    service.project(&[("one", true), ("two", true), ("three", true)], &[("edge", &["one", "two", "three"])]).await;
+    service.tick_distribute().await.expect("told");
+    service
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + second).expect("a time")
+}
+
+fn observed(cluster: &str, generation: i64, second: i64, failing: u32) -> ObservedEvent {
+    let violation = |index: u32| ReportedViolation {
+        rule: "has-owner".to_owned(),
+        kind: "Service".to_owned(),
+        namespace: "ml".to_owned(),
+        object: format!("web-{index}"),
+        path: "metadata.labels".to_owned(),
+        message: "needs owner".to_owned(),
+    };
+    let report = PolicyReport {
+        cluster: cluster.to_owned(),
+        policy: "p".to_owned(),
+        rules: vec![RuleSummary { rule: "has-owner".to_owned(), pass: 5, fail: failing, not_evaluated: 0 }],
+        violations: (0..failing).map(violation).collect(),
+        observed_at: at(second),
+    };
+    ObservedEvent {
+        cluster: cluster.to_owned(),
+        observed: Observed { incarnation: 1, generation, at: at(second) },
+        reports: vec![report],
+    }
+}
+
+async fn take(service: &Service, event: &ObservedEvent) -> Taken {
+    service.reports().take(service.epoch(), event).await.expect("looked at")
+}
+
+async fn report(service: &Service, name: &str) -> Result<proto::PolicyReport, Code> {
+    let request = proto::GetPolicyReportRequest { name: name.to_owned() };
+    service.verdicts().get_policy_report(request).await.map(tonic::Response::into_inner).map_err(|status| status.code())
+}
+
+#[tokio::test]
+async fn a_cluster_reports_every_policy_it_was_told_of() {
+    let service = told().await;
+    assert_eq!(take(&service, &observed("one", 1, 0, 2)).await, Taken::Yes);
+    let about_p = report(&service, "clusters/one/policyReports/p").await.expect("reported");
+    assert_eq!((about_p.rules[0].fail, about_p.violations.len()), (2, 2));
+    assert_eq!(about_p.violations[1].object, "web-1");
+    let about_q = report(&service, "clusters/one/policyReports/q").await.expect("nothing meets it, and that is said");
+    assert_eq!(about_q.rules, []);
+    assert_eq!(report(&service, "clusters/two/policyReports/p").await, Err(Code::NotFound));
+    assert_eq!(service.events().await.iter().filter(|kind| *kind == "policy.reported").count(), 2);
+}
+
+#[tokio::test]
+async fn an_observation_counts_only_for_the_generation_it_names() {
+    let service = told().await;
+    assert_eq!(take(&service, &observed("one", 2, 0, 1)).await, Taken::Ahead);
+    assert_eq!(take(&service, &observed("one", 1, 5, 2)).await, Taken::Yes);
+    assert_eq!(take(&service, &observed("one", 1, 3, 7)).await, Taken::Old, "an older look at the same");
+    service.policies().update_policy(update(&policy("p", "cost"))).await.expect("changed");
+    service.tick_distribute().await.expect("told");
+    assert_eq!(report(&service, "clusters/one/policyReports/p").await, Err(Code::NotFound), "it is about what holds no longer");
+    assert_eq!(take(&service, &observed("one", 1, 9, 1)).await, Taken::Old);
+    assert_eq!(take(&service, &observed("one", 2, 1, 1)).await, Taken::Yes);
+    assert_eq!(report(&service, "clusters/one/policyReports/p").await.expect("reported").violations.len(), 1);
+    assert_eq!(take(&service, &observed("stranger", 1, 0, 1)).await, Taken::Ahead);
+}
+
+#[tokio::test]
+async fn compliance_counts_members_by_fleet_and_policy() {
+    let service = told().await;
+    take(&service, &observed("one", 1, 0, 3)).await;
+    take(&service, &observed("two", 1, 0, 0)).await;
+    let summarize = |fleet: &str| {
+        let request = proto::SummarizeComplianceRequest { fleet: fleet.to_owned() };
+        let mut client = service.verdicts();
+        async move { client.summarize_compliance(request).await.expect("summarized").into_inner().rows }
+    };
+    let row = |policy: &str, compliant, violating, silent, violations| proto::ComplianceRow {
+        fleet: "fleets/edge".to_owned(),
+        policy: format!("policies/{policy}"),
+        compliant_clusters: compliant,
+        violating_clusters: violating,
+        silent_clusters: silent,
+        violations,
+    };
+    let expected = [row("p", 1, 1, 1, 3), row("q", 2, 0, 1, 0)];
+    assert_eq!(summarize("").await, expected);
+    assert_eq!(summarize("fleets/edge").await, expected);
+    assert_eq!(summarize("fleets/train").await, []);
+}
+
+#[tokio::test]
+async fn reports_are_listed_in_pages_by_cluster_and_over_all() {
+    let service = told().await;
+    for cluster in ["one", "two", "three"] {
+        take(&service, &observed(cluster, 1, 0, 0)).await;
+    }
+    let mut client = service.verdicts();
+    let (mut page_token, mut seen) = (String::new(), vec![]);
+    for _ in 0..3 {
+        let request = proto::ListPolicyReportsRequest { parent: "clusters/-".to_owned(), page_size: 2, page_token };
+        let page = client.list_policy_reports(request).await.expect("a page").into_inner();
+        seen.extend(page.policy_reports.into_iter().map(|report| report.name));
+        page_token = page.next_page_token;
+    }
+    let expected = ["one", "three", "two"]
+        .into_iter()
+        .flat_map(|cluster| ["p", "q"].map(|policy| format!("clusters/{cluster}/policyReports/{policy}")));
+    assert_eq!((seen, page_token.as_str()), (expected.collect(), ""));
+    let of_one = proto::ListPolicyReportsRequest { parent: "clusters/two".to_owned(), ..Default::default() };
+    assert_eq!(client.list_policy_reports(of_one).await.expect("a page").into_inner().policy_reports.len(), 2);
+    let bad = proto::ListPolicyReportsRequest { parent: "two".to_owned(), ..Default::default() };
+    assert_eq!(client.list_policy_reports(bad).await.expect_err("no cluster").code(), Code::InvalidArgument);
+}
