@@ -183,7 +183,7 @@ spec:
   path: models/resnet50
   trust:
     sources: [/pipelines/demo]
-    subjects: [admin]
+    subjects: [bootstrap-admin]
 ";
 
 /// The application with its waves. `soak` is how long a wave must stay well.

@@ -5,11 +5,19 @@
 
 mod documents;
 mod layout;
+mod releases;
 mod scene;
 mod simulation;
 mod step01_join;
 mod step02_apply;
 mod step03_train;
+mod step04_event;
+mod step05_release;
+mod step06_bad;
+mod step07_online;
+mod step08_drift;
+mod step09_reports;
+mod step10_crashes;
 mod table;
 
 use std::time::Instant;
@@ -129,6 +137,13 @@ async fn play(number: u8, scene: &mut Scene) -> Result<Checked> {
         1 => step01_join::play(scene).await,
         2 => step02_apply::play(scene).await,
         3 => step03_train::play(scene).await,
+        4 => step04_event::play(scene).await,
+        5 => step05_release::play(scene).await,
+        6 => step06_bad::play(scene).await,
+        7 => step07_online::play(scene).await,
+        8 => step08_drift::play(scene).await,
+        9 => step09_reports::play(scene).await,
+        10 => step10_crashes::play(scene).await,
         _ => bail!("there is no step {number}"),
     }
 }

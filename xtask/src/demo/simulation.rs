@@ -32,26 +32,30 @@ pub const SERVER: &str = "registry.example.com/ml/resnet50-server";
 /// The simulator's configuration.
 pub fn simulation() -> Value {
     let node = |count: u32, model: &str, gpus: u32| json!({"count": count, "gpuModel": model, "gpus": gpus, "cpu": "96", "memory": "768Gi"});
-    let training = |name: &str, node: Value, api: u16| json!({"name": name, "nodes": [node], "crds": ["volcano"], "gpuOperator": true, "apiPort": api});
+    let training = |name: &str, node: Value| json!({"name": name, "nodes": [node], "crds": ["volcano"], "gpuOperator": true});
     let mut clusters = vec![
-        training(TRAIN_IDC, node(8, "V100", 8), 0),
-        training(TRAIN_CLOUD, node(16, "A100", 8), 0),
+        training(TRAIN_IDC, node(8, "V100", 8)),
+        training(TRAIN_CLOUD, node(16, "A100", 8)),
         json!({"name": SERVE_ONLINE, "nodes": [node(4, "A10", 4)], "crds": ["istio", "kyverno"], "requestsPerSecond": 200.0}),
     ];
     for edge in EDGES {
         clusters.push(json!({"name": edge, "nodes": [node(1, "T4", 2)], "requestsPerSecond": 100.0}));
     }
-    json!({
-        "clusters": clusters,
-        "images": [
-            // A training that ends well, and one that goes on until it is cancelled.
-            {"match": format!("{TRAINER}:*"), "runForMs": 6_000, "logs": ["epoch 1 loss 0.71", "epoch 2 loss 0.48"]},
-            {"match": format!("{TRAINER}:endless"), "runForMs": 3_600_000},
-            {"match": format!("{SERVER}:*"), "readyAfterMs": 300, "latencyMs": 12.0},
-            // Fails everywhere, from the first request on.
-            {"match": format!("{SERVER}:v4"), "errorRate": 0.5},
-            // Fails only where the traffic is of another kind.
-            {"match": format!("{SERVER}:v5"), "clusters": [SERVE_ONLINE], "errorRate": 0.5},
-        ],
-    })
+    json!({"clusters": clusters, "images": images(&[])})
+}
+
+/// What the images do, with more rules after the demo's own; of two that fit, the later counts.
+pub fn images(more: &[Value]) -> Value {
+    let mut rules = vec![
+        // A training that ends well, and one that goes on until it is cancelled.
+        json!({"match": format!("{TRAINER}:*"), "runForMs": 6_000, "logs": ["epoch 1 loss 0.71", "epoch 2 loss 0.48"]}),
+        json!({"match": format!("{TRAINER}:endless"), "runForMs": 3_600_000}),
+        json!({"match": format!("{SERVER}:*"), "readyAfterMs": 300, "latencyMs": 12.0}),
+        // Fails everywhere, from the first request on.
+        json!({"match": format!("{SERVER}:v4"), "errorRate": 0.5}),
+        // Fails only where the traffic is of another kind.
+        json!({"match": format!("{SERVER}:v5"), "clusters": [SERVE_ONLINE], "errorRate": 0.5}),
+    ];
+    rules.extend_from_slice(more);
+    Value::Array(rules)
 }

@@ -65,7 +65,7 @@ pub async fn play(scene: &mut Scene) -> Result<Checked> {
 /// `muster submit`.
 async fn submit(scene: &Scene, manifest: &str) -> Result<()> {
     let file = scene.write("job.yaml", manifest)?;
-    scene.muster().succeed(&["submit", "-f", path(&file)?]).await?;
+    scene.muster().succeed(&["submit", "-f", path(&file)?, "--model", "resnet50"]).await?;
     Ok(())
 }
 
@@ -115,7 +115,7 @@ async fn waits(scene: &Scene, name: &str) -> Result<()> {
 
 /// `muster explain` names the queue's limit and answers for every cluster.
 async fn explained(scene: &Scene) -> Result<String> {
-    let text = scene.muster().succeed(&["explain", "job", "one-too-many", "-n", "ml"]).await?;
+    let text = scene.muster().succeed(&["explain", "one-too-many", "-n", "ml"]).await?;
     for cluster in [TRAIN_IDC, TRAIN_CLOUD] {
         ensure!(text.contains(cluster), "muster explain says nothing of {cluster}:\n{text}");
     }

@@ -121,7 +121,7 @@ pub struct Pki {
 impl Pki {
     /// The authority's certificate.
     pub fn ca(&self) -> PathBuf {
-        self.folder.join("ca.pem")
+        self.folder.join("ca.crt")
     }
 
     /// The authority's key.
@@ -131,7 +131,7 @@ impl Pki {
 
     /// A service's certificate.
     pub fn certificate(&self, service: Service) -> PathBuf {
-        self.folder.join(format!("{}.pem", service.name()))
+        self.folder.join(format!("{}.crt", service.name()))
     }
 
     /// A service's key.

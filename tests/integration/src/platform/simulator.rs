@@ -32,6 +32,8 @@ pub struct Cluster {
     pub api: ClusterApi,
     /// URL of its Prometheus.
     pub prometheus: String,
+    /// URL at which its images, faults and traffic are changed.
+    pub control: String,
     /// A kubeconfig for it.
     pub kubeconfig: PathBuf,
     /// What was written to it.
@@ -43,8 +45,8 @@ pub struct Cluster {
 struct Endpoint {
     api: String,
     prometheus: String,
+    control: String,
     kubeconfig: PathBuf,
-    audit: PathBuf,
 }
 
 impl Simulator {
@@ -56,7 +58,7 @@ impl Simulator {
         let mut process = Program::new("simulator", setup.programs.join("muster-simcluster"))
             .argument("--config")
             .argument(config.display().to_string())
-            .argument("--dir")
+            .argument("--state-dir")
             .argument(own.display().to_string())
             .log(folder.join("logs/simulator.log"))
             .start(&setup.leash)?;
@@ -77,13 +79,43 @@ impl Simulator {
                     name: name.clone(),
                     api: ClusterApi::new(endpoint.api),
                     prometheus: endpoint.prometheus,
+                    control: endpoint.control,
                     kubeconfig: endpoint.kubeconfig,
-                    audit: AuditLog::new(endpoint.audit),
+                    audit: AuditLog::new(own.join(format!("{name}.audit.jsonl"))),
                 };
                 (name, cluster)
             })
             .collect();
         Ok(Self { clusters, process })
+    }
+
+    /// What the images do from now on, in every cluster.
+    ///
+    /// # Errors
+    /// The simulator refuses the list.
+    pub async fn set_images(&self, images: &serde_json::Value) -> Result<()> {
+        let http = reqwest::Client::new();
+        for cluster in self.clusters.values() {
+            let response = http.put(format!("{}/images", cluster.control)).json(images).send().await?;
+            let status = response.status();
+            anyhow::ensure!(status.is_success(), "{}: {status} {}", cluster.name, response.text().await?);
+        }
+        Ok(())
+    }
+
+    /// Simulated requests to every Service of a cluster, per second, from now on.
+    ///
+    /// # Errors
+    /// The simulator refuses it.
+    pub async fn set_traffic(&self, cluster: &str, requests_per_second: f64) -> Result<()> {
+        let control = &self.cluster(cluster)?.control;
+        let response = reqwest::Client::new()
+            .put(format!("{control}/traffic"))
+            .json(&serde_json::json!({"requestsPerSecond": requests_per_second}))
+            .send()
+            .await?;
+        response.error_for_status()?;
+        Ok(())
     }
 
     /// A cluster by name.
