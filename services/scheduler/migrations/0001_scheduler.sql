@@ -67,8 +67,9 @@ create table run (
     gpus integer not null,
     -- The plan: [{group, node, workers}].
     slots jsonb not null,
-    -- Where all its pods are: [{node, used}]; null until all are bound.
-    bound jsonb,
+    -- Price of a GPU-hour at the decision, in millionths; null without a price.
+    price_micros bigint,
+    currency text not null,
     state text not null,
     reason text not null,
     -- Why it is to end early: cancel, suspend, move, refuse; null while it is not.

@@ -1,3 +1,118 @@
-//! The scheduler: queues, jobs, runs, and what they cost.
+//! The scheduler: decides which gang trains on which cluster, tells the cluster, and keeps what it cost.
+//!
+//! A submit is checked and stored by any replica. One replica leads: it folds what changed into its engine, decides, and
+//! writes the decisions in the same transaction (`app/decide.rs`). A second loop takes the verdict at dispatch and tells
+//! the clusters through the registry (`reconcile/tell.rs`). What clusters observe comes back as facts about runs
+//! (`app/observe.rs`), and ends in the engine again. Everything in memory is a fold of the tables.
 
+pub mod app;
+pub mod config;
 pub mod domain;
+mod error;
+pub mod events;
+pub mod grpc;
+pub mod peers;
+pub mod reconcile;
+pub mod store;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use muster_kit::boot::{self, Book, Chassis};
+use muster_kit::reconcile::{Reconciler, Wake, backoff};
+use sqlx::migrate::Migrator;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use app::{App, Leadership};
+use config::Settings;
+use peers::policy::PolicyClient;
+use peers::registry::RegistryClient;
+use reconcile::follow::{What, follow};
+use reconcile::lead::Lead;
+use reconcile::standing::Stand;
+use reconcile::tell::Tell;
+
+/// Our own tables.
+pub static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// How often the leader looks for work that nobody woke it for: submits at other replicas, and timers.
+const DECIDE_EVERY: Duration = Duration::from_millis(50);
+/// How often the writer of desired state does.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+/// How often lost and drained clusters are looked at.
+const STAND_EVERY: Duration = Duration::from_millis(500);
+
+struct Scheduler;
+
+#[async_trait]
+impl Book for Scheduler {
+    const NAME: &'static str = "scheduler";
+    const SERVICES: &'static [&'static str] = grpc::SERVICES;
+    type Settings = Settings;
+
+    fn migrations() -> &'static Migrator {
+        &MIGRATIONS
+    }
+
+    async fn start(settings: Settings, chassis: &mut Chassis) -> anyhow::Result<Routes> {
+        let registry = RegistryClient::new(chassis.peers.registry()?);
+        let app = App {
+            pool: chassis.pool.clone(),
+            clock: Arc::clone(&chassis.clock),
+            settings: Arc::new(settings),
+            policy: Arc::new(PolicyClient::new(chassis.peers.policy()?)),
+            leadership: Leadership::default(),
+            mind: Arc::new(Mutex::new(None)),
+            admission: Arc::new(Mutex::new(None)),
+            decide: Wake::default(),
+            tell: Wake::default(),
+        };
+        let (health, shutdown) = (chassis.health.clone(), chassis.shutdown.clone());
+        chassis.spawn("lead", lead(Lead::new(app.clone()), app.decide.clone(), shutdown.clone()));
+        let tell = Tell::new(app.clone(), Arc::new(registry.clone()), health.clone());
+        chassis.reconcile_on(Arc::new(tell), TELL_EVERY, app.tell.clone());
+        chassis.reconcile(Arc::new(Stand(app.clone())), STAND_EVERY);
+        for what in [What::Clusters, What::Observations] {
+            chassis.spawn(what.part(), follow(what, app.clone(), registry.clone(), health.clone(), shutdown.clone()));
+        }
+        Ok(grpc::routes(app, chassis.tail.clone()))
+    }
+}
+
+/// Leads, or stands by, until `shutdown`; then lets go of the lease.
+///
+/// The chassis' own loop waits longer after each failure. A leader that waits lets its lease run out, so this one does not
+/// wait longer than a part of it.
+async fn lead(lead: Lead, wake: Wake, shutdown: CancellationToken) {
+    let mut failures = 0;
+    while !shutdown.is_cancelled() {
+        let pause = match lead.tick().await {
+            Ok(()) => {
+                failures = 0;
+                DECIDE_EVERY
+            }
+            Err(error) => {
+                failures += 1;
+                tracing::warn!(error = %error, failures, "a decision failed; the engine is built anew");
+                backoff(failures).min(Duration::from_secs(1))
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = wake.wait(), if failures == 0 => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    if let Err(error) = lead.release().await {
+        tracing::debug!(error = %error, "the lease was not released; it runs out");
+    }
+}
+
+/// The whole of `main`.
+#[must_use]
+pub fn run() -> ExitCode {
+    boot::main::<Scheduler>()
+}

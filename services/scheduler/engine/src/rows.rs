@@ -135,27 +135,14 @@ impl Engine {
         Rows {
             clusters: clusters.into_values().cloned().collect(),
             queues: self.queues.iter().map(|(_, queue)| queue.spec.clone()).collect(),
-            jobs: self
-                .jobs
-                .values()
-                .map(|job| JobRow {
-                    spec: job.spec.clone(),
-                    epoch: job.epoch,
-                    state: match &job.state {
-                        State::Waiting => JobState::Waiting { not_before: None },
-                        State::BackOff(until) => JobState::Waiting { not_before: Some(*until) },
-                        State::Suspended => JobState::Suspended,
-                        State::Placed(run) => JobState::Placed {
-                            cluster: run.cluster.clone(),
-                            slots: run.slots.clone(),
-                            bound: run.bound.clone(),
-                            started_at: run.started_at,
-                            stopping: run.stopping,
-                        },
-                    },
-                })
-                .collect(),
+            jobs: self.jobs.values().map(row).collect(),
         }
+    }
+
+    /// One unfinished job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<JobRow> {
+        self.jobs.get(&id).map(row)
     }
 
     /// The derived state, for tests and for a check of the running engine against a fold of its tables.
@@ -188,4 +175,23 @@ impl Engine {
 
 fn within(path: &str, refused: Refused) -> Refused {
     Refused { field: format!("{path}.{}", refused.field), why: refused.why }
+}
+
+fn row(job: &crate::engine::Job) -> JobRow {
+    JobRow {
+        spec: job.spec.clone(),
+        epoch: job.epoch,
+        state: match &job.state {
+            State::Waiting => JobState::Waiting { not_before: None },
+            State::BackOff(until) => JobState::Waiting { not_before: Some(*until) },
+            State::Suspended => JobState::Suspended,
+            State::Placed(run) => JobState::Placed {
+                cluster: run.cluster.clone(),
+                slots: run.slots.clone(),
+                bound: run.bound.clone(),
+                started_at: run.started_at,
+                stopping: run.stopping,
+            },
+        },
+    }
 }

@@ -30,8 +30,6 @@ pub struct ClusterFacts {
     pub nodes: Vec<NodeFacts>,
     /// By flavor.
     pub prices: BTreeMap<String, Price>,
-    /// Until then runs that may be moved are certainly allowed to run, in milliseconds since the epoch.
-    pub lease_expires_ms: Option<i64>,
 }
 
 /// Whether anything new may go to a cluster.
@@ -97,7 +95,9 @@ impl ClusterFacts {
             let used_by_others = if node.schedulable {
                 let foreign = node.used_by_run.iter().filter(|(run, _)| !charged.contains(*run)).map(|(_, used)| amounts(used));
                 // Sums of what one node reports are far from the limit; a report that is not is cut to the allocatable.
-                foreign.fold(amounts(&node.used_by_others), |sum, used| sum.checked_add(&used).unwrap_or_else(|_| allocatable.clone()))
+                foreign.fold(amounts(&node.used_by_others), |sum, used| {
+                    sum.checked_add(&used).unwrap_or_else(|_| allocatable.clone())
+                })
             } else {
                 allocatable.clone()
             };

@@ -65,7 +65,8 @@ pub fn compose(manifest: &Value, marks: &RunMarks<'_>) -> Result<Value, Fault> {
         top.remove("status");
     }
     let metadata = object(&mut composed, "metadata");
-    for server_field in ["generateName", "resourceVersion", "uid", "creationTimestamp", "managedFields", "generation", "selfLink"] {
+    for server_field in ["generateName", "resourceVersion", "uid", "creationTimestamp", "managedFields", "generation", "selfLink"]
+    {
         metadata.remove(server_field);
     }
     metadata.insert("name".to_owned(), json!(object_name(marks.job, marks.epoch)));

@@ -28,7 +28,9 @@ impl Change {
     /// What has to be told so that a cluster that was told `told` is told `wanted`. A trace context alone is no change.
     #[must_use]
     pub fn between(told: &BTreeMap<String, Item>, wanted: &BTreeMap<String, Item>) -> Self {
-        let same = |item: &Item, other: &Item| item.bundle_digest == other.bundle_digest && item.run == other.run && item.after == other.after;
+        let same = |item: &Item, other: &Item| {
+            item.bundle_digest == other.bundle_digest && item.run == other.run && item.after == other.after
+        };
         Self {
             upserts: wanted
                 .iter()

@@ -131,6 +131,15 @@ impl StopReason {
     }
 }
 
+impl FromStr for StopReason {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let all = [Self::Cancel, Self::Suspend, Self::Move, Self::Refuse];
+        all.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| format!("{word:?} is no reason to stop a run"))
+    }
+}
+
 /// What an observation makes of a job and its current run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

@@ -10,5 +10,6 @@ pub mod fault;
 pub mod job;
 pub mod manifest;
 pub mod queue;
+pub mod record;
 
 pub use fault::Fault;

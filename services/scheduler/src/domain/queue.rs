@@ -60,7 +60,10 @@ impl QueueDefinition {
             (MUSTER_API, "Queue") => true,
             (api, "Queue") if api.starts_with("scheduling.volcano.sh/") => false,
             (api, kind) => {
-                return Err(Fault::new("manifest", format!("{api} {kind} is no queue: {VOLCANO_API} Queue or {MUSTER_API} Queue is expected")));
+                return Err(Fault::new(
+                    "manifest",
+                    format!("{api} {kind} is no queue: {VOLCANO_API} Queue or {MUSTER_API} Queue is expected"),
+                ));
             }
         };
         let empty = Map::new();
@@ -99,7 +102,12 @@ impl QueueDefinition {
                 .clusters
                 .iter()
                 .cloned()
-                .chain(clusters.clone().filter(|cluster| tier.fleet.as_ref().is_some_and(|fleet| cluster.fleets.contains(fleet))).map(|cluster| cluster.name.clone()))
+                .chain(
+                    clusters
+                        .clone()
+                        .filter(|cluster| tier.fleet.as_ref().is_some_and(|fleet| cluster.fleets.contains(fleet)))
+                        .map(|cluster| cluster.name.clone()),
+                )
                 .collect(),
             selector: tier.selector.clone(),
             opens: tier.overflow_after_ms.map_or(TierOpens::WhenFull, TierOpens::AfterWaitingMs),
@@ -112,6 +120,16 @@ impl QueueDefinition {
             reclaimable: self.reclaimable,
             tiers: tiers.collect(),
         }
+    }
+
+    /// Whether one of its tiers selects the cluster.
+    #[must_use]
+    pub fn selects(&self, cluster: &ClusterFacts) -> bool {
+        self.tiers.iter().any(|tier| {
+            tier.clusters.contains(&cluster.name)
+                || tier.fleet.as_ref().is_some_and(|fleet| cluster.fleets.contains(fleet))
+                || tier.selector.as_ref().is_some_and(|selector| selector.matches(&cluster.labels))
+        })
     }
 
     /// The Volcano queue that member clusters get. The capability is the global one: an upper bound in each cluster too.
@@ -185,12 +203,16 @@ fn one_tier(path: &str, value: &Value) -> Result<TierDefinition, Fault> {
     let fleet = text(&format!("{path}.fleet"), tier.get("fleet"))?;
     let clusters: BTreeSet<String> = match tier.get("clusters") {
         None | Some(Value::Null) => BTreeSet::new(),
-        Some(list) => serde_json::from_value(list.clone()).map_err(|_| Fault::new(format!("{path}.clusters"), "must be a list of names"))?,
+        Some(list) => {
+            serde_json::from_value(list.clone()).map_err(|_| Fault::new(format!("{path}.clusters"), "must be a list of names"))?
+        }
     };
     let selector_path = format!("{path}.clusterSelector");
     let selector: Option<LabelSelector> = match tier.get("clusterSelector") {
         None | Some(Value::Null) => None,
-        Some(value) => Some(serde_json::from_value(value.clone()).map_err(|error| Fault::new(&selector_path, error.to_string()))?),
+        Some(value) => {
+            Some(serde_json::from_value(value.clone()).map_err(|error| Fault::new(&selector_path, error.to_string()))?)
+        }
     };
     if let Some(selector) = &selector {
         selector.validate().map_err(|error| Fault::new(&selector_path, error.to_string()))?;
@@ -248,7 +270,11 @@ mod tests {
              clusterSelector: {matchLabels: {tier: cloud}}\n    overflowAfter: 10m\n",
         )
         .expect("a sound queue");
-        let facts = [ClusterFacts { name: "idc".to_owned(), fleets: BTreeSet::from(["fleet-train".to_owned()]), ..ClusterFacts::default() }];
+        let facts = [ClusterFacts {
+            name: "idc".to_owned(),
+            fleets: BTreeSet::from(["fleet-train".to_owned()]),
+            ..ClusterFacts::default()
+        }];
         let spec = queue.spec(facts.iter());
         assert_eq!(spec.tiers[0].clusters, BTreeSet::from(["idc".to_owned(), "spare".to_owned()]));
         assert_eq!(spec.tiers[1].opens, TierOpens::AfterWaitingMs(600_000));
@@ -256,7 +282,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let muster = |spec: &str| read(&format!("apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {{name: q}}\nspec: {spec}\n")).unwrap_err().field;
+        let muster = |spec: &str| {
+            read(&format!("apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {{name: q}}\nspec: {spec}\n")).unwrap_err().field
+        };
         assert_eq!(muster("{weight: 0}"), "spec.weight");
         assert_eq!(muster("{wieght: 1}"), "spec.wieght");
         assert_eq!(muster("{capability: {cpu: -1}}"), "spec.capability[cpu]");

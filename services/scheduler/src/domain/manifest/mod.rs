@@ -58,7 +58,10 @@ impl Requirements {
                     Some(known) => known.intersection(&wanted).cloned().collect(),
                 };
                 if both.is_empty() {
-                    return Err(Fault::new(&template.path, "asks for another GPU model than the job's other workers; a gang gets one"));
+                    return Err(Fault::new(
+                        &template.path,
+                        "asks for another GPU model than the job's other workers; a gang gets one",
+                    ));
                 }
                 flavors = Some(both);
             }
@@ -110,13 +113,21 @@ fn priority_class(kind: Kind, value: &Value, templates: &[Template]) -> Option<S
         Kind::PyTorch => value.pointer("/spec/runPolicy/schedulingPolicy/priorityClass"),
         Kind::Batch | Kind::JobSet | Kind::Ray => None,
     };
-    let of_pods = || templates.iter().find_map(|template| value.pointer(&format!("{}/spec/priorityClassName", template.pointer))?.as_str());
-    own.and_then(Value::as_str).or_else(|| metadata(value, PRIORITY_KEY)).or_else(of_pods).filter(|class| !class.is_empty()).map(ToOwned::to_owned)
+    let of_pods =
+        || templates.iter().find_map(|template| value.pointer(&format!("{}/spec/priorityClassName", template.pointer))?.as_str());
+    own.and_then(Value::as_str)
+        .or_else(|| metadata(value, PRIORITY_KEY))
+        .or_else(of_pods)
+        .filter(|class| !class.is_empty())
+        .map(ToOwned::to_owned)
 }
 
 /// A label or annotation of the object.
 fn metadata<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
-    ["labels", "annotations"].iter().find_map(|map| value.get("metadata")?.get(map)?.get(key)?.as_str()).filter(|text| !text.is_empty())
+    ["labels", "annotations"]
+        .iter()
+        .find_map(|map| value.get("metadata")?.get(map)?.get(key)?.as_str())
+        .filter(|text| !text.is_empty())
 }
 
 /// A quantity in base units.
@@ -131,7 +142,8 @@ pub fn quantity(path: &str, resource: &str, value: &Value) -> Result<i64, Fault>
             return Err(Fault::new(path, "must be a quantity such as 500m, 2 or 16Gi"));
         }
     };
-    let quantity: Quantity = text.parse().map_err(|error: muster_core::quantity::ParseQuantityError| Fault::new(path, error.to_string()))?;
+    let quantity: Quantity =
+        text.parse().map_err(|error: muster_core::quantity::ParseQuantityError| Fault::new(path, error.to_string()))?;
     if quantity.is_negative() {
         return Err(Fault::new(path, "must not be negative"));
     }

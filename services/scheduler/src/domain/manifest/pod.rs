@@ -68,9 +68,12 @@ pub(super) fn flavors(path: &str, template: &Value) -> Result<Option<BTreeSet<St
     for term in terms.into_iter().flatten() {
         let expressions = term.get("matchExpressions").and_then(Value::as_array);
         let of_model = expressions.into_iter().flatten().find(|expression| {
-            expression.get("key").and_then(Value::as_str) == Some(GPU_PRODUCT) && expression.get("operator").and_then(Value::as_str) == Some("In")
+            expression.get("key").and_then(Value::as_str) == Some(GPU_PRODUCT)
+                && expression.get("operator").and_then(Value::as_str) == Some("In")
         });
-        let Some(values) = of_model.and_then(|expression| expression.get("values")).and_then(Value::as_array) else { return Ok(None) };
+        let Some(values) = of_model.and_then(|expression| expression.get("values")).and_then(Value::as_array) else {
+            return Ok(None);
+        };
         models.extend(values.iter().filter_map(Value::as_str).map(ToOwned::to_owned));
     }
     Ok(Some(models).filter(|models| !models.is_empty()))

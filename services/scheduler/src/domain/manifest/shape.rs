@@ -34,7 +34,9 @@ impl Kind {
             ("ray.io", "RayJob") => Ok(Self::Ray),
             _ => Err(Fault::new(
                 "manifest",
-                format!("{api_version} {kind} is no job: batch.volcano.sh Job, batch/v1 Job, JobSet, PyTorchJob or RayJob is expected"),
+                format!(
+                    "{api_version} {kind} is no job: batch.volcano.sh Job, batch/v1 Job, JobSet, PyTorchJob or RayJob is expected"
+                ),
             )),
         }
     }
@@ -72,7 +74,12 @@ pub fn templates(kind: Kind, value: &Value) -> Result<Vec<Template>, Fault> {
         Kind::Volcano => list(value, "tasks", "replicas", "template"),
         Kind::Batch => {
             let replicas = pods_of_batch_job("spec", value.get("spec"))?;
-            Ok(vec![Template { name: "worker".to_owned(), pointer: "/spec/template".to_owned(), path: "spec.template".to_owned(), replicas }])
+            Ok(vec![Template {
+                name: "worker".to_owned(),
+                pointer: "/spec/template".to_owned(),
+                path: "spec.template".to_owned(),
+                replicas,
+            }])
         }
         Kind::JobSet => {
             let mut found = list(value, "replicatedJobs", "replicas", "template")?;
@@ -156,7 +163,10 @@ fn pods_of_batch_job(path: &str, spec: Option<&Value>) -> Result<u32, Fault> {
     let completions = count(&format!("{path}.completions"), spec.get("completions"), parallelism)?;
     let pods = parallelism.min(completions);
     if pods == 0 {
-        return Err(Fault::new(format!("{path}.parallelism"), "no pod would run: parallelism and completions must be at least 1"));
+        return Err(Fault::new(
+            format!("{path}.parallelism"),
+            "no pod would run: parallelism and completions must be at least 1",
+        ));
     }
     Ok(pods)
 }

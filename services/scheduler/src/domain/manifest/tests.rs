@@ -24,7 +24,8 @@ fn task(replicas: &str, resources: &str) -> String {
 
 #[test]
 fn the_training_job_people_have_is_read() {
-    let job = volcano(&format!("  minAvailable: 1\n{}", task("4", "{limits: {nvidia.com/gpu: 1, cpu: \"8\", memory: 32Gi}}"))).expect("a sound job");
+    let job = volcano(&format!("  minAvailable: 1\n{}", task("4", "{limits: {nvidia.com/gpu: 1, cpu: \"8\", memory: 32Gi}}")))
+        .expect("a sound job");
     assert_eq!(job.kind, Kind::Volcano);
     assert_eq!(job.queue.as_deref(), Some("train-queue"));
     assert_eq!(job.gang.min_available, 1);

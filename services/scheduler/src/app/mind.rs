@@ -1,0 +1,306 @@
+//! The leader's engine and how it follows the tables. Everything here is *level-triggered*: a subject of the inbox says
+//! what to look at, never what happened, so that what is told twice or late does no harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use muster_kit::{Error, Result, Tx};
+use muster_scheduler_engine::{Engine, Epoch, Event, JobId, JobRow, JobState as EngineState, Refused, Rows, RunEnd, Slot};
+
+use super::queues::read;
+use crate::domain::cluster::ClusterFacts;
+use crate::domain::job::JobState;
+use crate::domain::queue::QueueDefinition;
+use crate::domain::record::{Job, Run, engine_id, time};
+use crate::store;
+use crate::store::inbox::Subject;
+
+/// Jobs read at a time when the engine is rebuilt.
+const BATCH: i64 = 1_000;
+
+/// The engine and what is needed to tell it what the tables say.
+#[derive(Clone, Debug)]
+pub struct Mind {
+    /// The lease's epoch it was built under.
+    pub epoch: u64,
+    /// The engine.
+    pub engine: Engine,
+    /// Clusters of the projection.
+    pub clusters: BTreeMap<String, ClusterFacts>,
+    definitions: BTreeMap<String, QueueDefinition>,
+    /// Charged runs by cluster and resource name.
+    charged: BTreeMap<String, BTreeMap<String, (JobId, Epoch)>>,
+    /// Jobs whose queue does not exist.
+    homeless: BTreeSet<i64>,
+}
+
+impl Mind {
+    /// Builds the engine from the tables.
+    ///
+    /// # Errors
+    /// Rows that no engine wrote, or the database away.
+    pub async fn load(tx: &mut Tx, epoch: u64, now: Timestamp) -> Result<Self> {
+        let clusters: BTreeMap<String, ClusterFacts> =
+            store::cluster::all(tx).await?.into_iter().map(|facts| (facts.name.clone(), facts)).collect();
+        let manifests = store::queue::manifests(tx).await?;
+        let definitions: BTreeMap<String, QueueDefinition> =
+            manifests.into_iter().map(|(name, manifest)| Ok((name, read(&manifest)?))).collect::<Result<_>>()?;
+        let mut jobs = Vec::new();
+        let mut after = 0;
+        loop {
+            let batch = store::job::for_engine(tx, after, BATCH).await?;
+            let Some(last) = batch.last() else { break };
+            after = last.id;
+            for job in batch {
+                let run = if job.charged { store::run::get(tx, job.id, job.epoch).await? } else { None };
+                jobs.push((job, run));
+            }
+        }
+        let mut mind =
+            Self { epoch, engine: Engine::new(), clusters, definitions, charged: BTreeMap::new(), homeless: BTreeSet::new() };
+        let facts: Vec<ClusterFacts> = mind.clusters.values().cloned().collect();
+        fold_queues(&mut mind.engine, &mind.definitions, &facts);
+        let queues = mind.engine.rows().queues;
+        let known: BTreeSet<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
+        let mut rows = Vec::with_capacity(jobs.len());
+        for (job, run) in jobs {
+            if let Some(run) = &run {
+                mind.charge(&job, run);
+            }
+            if known.contains(job.queue.as_str()) {
+                rows.push(row(&job, run.as_ref()));
+            } else {
+                mind.homeless.insert(job.id);
+            }
+        }
+        let specs = facts.iter().map(|facts| facts.spec(&mind.charged_in(&facts.name))).collect();
+        mind.engine = Engine::restore(Rows { clusters: specs, queues, jobs: rows }, time(now)).map_err(out_of_step)?;
+        let names: Vec<String> = mind.clusters.keys().cloned().collect();
+        for name in names {
+            mind.bind(&name);
+        }
+        Ok(mind)
+    }
+
+    /// Looks at a subject of the inbox and tells the engine what it finds.
+    ///
+    /// # Errors
+    /// A row that can't follow from what the engine knows; it has to be built anew.
+    pub async fn look(&mut self, tx: &mut Tx, subject: &Subject, now: Timestamp) -> Result<()> {
+        match subject {
+            Subject::Cluster(name) => {
+                match store::cluster::get(tx, name).await? {
+                    Some(facts) => {
+                        let fleets = self.clusters.get(name).map(|known| known.fleets.clone());
+                        let moved = fleets.as_ref() != Some(&facts.fleets);
+                        self.clusters.insert(name.clone(), facts);
+                        self.tell_cluster(name)?;
+                        if moved {
+                            self.tell_queues();
+                        }
+                    }
+                    None => {
+                        if self.clusters.remove(name).is_some() {
+                            self.engine.apply(Event::ClusterGone(name.clone())).map_err(out_of_step)?;
+                            self.tell_queues();
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Subject::Queue(_) => {
+                let manifests = store::queue::manifests(tx).await?;
+                self.definitions =
+                    manifests.into_iter().map(|(name, manifest)| Ok((name, read(&manifest)?))).collect::<Result<_>>()?;
+                self.tell_queues();
+                for id in std::mem::take(&mut self.homeless) {
+                    self.look_at_job(tx, id, now).await?;
+                }
+                Ok(())
+            }
+            Subject::Job(id) => self.look_at_job(tx, *id, now).await,
+        }
+    }
+
+    async fn look_at_job(&mut self, tx: &mut Tx, id: i64, now: Timestamp) -> Result<()> {
+        let Some(job) = store::job::lock_row(tx, id).await? else {
+            if self.engine.job(engine_id(id)).is_some() {
+                self.engine.apply(Event::Withdrawn(engine_id(id))).map_err(out_of_step)?;
+            }
+            self.homeless.remove(&id);
+            return Ok(());
+        };
+        let run = if job.charged { store::run::get(tx, job.id, job.epoch).await? } else { None };
+        self.tell_job(&job, run.as_ref(), now)
+    }
+
+    /// Makes the engine know of a job what its row says.
+    ///
+    /// # Errors
+    /// A row that can't follow from what the engine knows.
+    pub fn tell_job(&mut self, job: &Job, run: Option<&Run>, now: Timestamp) -> Result<()> {
+        let id = engine_id(job.id);
+        let known = self.engine.job(id);
+        let event = match (run, known.map(|known| (known.epoch, known.state, known.spec))) {
+            (Some(run), Some((epoch, EngineState::Placed { started_at, stopping, .. }, _))) if epoch.0 == job.epoch => {
+                if run.stopping.is_some() && !stopping {
+                    self.engine.apply(Event::Stopping { job: id, epoch }).map_err(out_of_step)?;
+                }
+                match run.started_at {
+                    Some(at) if started_at.is_none() => Event::Started { job: id, epoch, at: time(at) },
+                    Some(_) | None => return Ok(()),
+                }
+            }
+            (Some(_), _) => {
+                return Err(Error::internal(anyhow::anyhow!("job {} has a charged run that the engine did not place", job.id)));
+            }
+            (None, Some((epoch, EngineState::Placed { cluster, .. }, _))) => {
+                let end = match job.state {
+                    JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Refused => RunEnd::Finished,
+                    JobState::Suspended => RunEnd::Suspended,
+                    JobState::Queued | JobState::Placed | JobState::Running | JobState::Lost => {
+                        RunEnd::Retry { not_before: time(job.not_before.unwrap_or(now)) }
+                    }
+                };
+                self.engine.apply(Event::Ended { job: id, epoch, end }).map_err(out_of_step)?;
+                self.discharge(&cluster, id, epoch)?;
+                return Ok(());
+            }
+            (None, known) => match (job.state, known) {
+                (JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Refused, None) => {
+                    self.homeless.remove(&job.id);
+                    return Ok(());
+                }
+                (JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Refused, Some(_)) => {
+                    Event::Withdrawn(id)
+                }
+                (state @ (JobState::Suspended | JobState::Queued), None) => {
+                    Event::Submitted { job: job.spec(), suspended: state == JobState::Suspended }
+                }
+                (JobState::Suspended, Some((_, EngineState::Suspended, _))) => return Ok(()),
+                (JobState::Suspended, Some(_)) => Event::Suspended(id),
+                (JobState::Queued, Some((_, EngineState::Suspended, _))) => Event::Resumed(id),
+                (JobState::Queued, Some((_, _, spec))) if spec != job.spec() => {
+                    self.engine.apply(Event::Withdrawn(id)).map_err(out_of_step)?;
+                    Event::Submitted { job: job.spec(), suspended: false }
+                }
+                (JobState::Queued, Some(_)) => return Ok(()),
+                (JobState::Placed | JobState::Running | JobState::Lost, _) => {
+                    return Err(Error::internal(anyhow::anyhow!("job {} is {} without a charged run", job.id, job.state)));
+                }
+            },
+        };
+        match self.engine.apply(event) {
+            Ok(()) => {
+                self.homeless.remove(&job.id);
+                Ok(())
+            }
+            // Its queue is not there yet, or has queues below it by now: it waits until that changes.
+            Err(refused) if refused.field == "queue" => {
+                self.homeless.insert(job.id);
+                Ok(())
+            }
+            Err(refused) => Err(out_of_step(refused)),
+        }
+    }
+
+    /// Writes down that a run is charged.
+    pub fn charge(&mut self, job: &Job, run: &Run) {
+        let runs = self.charged.entry(run.cluster.clone()).or_default();
+        runs.insert(job.run_resource(), (engine_id(job.id), Epoch(run.epoch)));
+    }
+
+    /// A run is charged no more: what its pods still use is used by others until the inventory shows that they are gone.
+    fn discharge(&mut self, cluster: &str, id: JobId, epoch: Epoch) -> Result<()> {
+        let Some(runs) = self.charged.get_mut(cluster) else { return Ok(()) };
+        let Some(name) = runs.iter().find(|(_, run)| **run == (id, epoch)).map(|(name, _)| name.clone()) else { return Ok(()) };
+        runs.remove(&name);
+        if self.clusters.get(cluster).is_some_and(|facts| facts.runs_seen().contains(name.as_str())) {
+            self.tell_cluster(cluster)?;
+        }
+        Ok(())
+    }
+
+    fn charged_in(&self, cluster: &str) -> BTreeSet<String> {
+        self.charged.get(cluster).map(|runs| runs.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    fn tell_cluster(&mut self, name: &str) -> Result<()> {
+        if let Some(facts) = self.clusters.get(name) {
+            let spec = facts.spec(&self.charged_in(name));
+            self.engine.apply(Event::Cluster(spec)).map_err(out_of_step)?;
+            self.bind(name);
+        }
+        Ok(())
+    }
+
+    /// Tells the engine where the pods of charged runs are.
+    fn bind(&mut self, cluster: &str) {
+        let (Some(facts), Some(runs)) = (self.clusters.get(cluster), self.charged.get(cluster)) else { return };
+        for name in facts.runs_seen() {
+            if let Some((job, epoch)) = runs.get(name).copied()
+                && let Err(refused) = self.engine.apply(Event::Bound { job, epoch, nodes: facts.bound(name) })
+            {
+                tracing::debug!(run.name = name, error = %refused, "a binding is of a run that the engine does not hold");
+            }
+        }
+    }
+
+    fn tell_queues(&mut self) {
+        let facts: Vec<ClusterFacts> = self.clusters.values().cloned().collect();
+        fold_queues(&mut self.engine, &self.definitions, &facts);
+    }
+}
+
+/// Makes the engine have the queues that are defined. One whose parent is not there, or whose place the engine refuses, is
+/// held out (or stays as it was), and its jobs wait.
+pub fn fold_queues(engine: &mut Engine, definitions: &BTreeMap<String, QueueDefinition>, clusters: &[ClusterFacts]) {
+    let mut done: BTreeSet<&str> = BTreeSet::new();
+    loop {
+        let next: Vec<&QueueDefinition> = definitions
+            .values()
+            .filter(|queue| {
+                !done.contains(queue.name.as_str()) && queue.parent.as_deref().is_none_or(|parent| done.contains(parent))
+            })
+            .collect();
+        if next.is_empty() {
+            break;
+        }
+        for queue in next {
+            done.insert(&queue.name);
+            if let Err(refused) = engine.apply(Event::Queue(queue.spec(clusters.iter()))) {
+                tracing::warn!(queue.name = queue.name, error = %refused, "a queue can't be taken into account");
+            }
+        }
+    }
+    // Children first: a queue with queues below it is not removed.
+    let gone: Vec<String> =
+        engine.rows().queues.into_iter().map(|queue| queue.name).filter(|name| !definitions.contains_key(name)).collect();
+    for _ in 0..muster_scheduler_engine::MAX_DEPTH {
+        for name in &gone {
+            if let Err(refused) = engine.apply(Event::QueueGone(name.clone())) {
+                tracing::debug!(queue.name = name, error = %refused, "a queue is not removed yet");
+            }
+        }
+    }
+}
+
+/// A job's row as the engine is restored from it.
+fn row(job: &Job, run: Option<&Run>) -> JobRow {
+    let state = match run {
+        Some(run) => EngineState::Placed {
+            cluster: run.cluster.clone(),
+            slots: run.slots.iter().filter(|slot| slot.group < job.gang.groups.len()).cloned().collect::<Vec<Slot>>(),
+            bound: None,
+            started_at: run.started_at.map(time),
+            stopping: run.stopping.is_some(),
+        },
+        None if job.state == JobState::Suspended => EngineState::Suspended,
+        None => EngineState::Waiting { not_before: job.not_before.map(time) },
+    };
+    JobRow { spec: job.spec(), epoch: Epoch(job.epoch), state }
+}
+
+fn out_of_step(refused: Refused) -> Error {
+    Error::internal(anyhow::anyhow!("the engine and the tables are out of step: {refused}"))
+}

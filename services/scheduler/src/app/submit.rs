@@ -1,0 +1,315 @@
+//! Submitting a job: read it, ask whether any cluster could hold it and whether policy allows it, store it. What is
+//! refused leaves nothing behind.
+
+use std::collections::BTreeMap;
+
+use muster_core::Manifest;
+use muster_core::bundle;
+use muster_core::name::JobName;
+use muster_kit::idempotency::Begun;
+use muster_kit::{Error, Result, Role, audit, db, telemetry};
+use muster_scheduler_engine::{Engine, Rows};
+use prost::Message;
+use serde_json::Value;
+
+use super::queues::read;
+use super::{App, JobView, Once};
+use crate::domain::cluster::{ClusterFacts, Standing};
+use crate::domain::compose::{RunMarks, compose};
+use crate::domain::job::JobState;
+use crate::domain::manifest::{DEFAULT_QUEUE, Kind, Requirements, in_manifest, templates};
+use crate::domain::queue::QueueDefinition;
+use crate::domain::record::{Job, time};
+use crate::peers::Verdict;
+use crate::store;
+use crate::store::inbox::{self, Subject};
+
+/// At most this many retries.
+const MAX_RETRIES: u32 = 100;
+
+/// A job as it is asked for.
+pub struct Submission<'a> {
+    /// The namespace of the request's parent; empty if it names none.
+    pub namespace: &'a str,
+    /// The name of the request; empty if it names none.
+    pub name: &'a str,
+    /// The manifest as it came.
+    pub text: &'a str,
+    /// The manifest, parsed.
+    pub manifest: Manifest,
+    /// The queue of the request; empty: the manifest's.
+    pub queue: &'a str,
+    /// The priority of the request; absent: the manifest's class.
+    pub priority: Option<i32>,
+    /// Times a failed run is started anew.
+    pub max_retries: u32,
+    /// Whether it may be started elsewhere when its cluster is lost.
+    pub movable: bool,
+    /// The model its cost is charged to; empty if none.
+    pub model: &'a str,
+    /// Check everything and store nothing.
+    pub validate_only: bool,
+}
+
+/// Queues and clusters as of a revision of the two.
+pub struct Admission {
+    revision: i64,
+    engine: Engine,
+    definitions: BTreeMap<String, QueueDefinition>,
+    clusters: Vec<ClusterFacts>,
+}
+
+/// The word for a kind in the database.
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Volcano => "volcano",
+        Kind::Batch => "batch",
+        Kind::JobSet => "jobset",
+        Kind::PyTorch => "pytorch",
+        Kind::Ray => "ray",
+    }
+}
+
+impl App {
+    /// Submits a job.
+    ///
+    /// # Errors
+    /// The field at fault; a policy that is broken, with every violation; a name that is taken; the policy service away.
+    pub async fn submit<Q, R>(&self, once: Once<'_, Q>, submission: Submission<'_>, respond: impl Fn(&JobView) -> R) -> Result<R>
+    where
+        Q: Message,
+        R: Message + Default,
+    {
+        once.caller.require(Role::Operator)?;
+        let requirements = Requirements::read(&submission.manifest)?;
+        let mut job = self.job_of(&submission, &requirements)?;
+        // A repetition, or the same job again, is answered before anybody is asked: policies may have changed since.
+        if let Some(response) = self.known(&once, &mut job, &submission, &respond).await? {
+            return Ok(response);
+        }
+        let clusters = self.admit(&job, &submission.manifest.value)?;
+        let verdict = self.verdict(&job, &submission.manifest.value, clusters).await?;
+        job.policy_revision.clone_from(&verdict.revision);
+        let mut view = JobView { job, run: None, charges: Vec::new(), manifest: Some(submission.text.to_owned()) };
+        if submission.validate_only {
+            return Ok(respond(&view));
+        }
+        let mut tx = db::begin(&self.pool).await?;
+        let pending = match once.begin(&mut tx).await? {
+            Begun::Repeated(response) => return Ok(response),
+            Begun::Fresh(pending) => pending,
+        };
+        store::job::put_manifest(&mut tx, &view.job.manifest_digest, submission.text).await?;
+        let Some(id) = store::job::insert(&mut tx, &view.job).await? else {
+            return Err(taken(&view.job));
+        };
+        view.job.id = id;
+        inbox::put(&mut tx, &Subject::Job(id)).await?;
+        audit::record(&mut tx, once.caller, once.method, &view.job.resource()).await?;
+        let response = respond(&view);
+        pending.finish(&mut tx, &response).await?;
+        crate::events::job_submitted(&mut tx, &*self.clock, &view.job).await?;
+        tx.commit().await?;
+        self.decide.now();
+        Ok(response)
+    }
+
+    /// The job that a submission asks for, not yet stored.
+    fn job_of(&self, submission: &Submission<'_>, requirements: &Requirements) -> Result<Job> {
+        let manifest = &submission.manifest;
+        let namespace = match (submission.namespace, manifest.namespace()) {
+            ("", "") => "default",
+            ("", of_manifest) => of_manifest,
+            (of_request, "") => of_request,
+            (of_request, of_manifest) if of_request == of_manifest => of_request,
+            (of_request, of_manifest) => {
+                return Err(Error::invalid(
+                    "metadata.namespace",
+                    format!("is {of_manifest:?}, and the request's parent is {of_request:?}"),
+                ));
+            }
+        };
+        let name = match (submission.name, manifest.name(), manifest.generate_name()) {
+            ("", "", "") => return Err(Error::invalid("metadata.name", "a name or a generateName is needed")),
+            ("", "", prefix) => format!("{prefix}{}", &uuid::Uuid::new_v4().simple().to_string()[..5]),
+            ("", name, _) | (name, "", _) => name.to_owned(),
+            (of_request, of_manifest, _) if of_request == of_manifest => of_request.to_owned(),
+            (of_request, of_manifest, _) => {
+                return Err(Error::invalid("metadata.name", format!("is {of_manifest:?}, and job_id is {of_request:?}")));
+            }
+        };
+        let name = JobName::new(namespace, &name).map_err(|error| Error::invalid("metadata.name", error.to_string()))?;
+        if submission.max_retries > MAX_RETRIES {
+            return Err(Error::invalid("job.max_retries", format!("must be from 0 to {MAX_RETRIES}")));
+        }
+        let queue =
+            if submission.queue.is_empty() { requirements.queue.as_deref().unwrap_or(DEFAULT_QUEUE) } else { submission.queue };
+        muster_core::name::check_id(queue).map_err(|error| Error::invalid("queue", error.to_string()))?;
+        let of_class = requirements.priority_class.as_ref().and_then(|class| self.settings.priority_classes.get(class)).copied();
+        let total = requirements
+            .gang
+            .total()
+            .map_err(|resource| Error::invalid("spec", format!("the sum of {resource} is too large")))?;
+        let gpus = u32::try_from(total.gpus()).map_err(|_| Error::invalid("spec", "the sum of GPUs is too large"))?;
+        let mut job = Job {
+            id: 0,
+            namespace: name.namespace().to_owned(),
+            name: name.job().to_owned(),
+            queue: queue.to_owned(),
+            manifest_digest: bundle::Digest::of(&bundle::canonical(&manifest.value)).as_str().to_owned(),
+            kind: word(requirements.kind).to_owned(),
+            gang: requirements.gang.clone(),
+            gpus,
+            priority: submission.priority.or(of_class).unwrap_or(0),
+            max_retries: submission.max_retries,
+            movable: submission.movable,
+            model: submission.model.to_owned(),
+            state: JobState::Queued,
+            reason: String::new(),
+            epoch: 0,
+            charged: false,
+            retries: 0,
+            not_before: None,
+            policy_revision: String::new(),
+            traceparent: telemetry::current_traceparent(),
+            history: Vec::new(),
+            version: 1,
+            submitted_at: self.now(),
+            started_at: None,
+            finished_at: None,
+        };
+        job.go(JobState::Queued, "submitted", self.now());
+        Ok(job)
+    }
+
+    /// The answer for a job that is there already: to a repetition, or because it is the same and unfinished.
+    async fn known<Q, R>(
+        &self,
+        once: &Once<'_, Q>,
+        job: &mut Job,
+        submission: &Submission<'_>,
+        respond: &impl Fn(&JobView) -> R,
+    ) -> Result<Option<R>>
+    where
+        Q: Message,
+        R: Message + Default,
+    {
+        let mut tx = db::begin(&self.pool).await?;
+        if !submission.validate_only
+            && !once.request_id.is_empty()
+            && let Begun::Repeated(response) = once.begin(&mut tx).await?
+        {
+            return Ok(Some(response));
+        }
+        tx.rollback().await?;
+        let Some(existing) = store::job::get(&self.pool, &job.namespace, &job.name).await? else { return Ok(None) };
+        if existing.state.is_finished() || existing.manifest_digest != job.manifest_digest {
+            return Err(taken(job));
+        }
+        let view = self.job_view(existing, true).await?;
+        Ok(Some(respond(&view)))
+    }
+
+    /// Whether any cluster of the job's queue could hold it; gives the clusters that its queue may use. A queue that
+    /// isn't there (yet) says nothing.
+    fn admit(&self, job: &Job, manifest: &Value) -> Result<Vec<String>> {
+        let admission = self.admission.lock().expect("no holder of this lock panics");
+        let Some(admission) = admission.as_ref() else { return Ok(Vec::new()) };
+        if !admission.definitions.contains_key(&job.queue) {
+            return Ok(Vec::new());
+        }
+        let mut spec = job.spec();
+        spec.submitted_at = time(job.submitted_at);
+        admission.engine.admit(&spec).map_err(|refused| {
+            let kind = Kind::of(&job.gang.api, kind_word(manifest));
+            let templates = kind.and_then(|kind| templates(kind, manifest)).unwrap_or_default();
+            Error::from(in_manifest(&templates, refused.into()))
+        })?;
+        Ok(admission.usable(&job.queue))
+    }
+
+    /// Reads queues and clusters anew where they have changed.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn refresh_admission(&self) -> Result<()> {
+        let revision = store::queue::revision(&self.pool).await?;
+        if self.admission.lock().expect("no holder of this lock panics").as_ref().is_some_and(|known| known.revision == revision)
+        {
+            return Ok(());
+        }
+        let mut tx = db::begin(&self.pool).await?;
+        let clusters = store::cluster::all(&mut tx).await?;
+        let manifests = store::queue::manifests(&mut tx).await?;
+        tx.rollback().await?;
+        let definitions: BTreeMap<String, QueueDefinition> =
+            manifests.into_iter().map(|(name, manifest)| Ok((name, read(&manifest)?))).collect::<Result<_>>()?;
+        let charged = std::collections::BTreeSet::new();
+        let rows =
+            Rows { clusters: clusters.iter().map(|facts| facts.spec(&charged)).collect(), queues: Vec::new(), jobs: Vec::new() };
+        let mut engine = Engine::restore(rows, time(self.now())).map_err(Error::internal)?;
+        super::mind::fold_queues(&mut engine, &definitions, &clusters);
+        *self.admission.lock().expect("no holder of this lock panics") =
+            Some(Admission { revision, engine, definitions, clusters });
+        Ok(())
+    }
+
+    /// What policy says of the object a first run would make, on the clusters it may go to.
+    async fn verdict(&self, job: &Job, manifest: &Value, clusters: Vec<String>) -> Result<Verdict> {
+        let marks = RunMarks {
+            namespace: &job.namespace,
+            job: &job.name,
+            epoch: 1,
+            queue: &job.queue,
+            traceparent: &job.traceparent,
+            slots: &[],
+            require_model: None,
+        };
+        let composed = compose(manifest, &marks)?;
+        let verdict = self.policy.evaluate(composed.to_string(), clusters, &job.namespace).await?;
+        if verdict.allowed {
+            return Ok(verdict);
+        }
+        let mut refused = Error::precondition("POLICY_VIOLATION", format!("refused by policy: {}", verdict.summary()));
+        for violation in verdict.violations.iter().filter(|violation| violation.enforced) {
+            let kind = format!("policies/{}/rules/{}", violation.policy, violation.rule);
+            let field = if violation.path.is_empty() {
+                violation.subject.clone()
+            } else {
+                format!("{} {}", violation.subject, violation.path)
+            };
+            refused = refused.violating(kind, field, violation.message.clone());
+        }
+        Err(refused)
+    }
+}
+
+impl Admission {
+    /// Members that the queue may use, by name; empty where none is known, which means every one.
+    fn usable(&self, queue: &str) -> Vec<String> {
+        let mut owner = self.definitions.get(queue);
+        for _ in 0..muster_scheduler_engine::MAX_DEPTH {
+            match owner {
+                Some(definition) if definition.tiers.is_empty() => {
+                    owner = definition.parent.as_ref().and_then(|parent| self.definitions.get(parent));
+                }
+                Some(_) | None => break,
+            }
+        }
+        let members = self.clusters.iter().filter(|facts| facts.standing != Standing::Absent);
+        let usable = members.filter(|facts| match owner {
+            Some(definition) if !definition.tiers.is_empty() => definition.selects(facts),
+            Some(_) | None => facts.takes_jobs,
+        });
+        usable.map(|facts| facts.name.clone()).collect()
+    }
+}
+
+fn kind_word(manifest: &Value) -> &str {
+    manifest.get("kind").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn taken(job: &Job) -> Error {
+    let hint = format!("{} exists already; metadata.generateName makes a new name for each submission", job.resource());
+    Error::already_exists(job.resource(), hint)
+}

@@ -1,0 +1,222 @@
+//! Outwards: what is kept as messages. Every field is named, so that a new one cannot be forgotten.
+
+use jiff::Timestamp;
+use muster_kit::db::etag;
+use muster_kit::time::to_proto;
+use muster_proto::scheduler::v1 as wire;
+
+use crate::app::JobView;
+use crate::app::costs::CostRow;
+use crate::app::explain::{Candidate, JobExplanation};
+use crate::app::queues::QueueView;
+use crate::domain::cost::{Charge, Usage};
+use crate::domain::job::JobState;
+use crate::domain::manifest::totals;
+use crate::domain::queue::shown;
+use crate::domain::record::{Job, Run, Transition};
+
+/// A state on the wire.
+#[must_use]
+pub fn state(state: JobState) -> wire::job::State {
+    match state {
+        JobState::Queued => wire::job::State::Queued,
+        JobState::Placed => wire::job::State::Placed,
+        JobState::Running => wire::job::State::Running,
+        JobState::Succeeded => wire::job::State::Succeeded,
+        JobState::Failed => wire::job::State::Failed,
+        JobState::Cancelled => wire::job::State::Cancelled,
+        JobState::Refused => wire::job::State::Refused,
+        JobState::Lost => wire::job::State::Lost,
+        JobState::Suspended => wire::job::State::Suspended,
+    }
+}
+
+/// A state from the wire; `None` for the unspecified one.
+#[must_use]
+pub fn state_in(state: wire::job::State) -> Option<JobState> {
+    match state {
+        wire::job::State::Unspecified => None,
+        wire::job::State::Queued => Some(JobState::Queued),
+        wire::job::State::Placed => Some(JobState::Placed),
+        wire::job::State::Running => Some(JobState::Running),
+        wire::job::State::Succeeded => Some(JobState::Succeeded),
+        wire::job::State::Failed => Some(JobState::Failed),
+        wire::job::State::Cancelled => Some(JobState::Cancelled),
+        wire::job::State::Refused => Some(JobState::Refused),
+        wire::job::State::Lost => Some(JobState::Lost),
+        wire::job::State::Suspended => Some(JobState::Suspended),
+    }
+}
+
+/// GPU time and money on the wire.
+#[must_use]
+pub fn usage(usage: &Usage) -> wire::Usage {
+    wire::Usage { gpu_seconds: usage.gpu_seconds(), cost_micros: usage.cost_micros(), currency: usage.currency.clone() }
+}
+
+/// A job with what is shown of it.
+#[must_use]
+pub fn view(view: &JobView, now: Timestamp) -> wire::Job {
+    job(&view.job, view.run.as_ref(), view.charges.iter(), view.manifest.as_deref(), now)
+}
+
+/// A job on the wire; without its manifest where none is given, as in events and watches.
+pub fn job<'a>(
+    job: &Job,
+    run: Option<&Run>,
+    charges: impl Iterator<Item = &'a Charge>,
+    manifest: Option<&str>,
+    now: Timestamp,
+) -> wire::Job {
+    let Job {
+        id: _,
+        namespace: _,
+        name: _,
+        queue,
+        manifest_digest: _,
+        kind: _,
+        gang,
+        gpus,
+        priority,
+        max_retries,
+        movable,
+        model,
+        state: standing,
+        reason,
+        epoch,
+        charged: _,
+        retries: _,
+        not_before: _,
+        policy_revision: _,
+        traceparent: _,
+        history,
+        version,
+        submitted_at,
+        started_at,
+        finished_at,
+    } = job;
+    let mut used = Usage::default();
+    for charge in charges {
+        used.add(charge, (None, None), now);
+    }
+    wire::Job {
+        name: job.resource(),
+        etag: etag(*version),
+        manifest: manifest.unwrap_or_default().to_owned(),
+        queue: format!("queues/{queue}"),
+        priority: Some(*priority),
+        max_retries: *max_retries,
+        movable: *movable,
+        model: if model.is_empty() { String::new() } else { format!("models/{model}") },
+        state: state(*standing).into(),
+        reason: reason.clone(),
+        cluster: run.map_or_else(String::new, |run| format!("clusters/{}", run.cluster)),
+        run_epoch: u64::from(*epoch),
+        requests: totals(gang),
+        gpus: *gpus,
+        usage: Some(usage(&used)),
+        history: history.iter().map(transition).collect(),
+        create_time: Some(to_proto(*submitted_at)),
+        start_time: started_at.map(to_proto),
+        finish_time: finished_at.map(to_proto),
+        flavor: run.map_or_else(String::new, |run| run.flavor.clone()),
+    }
+}
+
+fn transition(transition: &Transition) -> wire::JobTransition {
+    let Transition { state: word, at, reason, epoch } = transition;
+    wire::JobTransition {
+        state: word.parse().map_or(wire::job::State::Unspecified, state).into(),
+        time: Some(to_proto(*at)),
+        reason: reason.clone(),
+        run_epoch: u64::from(*epoch),
+    }
+}
+
+/// A run on the wire.
+#[must_use]
+pub fn run(of: &Job, run: &Run, charge: Option<&Charge>, now: Timestamp) -> wire::Run {
+    let Run {
+        job_id: _,
+        epoch,
+        cluster,
+        flavor,
+        gpus,
+        slots: _,
+        price: _,
+        state: standing,
+        reason,
+        stopping: _,
+        wanted: _,
+        bundle_digest: _,
+        removed_generation: _,
+        pods,
+        traceparent: _,
+        placed_at,
+        started_at,
+        finished_at,
+    } = run;
+    let mut used = Usage::default();
+    if let Some(charge) = charge {
+        used.add(charge, (None, None), now);
+    }
+    wire::Run {
+        name: format!("{}/runs/{epoch}", of.resource()),
+        cluster: format!("clusters/{cluster}"),
+        flavor: flavor.clone(),
+        gpus: *gpus,
+        state: state(*standing).into(),
+        reason: reason.clone(),
+        place_time: Some(to_proto(*placed_at)),
+        start_time: started_at.map(to_proto),
+        finish_time: finished_at.map(to_proto),
+        usage: Some(usage(&used)),
+        pods: pods.clone(),
+    }
+}
+
+/// A queue on the wire.
+#[must_use]
+pub fn queue(view: &QueueView) -> wire::Queue {
+    let QueueView { queue, definition, allocated, waiting, active, usage: used } = view;
+    wire::Queue {
+        name: format!("queues/{}", queue.name),
+        etag: etag(queue.version),
+        manifest: queue.manifest.clone(),
+        weight: definition.weight,
+        capability: shown(&definition.capability),
+        reclaimable: definition.reclaimable,
+        allocated: allocated.clone(),
+        waiting_jobs: *waiting,
+        active_jobs: *active,
+        usage: Some(usage(used)),
+        create_time: Some(to_proto(queue.created_at)),
+    }
+}
+
+/// A row of a cost report on the wire.
+#[must_use]
+pub fn cost_row(row: &CostRow) -> wire::CostRow {
+    let CostRow { key, usage: used, runs } = row;
+    wire::CostRow { key: key.clone(), usage: Some(usage(used)), runs: *runs }
+}
+
+/// An explanation on the wire.
+#[must_use]
+pub fn explanation(job: String, explanation: JobExplanation) -> wire::JobExplanation {
+    let JobExplanation { summary, position, waiting, queue_limits, candidates, unblocked_by } = explanation;
+    wire::JobExplanation {
+        job,
+        summary,
+        position,
+        waiting_jobs: waiting,
+        queue_limits,
+        candidates: candidates.into_iter().map(candidate).collect(),
+        unblocked_by,
+    }
+}
+
+fn candidate(candidate: Candidate) -> wire::CandidateCluster {
+    let Candidate { cluster, fits, reason, flavor, micros_per_gpu_hour, tier } = candidate;
+    wire::CandidateCluster { cluster: format!("clusters/{cluster}"), fits, reason, flavor, micros_per_gpu_hour, tier }
+}

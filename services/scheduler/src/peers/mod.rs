@@ -1,0 +1,85 @@
+//! What the scheduler asks of others, as few calls as it needs; the tests answer them themselves.
+
+pub mod policy;
+pub mod registry;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use muster_kit::Result;
+
+use crate::domain::desired::Item;
+use crate::store::desired::Pending;
+
+/// The policy service.
+#[async_trait]
+pub trait Policy: Send + Sync + 'static {
+    /// What the policies of some clusters (none: of all that any binding reaches) say of a manifest.
+    async fn evaluate(&self, manifest: String, clusters: Vec<String>, namespace: &str) -> Result<Verdict>;
+}
+
+/// A verdict.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Revision of all policies it was taken from.
+    pub revision: String,
+    /// Whether nothing enforced is broken.
+    pub allowed: bool,
+    /// What is broken.
+    pub violations: Vec<Violation>,
+}
+
+/// A manifest that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The policy's identifier.
+    pub policy: String,
+    /// The rule.
+    pub rule: String,
+    /// What breaks it.
+    pub subject: String,
+    /// Where in it.
+    pub path: String,
+    /// The rule's words.
+    pub message: String,
+    /// Whether it refuses.
+    pub enforced: bool,
+}
+
+impl Verdict {
+    /// One sentence that names the first rule that refuses.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut enforced = self.violations.iter().filter(|violation| violation.enforced);
+        let Some(first) = enforced.next() else { return "refused by policy".to_owned() };
+        let more = match enforced.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("policy {} rule {} at {}: {}{more}", first.policy, first.rule, first.path, first.message)
+    }
+}
+
+/// The registry, as far as desired state is written to it.
+#[async_trait]
+pub trait Registry: Send + Sync + 'static {
+    /// Stores bundles: (digest, content).
+    async fn put_bundles(&self, bundles: Vec<(String, Vec<u8>)>) -> Result<()>;
+
+    /// Tells clusters of changes; one answer each, in the same order.
+    async fn apply(&self, leader_epoch: u64, changes: &[Pending]) -> Result<Vec<Answer>>;
+
+    /// What one cluster was told of ours: the current generation and the items with theirs.
+    async fn told(&self, cluster: &str) -> Result<(i64, BTreeMap<String, (i64, Item)>)>;
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is in the registry, now or since before; with the registry's incarnation.
+    Applied(u64),
+    /// The registry knows another last change of ours.
+    Stale,
+    /// No such cluster, or it has left.
+    UnknownCluster,
+}

@@ -1,0 +1,178 @@
+//! What runs are charged for.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use muster_kit::{Result, Tx};
+use sqlx::{PgExecutor, PgPool};
+
+use super::{column, count};
+use crate::domain::cost::Charge;
+use crate::domain::record::{Job, Run};
+
+/// Charges a run from its beginning.
+pub async fn begin(tx: &mut Tx, job: &Job, run: &Run, start: Timestamp) -> Result<()> {
+    sqlx::query!(
+        r#"
+        insert into cost (job_id, epoch, namespace, job, queue, model, cluster, gpus, price_micros, currency, started_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        on conflict do nothing
+        "#,
+        run.job_id,
+        column(run.epoch),
+        job.namespace,
+        job.name,
+        job.queue,
+        job.model,
+        run.cluster,
+        column(run.gpus),
+        run.price.as_ref().map(|(micros, _)| *micros),
+        run.price.as_ref().map_or("", |(_, currency)| currency.as_str()),
+        start.to_sqlx() as _
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Ends a run's charge; a start that was told more exactly since replaces the first.
+pub async fn finish(tx: &mut Tx, run: &Run, start: Timestamp, finish: Timestamp) -> Result<()> {
+    sqlx::query!(
+        "update cost set started_at = $3, finished_at = $4 where job_id = $1 and epoch = $2",
+        run.job_id,
+        column(run.epoch),
+        start.to_sqlx() as _,
+        finish.to_sqlx() as _
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// A charge with what it can be summed by.
+pub struct Row {
+    /// The run.
+    pub epoch: u32,
+    /// `queues/q`, `namespaces/n/jobs/j`, `models/m` (empty if none) or `clusters/c`, as asked.
+    pub key: String,
+    /// The charge.
+    pub charge: Charge,
+}
+
+/// What a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// A row a queue.
+    Queue,
+    /// A row a job.
+    Job,
+    /// A row a model.
+    Model,
+    /// A row a cluster.
+    Cluster,
+}
+
+impl Group {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Job => "job",
+            Self::Model => "model",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
+/// Charges that touch a window, of the `keys` next groups after a key, in key order. `now` ends what still runs.
+pub async fn report(
+    pool: &PgPool,
+    group: Group,
+    window: (Option<Timestamp>, Option<Timestamp>),
+    after: Option<&str>,
+    keys: i64,
+) -> Result<Vec<Row>> {
+    let rows = sqlx::query!(
+        r#"
+        with charged as (
+            select
+                case $1::text
+                    when 'queue' then 'queues/' || queue
+                    when 'job' then 'namespaces/' || namespace || '/jobs/' || job
+                    when 'model' then case when model = '' then '' else 'models/' || model end
+                    else 'clusters/' || cluster
+                end collate "C" as key,
+                epoch, gpus, price_micros, currency, started_at, finished_at
+            from cost
+            where ($2::timestamptz is null or finished_at is null or finished_at > $2)
+            and ($3::timestamptz is null or started_at < $3)
+        ), page as (
+            select distinct key from charged where $4::text is null or key > $4 order by key limit $5
+        )
+        select c.key as "key!", c.epoch, c.gpus, c.price_micros, c.currency, c.started_at, c.finished_at
+        from charged c
+        join page using (key)
+        order by c.key
+        "#,
+        group.word(),
+        window.0.map(|at| at.to_sqlx()) as _,
+        window.1.map(|at| at.to_sqlx()) as _,
+        after,
+        keys
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Row {
+                epoch: count("an epoch", row.epoch)?,
+                key: row.key,
+                charge: Charge {
+                    gpus: count("a number of GPUs", row.gpus)?,
+                    price_micros: row.price_micros,
+                    currency: row.currency,
+                    start: row.started_at.to_jiff(),
+                    finish: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
+                },
+            })
+        })
+        .collect()
+}
+
+/// All charges of some jobs: (job's row, epoch, charge).
+pub async fn of_jobs<'e>(executor: impl PgExecutor<'e>, jobs: &[i64]) -> Result<Vec<(i64, u32, Charge)>> {
+    let rows = sqlx::query!(
+        "select job_id, epoch, gpus, price_micros, currency, started_at, finished_at from cost where job_id = any($1)",
+        jobs
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let charge = Charge {
+                gpus: count("a number of GPUs", row.gpus)?,
+                price_micros: row.price_micros,
+                currency: row.currency,
+                start: row.started_at.to_jiff(),
+                finish: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
+            };
+            Ok((row.job_id, count("an epoch", row.epoch)?, charge))
+        })
+        .collect()
+}
+
+/// All charges of a queue.
+pub async fn of_queue(pool: &PgPool, queue: &str) -> Result<Vec<Charge>> {
+    let rows = sqlx::query!("select gpus, price_micros, currency, started_at, finished_at from cost where queue = $1", queue)
+        .fetch_all(pool)
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Charge {
+                gpus: count("a number of GPUs", row.gpus)?,
+                price_micros: row.price_micros,
+                currency: row.currency,
+                start: row.started_at.to_jiff(),
+                finish: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
+            })
+        })
+        .collect()
+}

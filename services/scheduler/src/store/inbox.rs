@@ -1,0 +1,52 @@
+//! What the leader's engine has not yet seen.
+
+use muster_kit::{Result, Tx};
+
+use super::corrupt;
+
+/// Something that changed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A cluster of the projection.
+    Cluster(String),
+    /// A queue.
+    Queue(String),
+    /// A job, by row.
+    Job(i64),
+}
+
+/// Tells the leader that something changed; in the transaction of the change.
+pub async fn put(tx: &mut Tx, subject: &Subject) -> Result<()> {
+    let (kind, subject) = match subject {
+        Subject::Cluster(name) => ("cluster", name.clone()),
+        Subject::Queue(name) => ("queue", name.clone()),
+        Subject::Job(row) => ("job", row.to_string()),
+    };
+    sqlx::query!("insert into inbox (kind, subject) values ($1, $2)", kind, subject).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Takes the oldest entries away, each subject once, in the order in which they came.
+pub async fn take(tx: &mut Tx, limit: i64) -> Result<Vec<Subject>> {
+    let rows = sqlx::query!(
+        r#"
+        with taken as (
+            delete from inbox
+            where inbox_id in (select inbox_id from inbox order by inbox_id limit $1 for update skip locked)
+            returning inbox_id, kind, subject
+        )
+        select kind as "kind!", subject as "subject!" from taken group by kind, subject order by min(inbox_id)
+        "#,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| match row.kind.as_str() {
+            "cluster" => Ok(Subject::Cluster(row.subject)),
+            "queue" => Ok(Subject::Queue(row.subject)),
+            "job" => Ok(Subject::Job(row.subject.parse().map_err(|error| corrupt("an inbox entry", error))?)),
+            other => Err(corrupt("an inbox entry", other)),
+        })
+        .collect()
+}

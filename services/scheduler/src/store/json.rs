@@ -1,0 +1,71 @@
+//! Gangs and plans as JSON columns. The engine's types know nothing of JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_kit::{Error, Result};
+use muster_scheduler_engine::{Amounts, Gang, Slot, WorkerGroup};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::corrupt;
+
+#[derive(Serialize, Deserialize)]
+struct GangRow {
+    groups: Vec<GroupRow>,
+    min_available: u32,
+    flavors: BTreeSet<String>,
+    api: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GroupRow {
+    name: String,
+    replicas: u32,
+    each: BTreeMap<String, i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SlotRow {
+    group: usize,
+    node: String,
+    workers: u32,
+}
+
+fn map(amounts: &Amounts) -> BTreeMap<String, i64> {
+    amounts.iter().map(|(name, amount)| (name.to_owned(), amount)).collect()
+}
+
+fn write<T: Serialize>(value: &T) -> Result<Value> {
+    serde_json::to_value(value).map_err(Error::internal)
+}
+
+pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
+    let Gang { groups, min_available, flavors, api } = gang;
+    let groups = groups.iter().map(|WorkerGroup { name, replicas, each }| GroupRow {
+        name: name.clone(),
+        replicas: *replicas,
+        each: map(each),
+    });
+    write(&GangRow { groups: groups.collect(), min_available: *min_available, flavors: flavors.clone(), api: api.clone() })
+}
+
+pub(super) fn read_gang(value: Value) -> Result<Gang> {
+    let GangRow { groups, min_available, flavors, api } =
+        serde_json::from_value(value).map_err(|error| corrupt("a gang", error))?;
+    let groups = groups.into_iter().map(|GroupRow { name, replicas, each }| WorkerGroup {
+        name,
+        replicas,
+        each: each.into_iter().collect(),
+    });
+    Ok(Gang { groups: groups.collect(), min_available, flavors, api })
+}
+
+pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {
+    let rows = slots.iter().map(|Slot { group, node, workers }| SlotRow { group: *group, node: node.clone(), workers: *workers });
+    write(&rows.collect::<Vec<_>>())
+}
+
+pub(super) fn read_slots(value: Value) -> Result<Vec<Slot>> {
+    let rows: Vec<SlotRow> = serde_json::from_value(value).map_err(|error| corrupt("a plan", error))?;
+    Ok(rows.into_iter().map(|SlotRow { group, node, workers }| Slot { group, node, workers }).collect())
+}
