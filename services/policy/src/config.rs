@@ -12,12 +12,20 @@ pub struct Settings {
     pub sources_interval_ms: u64,
     /// How often clusters are compared with what they should hold, beside every wake-up.
     pub distribute_interval_ms: u64,
+    /// How often the registry's numbers are compared with ours: what a restore of its database may cost.
+    pub verify_interval_ms: u64,
     /// How long a replica leads without renewing.
     pub lease_ms: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { fleets_interval_ms: 2_000, sources_interval_ms: 2_000, distribute_interval_ms: 5_000, lease_ms: 6_000 }
+        Self {
+            fleets_interval_ms: 2_000,
+            sources_interval_ms: 2_000,
+            distribute_interval_ms: 5_000,
+            verify_interval_ms: 30_000,
+            lease_ms: 6_000,
+        }
     }
 }

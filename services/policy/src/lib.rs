@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use config::Settings;
 use muster_kit::boot::{Book, Chassis};
 use peers::{Registry, RegistryClient, RolloutClient};
-use reconcile::{Clusters, Distribute, Fleets, Leader, Reports, Sources};
+use reconcile::{Clusters, Distribute, Fleets, Leader, Reports, Sources, Verify};
 use sqlx::migrate::Migrator;
 use std::{sync::Arc, time::Duration};
 use tonic::service::Routes;
@@ -67,6 +67,9 @@ impl Book for PolicyBook {
             Duration::from_millis(settings.distribute_interval_ms),
             app.distribute.clone(),
         );
+
+        let verify = Verify { app: Arc::clone(&app), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
+        chassis.reconcile(Arc::new(verify), Duration::from_millis(settings.verify_interval_ms));
 
         let clusters = Clusters { app: Arc::clone(&app), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
         chassis.spawn("clusters", clusters.run(chassis.shutdown.clone()));

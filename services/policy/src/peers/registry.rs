@@ -18,8 +18,8 @@ use muster_kit::{
 use muster_proto::{
     agent::v1::{Bundle, DesiredItem, Observation, PolicyBinding, PolicyOptions, PolicyVerdicts},
     registry::v1::{
-        ApplyDesiredRequest, Cluster, ClusterChange, ListFleetsRequest, PutBundlesRequest, WatchClustersRequest,
-        WatchClustersResponse, WatchObservedRequest, WatchObservedResponse, cluster::State,
+        ApplyDesiredRequest, Cluster, ClusterChange, ListDesiredRequest, ListFleetsRequest, PutBundlesRequest,
+        WatchClustersRequest, WatchClustersResponse, WatchObservedRequest, WatchObservedResponse, cluster::State,
         cluster_change_result::Outcome as WireOutcome, cluster_service_client::ClusterServiceClient,
         desired_service_client::DesiredServiceClient, fleet_service_client::FleetServiceClient, watch_clusters_response::Type,
     },
@@ -111,6 +111,8 @@ pub trait Registry: Send + Sync + 'static {
     async fn put_bundle(&self, digest: &Digest, content: Vec<u8>) -> Result<()>;
     /// Tells clusters what to hold, at most 1,000.
     async fn apply(&self, leader_epoch: u64, changes: Vec<ToApply>) -> Result<Vec<Applied>>;
+    /// The number each cluster was told under last, as the registry has it; clusters never told may be missing.
+    async fn generations(&self) -> Result<BTreeMap<String, u64>>;
     /// Every cluster's latest report, then every newer one.
     async fn watch_reports(&self) -> Result<BoxStream<'static, Result<ObservedEvent>>>;
 }
@@ -199,6 +201,14 @@ impl Registry for RegistryClient {
             });
         }
         Ok(applied)
+    }
+
+    async fn generations(&self) -> Result<BTreeMap<String, u64>> {
+        // The numbers are complete on every page; the items are not asked for.
+        let request = ListDesiredRequest { owner: OWNER.to_owned(), page_size: 1, page_token: String::new() };
+        let response = self.desired.clone().list_desired(peer::request(request, DEADLINE)).await.map_err(failed)?;
+        let generations = response.into_inner().generations.into_iter();
+        generations.map(|(cluster, generation)| Ok((cluster_id(&cluster)?, generation))).collect()
     }
 
     async fn watch_reports(&self) -> Result<BoxStream<'static, Result<ObservedEvent>>> {

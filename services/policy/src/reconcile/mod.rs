@@ -1,4 +1,5 @@
-//! The loops: who leads, clusters and fleets as the registry has them, git sources, distribution, reports.
+//! The loops: who leads, clusters and fleets as the registry has them, git sources, distribution and its
+//! verification, reports.
 //!
 //! Only the leading replica writes here. Each pass can be driven by hand.
 
@@ -8,6 +9,7 @@ pub mod fleets;
 pub mod leader;
 pub mod reports;
 pub mod sources;
+pub mod verify;
 
 pub use clusters::Clusters;
 pub use distribute::Distribute;
@@ -15,3 +17,4 @@ pub use fleets::Fleets;
 pub use leader::Leader;
 pub use reports::Reports;
 pub use sources::Sources;
+pub use verify::Verify;

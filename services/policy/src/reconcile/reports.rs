@@ -101,7 +101,12 @@ impl Reports {
         let mut tx = db::begin(self.app.pool()).await?;
         Leader::check(&mut tx, epoch).await?;
         let Some(told) = store::report::told(&mut tx, cluster).await? else { return Ok(Taken::Ahead) };
-        let (about, known) = ((observed.incarnation, observed.generation), (told.incarnation, told.generation));
+        let (about, mut known) = ((observed.incarnation, observed.generation), (told.incarnation, told.generation));
+        if about.0 > known.0 && about.1 == known.1 {
+            // The numbers are ours, so the same number is the same content: only the registry's database is another.
+            store::distribution::raise_incarnation(&mut tx, cluster, about.0).await?;
+            known = about;
+        }
         if about > known {
             return Ok(Taken::Ahead);
         }

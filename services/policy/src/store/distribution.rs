@@ -49,3 +49,19 @@ pub async fn write(
     .await?;
     Ok(())
 }
+
+/// Takes another number over, and forgets what was told under it.
+pub async fn forget_content(tx: &mut Tx, cluster: &str, generation: i64) -> Result<()> {
+    sqlx::query!("update distribution set generation = $2, content_digest = '' where cluster_id = $1", cluster, generation)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The registry's incarnation rose, and with it those of what clusters were told.
+pub async fn raise_incarnation(tx: &mut Tx, cluster: &str, incarnation: i64) -> Result<()> {
+    sqlx::query!("update distribution set incarnation = $2 where cluster_id = $1 and incarnation < $2", cluster, incarnation)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

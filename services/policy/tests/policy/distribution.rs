@@ -78,6 +78,20 @@ async fn after_a_lost_answer_the_same_is_said_again_and_after_a_lost_database_it
 }
 
 #[tokio::test]
+async fn a_registry_that_forgot_is_told_again() {
+    let service = told().await;
+    let calls = service.registry.calls();
+    service.tick_verify().await;
+    service.tick_distribute().await.expect("nothing to do");
+    assert_eq!(service.registry.calls(), calls, "equal numbers need no telling");
+    let before = service.registry.kept("one");
+    service.registry.kept.lock().expect("unpoisoned").remove("one");
+    service.tick_verify().await;
+    service.tick_distribute().await.expect("told again");
+    assert_eq!(service.registry.kept("one"), before);
+}
+
+#[tokio::test]
 async fn a_cluster_the_registry_does_not_know_yet_is_told_later() {
     let service = Service::start().await;
     service.bindings().update_fleet_policy(bind(&binding("b", "edge", &[&inline("p", "owner")]))).await.expect("bound");

@@ -9,7 +9,7 @@ use muster_policy::{
     app::App,
     grpc,
     peers::{Applied, ClusterEvent, File, ObservedEvent, Outcome, Registry, Repositories, ToApply},
-    reconcile::{Clusters, Distribute, Fleets, Leader, Reports, Sources},
+    reconcile::{Clusters, Distribute, Fleets, Leader, Reports, Sources, Verify},
     store::projection::Member,
 };
 use muster_proto::policy::v1::{
@@ -104,6 +104,11 @@ impl Service {
         Distribute { app, leader, registry: self.registry.clone() }.tick().await
     }
 
+    pub async fn tick_verify(&self) {
+        let (app, leader) = (Arc::clone(&self.app), Arc::clone(&self.leader));
+        Verify { app, leader, registry: self.registry.clone() }.tick().await.expect("compared");
+    }
+
     pub fn reports(&self) -> Reports {
         Reports { app: Arc::clone(&self.app), leader: Arc::clone(&self.leader), registry: self.registry.clone() }
     }
@@ -195,6 +200,11 @@ impl Registry for FakeRegistry {
     async fn apply(&self, _leader_epoch: u64, changes: Vec<ToApply>) -> Result<Vec<Applied>> {
         *self.calls.lock().expect("unpoisoned") += 1;
         Ok(changes.into_iter().map(|change| self.apply_one(change)).collect())
+    }
+
+    async fn generations(&self) -> Result<BTreeMap<String, u64>> {
+        let kept = self.kept.lock().expect("unpoisoned");
+        Ok(kept.iter().map(|(cluster, kept)| (cluster.clone(), kept.generation)).collect())
     }
 
     async fn watch_reports(&self) -> Result<BoxStream<'static, Result<ObservedEvent>>> {

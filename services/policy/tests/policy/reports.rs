@@ -90,6 +90,16 @@ async fn an_observation_counts_only_for_the_generation_it_names() {
 }
 
 #[tokio::test]
+async fn a_report_from_a_restored_registry_counts_for_the_same_number() {
+    let service = told().await;
+    let mut restored = observed("one", 1, 0, 2);
+    restored.observed.incarnation = 2;
+    assert_eq!(take(&service, &restored).await, Taken::Yes);
+    assert_eq!(report(&service, "clusters/one/policyReports/p").await.expect("reported").violations.len(), 2);
+    assert_eq!(take(&service, &observed("one", 1, 9, 1)).await, Taken::Old, "from before the restore");
+}
+
+#[tokio::test]
 async fn compliance_counts_members_by_fleet_and_policy() {
     let service = told().await;
     take(&service, &observed("one", 1, 0, 3)).await;
