@@ -64,6 +64,8 @@ pub struct Target {
     addresses: [String; Peer::ALL.len()],
     /// The authority to trust, PEM.
     pub ca_pem: Option<Vec<u8>>,
+    /// Where that was read.
+    pub ca_file: Option<PathBuf>,
     /// The bearer token.
     pub token: Option<String>,
     /// Namespace that was said; lists are of all namespaces without one.
@@ -144,7 +146,7 @@ impl File {
             given.unwrap_or_else(|| peer.default_address().to_owned())
         });
         let ca_file = variable("MUSTER_CA_FILE").map(PathBuf::from).or_else(|| entry.ca_file.map(|path| folder.join(path)));
-        let ca_pem = ca_file.map(|path| fs::read(&path).map_err(|error| Failure::file(&path, &error))).transpose()?;
+        let ca_pem = ca_file.as_ref().map(|path| fs::read(path).map_err(|error| Failure::file(path, &error))).transpose()?;
         let token_file =
             variable("MUSTER_TOKEN_FILE").map(PathBuf::from).or_else(|| entry.token_file.map(|path| folder.join(path)));
         let token = match (variable("MUSTER_TOKEN").or(entry.token), token_file) {
@@ -155,7 +157,7 @@ impl File {
             }
             (None, None) => None,
         };
-        Ok(Target { addresses, ca_pem, token, namespace: entry.namespace })
+        Ok(Target { addresses, ca_pem, ca_file, token, namespace: entry.namespace })
     }
 }
 

@@ -19,7 +19,7 @@ use muster_proto::{
     },
     scheduler::v1::job::State as JobState,
 };
-use std::{io::IsTerminal, time::Duration};
+use std::{io::IsTerminal, path::Path, time::Duration};
 use tokio::time::Instant;
 
 const EXAMPLES: &str = "\
@@ -203,7 +203,8 @@ async fn join(join: Join, app: &App, session: &Session) -> Result<()> {
         let message = format!("{} was made by an earlier request; its secret was shown then", token.name);
         return Err(Failure::new(Exit::Conflict, message).hint("leave --request-id out to mint another"));
     }
-    let instructions = || instructions(&join, session.target.address(Peer::Registry), &token.secret);
+    let target = &session.target;
+    let instructions = || instructions(&join, target.address(Peer::Registry), target.ca_file.as_deref(), &token.secret);
     app.printer.either(instructions, || serde_json::to_value(&token).expect("every message has proto3 JSON"))?;
     if join.wait {
         Wait::new(Goal::Settled, join.wait_timeout).on(session, find("clusters")?, &name).await?;
@@ -243,17 +244,26 @@ async fn declare(join: &Join, name: &str, session: &Session) -> Result<()> {
     changed.await.map(|_| ())
 }
 
-fn instructions(join: &Join, registry: &str, secret: &str) -> String {
+/// What to paste where the agent will run: the token in a file of its own, and the agent's configuration.
+fn instructions(join: &Join, registry: &str, ca_file: Option<&Path>, secret: &str) -> String {
     let Join { cluster, expires_in, .. } = join;
     let lifetime = human::duration(*expires_in);
+    let ca_file = ca_file.map_or_else(|| "ca.pem".to_owned(), |path| path.display().to_string());
     format!(
         "\
-{cluster} may join once, within {lifetime}. In the cluster, with the registry's authority in ca.pem:
+# {cluster} may join once, within {lifetime}. Where its agent will run, with a kubeconfig of the cluster:
+(umask 077; echo {secret} > {cluster}.token)
+cat > {cluster}.toml <<'END'
+cluster = \"{cluster}\"
+state_dir = \"{cluster}.state\"
+kubeconfig = \"{cluster}.kubeconfig\"
 
-  kubectl create namespace muster-system
-  kubectl -n muster-system create configmap muster-hub --from-literal=address={registry} --from-file=ca.pem
-  kubectl -n muster-system create secret generic muster-enrolment --from-literal=token={secret}
-  kubectl apply -k deploy/k8s/agent
+[hub]
+address = \"{registry}\"
+ca_file = \"{ca_file}\"
+token_file = \"{cluster}.token\"
+END
+muster-agent run --config {cluster}.toml
 "
     )
 }
@@ -291,5 +301,26 @@ async fn drained(session: &Session, cluster: &str, limit: Duration) -> Result<()
             return Err(Failure::new(Exit::TimedOut, format!("{}: {left} jobs are still there after {waited}", short(cluster))));
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+
+    #[test]
+    fn the_token_is_in_no_argument_of_a_program_and_the_configuration_is_toml() {
+        let cli = Cli::try_parse_from(["muster", "cluster", "join", "edge-01"]).expect("legal");
+        let Command::Cluster(Args { verb: Verb::Join(join) }) = cli.command else { panic!("it is a join") };
+        let text = instructions(&join, "https://hub.example.com:7401", Some(Path::new("/etc/ca.pem")), "s3cret");
+        let file = text.split("<<'END'\n").nth(1).and_then(|rest| rest.split("\nEND").next()).expect("has a file");
+        let file: toml::Table = toml::from_str(file).expect("is TOML");
+        assert_eq!(file["hub"]["address"].as_str(), Some("https://hub.example.com:7401"));
+        assert_eq!(file["hub"]["ca_file"].as_str(), Some("/etc/ca.pem"));
+        // `echo` is a shell's own; a program's arguments could be seen by others.
+        assert_eq!(text.matches("s3cret").count(), 1);
+        assert!(text.contains("(umask 077; echo s3cret > edge-01.token)"), "{text}");
     }
 }

@@ -3,7 +3,7 @@
 use super::App;
 use crate::{
     client::{Peer, Session},
-    error::Result,
+    error::{Failure, Result},
     kinds::{find, resource_name, short, sized},
     output::{Table, table::Titles},
 };
@@ -18,16 +18,29 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The job
-    job: String,
+    /// The job, as JOB, job/JOB or job JOB
+    #[arg(required = true, num_args = 1..=2, value_name = "JOB")]
+    job: Vec<String>,
 }
 
 /// Runs it.
 pub async fn run(args: Args, app: &App) -> Result<()> {
     let session = app.session()?;
-    let name = resource_name(find("jobs")?.spec(), &args.job, session.target.namespace())?;
+    let name = resource_name(find("jobs")?.spec(), &job_word(&args.job)?, session.target.namespace())?;
     let explanation = ask(&session, &name).await?;
     app.printer.either(|| words(&explanation), || serde_json::to_value(&explanation).expect("every message has proto3 JSON"))
+}
+
+/// The job's name among what was typed; the kind may stand before it.
+pub fn job_word(typed: &[String]) -> Result<String> {
+    match typed {
+        [only] => match only.split_once('/') {
+            Some((kind, name)) if find(kind).is_ok_and(|kind| kind.spec().plural == "jobs") => Ok(name.to_owned()),
+            _ => Ok(only.clone()),
+        },
+        [kind, name] if find(kind)?.spec().plural == "jobs" => Ok(name.clone()),
+        _ => Err(Failure::usage("only jobs are explained")),
+    }
 }
 
 /// Asks the scheduler.
@@ -79,6 +92,16 @@ pub fn words(explanation: &JobExplanation) -> String {
 mod tests {
     use super::*;
     use muster_proto::scheduler::v1::CandidateCluster;
+
+    #[test]
+    fn a_job_may_be_typed_with_its_kind() {
+        let typed = |words: &[&str]| job_word(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()).ok();
+        assert_eq!(typed(&["train"]).as_deref(), Some("train"));
+        assert_eq!(typed(&["job/train"]).as_deref(), Some("train"));
+        assert_eq!(typed(&["job", "ml/train"]).as_deref(), Some("ml/train"));
+        assert_eq!(typed(&["ml/train"]).as_deref(), Some("ml/train"));
+        assert_eq!(typed(&["queue", "train"]), None);
+    }
 
     #[test]
     fn every_cluster_says_why_not() {
