@@ -25,6 +25,7 @@ pub mod patch;
 pub mod prepare;
 pub mod presets;
 pub mod prometheus;
+pub mod promql;
 pub mod quantity;
 pub mod random;
 pub mod resource;

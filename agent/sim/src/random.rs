@@ -1,5 +1,7 @@
 //! Seeded chance: the same seed gives the same names and UIDs in the same order, so that a failing run can be had again.
 
+use serde_json::{Map, Value};
+
 /// A SplitMix64 generator (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Debug, Clone)]
 pub struct Random {
@@ -55,9 +57,10 @@ pub fn fnv64(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// A short name for content, in the letters of a name suffix: the `pod-template-hash` of a template.
-pub fn content_suffix(content: &[u8]) -> String {
-    let mut hash = fnv64(content);
+/// A short name for content, in the letters of a name suffix: the `pod-template-hash` of a template. The order of keys
+/// does not count.
+pub fn content_suffix(content: &Value) -> String {
+    let mut hash = fnv64(sorted(content).to_string().as_bytes());
     (0..9)
         .map(|_| {
             let letter = SUFFIX_LETTERS[(hash % SUFFIX_LETTERS.len() as u64) as usize];
@@ -65,4 +68,16 @@ pub fn content_suffix(content: &[u8]) -> String {
             char::from(letter)
         })
         .collect()
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut pairs: Vec<(&String, &Value)> = fields.iter().collect();
+            pairs.sort_by_key(|(name, _)| *name);
+            Value::Object(pairs.into_iter().map(|(name, child)| (name.clone(), sorted(child))).collect::<Map<_, _>>())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
 }

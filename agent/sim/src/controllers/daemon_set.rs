@@ -17,7 +17,7 @@ const REVISION: &str = "controller-revision-hash";
 pub fn reconcile(state: &mut State, key: &Key) -> Option<Duration> {
     let set = state.store.get(key)?.clone();
     let actor = Actor::controller("daemonset-controller", pods::MANAGER);
-    let revision = random::content_suffix(set["spec"]["template"].to_string().as_bytes());
+    let revision = random::content_suffix(&set["spec"]["template"]);
     let nodes: Vec<String> = state
         .store
         .list("nodes", "")

@@ -52,7 +52,7 @@ fn count(object: &Value, pointer: &str) -> i64 {
 
 /// The `pod-template-hash` of a template.
 pub fn template_hash(template: &Value) -> String {
-    random::content_suffix(template.to_string().as_bytes())
+    random::content_suffix(template)
 }
 
 fn sets(state: &State, deployment: &Value) -> Vec<Arc<Value>> {

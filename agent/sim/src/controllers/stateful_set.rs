@@ -17,7 +17,7 @@ const REVISION: &str = "controller-revision-hash";
 pub fn reconcile(state: &mut State, key: &Key) -> Option<Duration> {
     let set = state.store.get(key)?.clone();
     let actor = Actor::controller("statefulset-controller", pods::MANAGER);
-    let revision = format!("{}-{}", key.name, random::content_suffix(set["spec"]["template"].to_string().as_bytes()));
+    let revision = format!("{}-{}", key.name, random::content_suffix(&set["spec"]["template"]));
     let wanted = json::integer(&set, "/spec/replicas").unwrap_or(1).max(0);
     let ordered = json::text(&set, "/spec/podManagementPolicy") != "Parallel";
     let pod_at = |state: &State, index: i64| state.store.find("pods", &key.namespace, &format!("{}-{index}", key.name)).cloned();
