@@ -93,7 +93,7 @@ impl Registry for RegistryClient {
                 bytes = 0;
             }
             bytes += content.len();
-            batch.push(Bundle { digest, content: content.into() });
+            batch.push(Bundle { digest, content });
         }
         if batch.is_empty() { Ok(()) } else { self.send_bundles(batch).await }
     }

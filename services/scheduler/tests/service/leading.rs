@@ -1,0 +1,114 @@
+//! Leaders, standbys, crashes: what is decided is decided once.
+
+use std::sync::Arc;
+
+use muster_kit::error::Kind;
+use muster_kit::health::Health;
+use muster_kit::reconcile::Reconciler;
+use muster_proto::scheduler::v1::job::State;
+use muster_scheduler::domain::job::RunPhase;
+use muster_scheduler::peers::Registry;
+use muster_scheduler::reconcile::lead::Lead;
+use muster_scheduler::reconcile::tell::Tell;
+
+use crate::world::{World, app};
+
+#[tokio::test]
+async fn two_replicas_agree() {
+    let mut world = World::with_clusters().await;
+    let other = app(&world.db, &world.clock, &world.policy);
+    let standby = Lead::new(other.clone());
+    standby.tick().await.expect("it stands by");
+    assert_eq!(other.leadership.epoch(), None);
+    world.submit("one", 1, 8).await;
+    world.settle().await;
+    let old = world.epoch();
+    world.lead.release().await.unwrap();
+    standby.tick().await.expect("it takes over");
+    let new = other.leadership.epoch().expect("it leads");
+    assert!(new > old);
+    world.submit("two", 1, 8).await;
+    standby.tick().await.expect("it decides");
+    assert_eq!(world.state("two").await, (State::Placed, "cloud".to_owned()), "it knows what the first one placed");
+    let fenced = world.app.decide_all(old).await.unwrap_err();
+    assert_eq!((fenced.kind(), fenced.reason()), (Kind::Conflict, "NOT_LEADER"));
+    let seen = world.seen("idc", "one", 1, RunPhase::Running);
+    assert_eq!(world.app.observe(old, &seen).await.unwrap_err().reason(), "NOT_LEADER");
+}
+
+#[tokio::test]
+async fn a_leader_that_crashed_goes_on_from_the_tables() {
+    let mut world = World::with_clusters().await;
+    world.queue("train", "capability: {nvidia.com/gpu: 12}").await;
+    for name in ["one", "two", "three", "four"] {
+        world.submit(name, 1, 4).await;
+    }
+    world.settle().await;
+    *world.app.mind.lock().unwrap() = None;
+    world.settle().await;
+    assert_eq!(world.state("four").await.0, State::Queued, "the capability is remembered");
+    world.runs("idc", "one", 1).await;
+    *world.app.mind.lock().unwrap() = None;
+    world.ends("idc", "one", 1, RunPhase::Succeeded).await;
+    world.settle().await;
+    assert_eq!(world.state("four").await, (State::Placed, "idc".to_owned()));
+}
+
+#[tokio::test]
+async fn a_running_engine_is_the_fold_of_its_tables() {
+    let mut world = World::with_clusters().await;
+    for name in ["one", "two", "three", "four"] {
+        world.submit(name, 1, 4).await;
+    }
+    world.settle().await;
+    world.runs("idc", "one", 1).await;
+    world.ends("idc", "one", 1, RunPhase::Failed).await;
+    world.submit("five", 1, 8).await;
+    world.submit("six", 2, 4).await;
+    world.settle().await;
+    let kept = world.app.mind.lock().unwrap().clone().expect("the leader keeps its engine");
+    let mut tx = muster_kit::db::begin(world.db.pool()).await.unwrap();
+    let folded = muster_scheduler::app::mind::Mind::load(&mut tx, 0, world.app.now()).await.unwrap();
+    assert_eq!(folded.engine.audit(), kept.engine.audit());
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_was_lost_is_sent_again_and_applied_once() {
+    let mut world = World::with_clusters().await;
+    world.submit("train", 1, 1).await;
+    world.lead.tick().await.unwrap();
+    world.registry.state.lock().unwrap().lose_next_answer = true;
+    assert!(world.tell.tick().await.is_err());
+    // Another process takes the row up where this one left it.
+    let tell = Tell::new(world.app.clone(), Arc::clone(&world.registry) as Arc<dyn Registry>, Health::default());
+    tell.tick().await.expect("the same change again");
+    tell.tick().await.expect("nothing is left");
+    let state = world.registry.state.lock().unwrap();
+    assert_eq!((state.clusters["idc"].generation, state.changes), (1, 2));
+}
+
+#[tokio::test]
+async fn a_registry_that_remembers_more_is_believed() {
+    let mut world = World::with_clusters().await;
+    world.submit("one", 1, 1).await;
+    world.settle().await;
+    world.registry.state.lock().unwrap().clusters.get_mut("idc").unwrap().generation = 41;
+    world.submit("two", 1, 1).await;
+    world.settle().await;
+    world.settle().await;
+    assert_eq!(world.items("idc"), ["jobs/ml/one/1", "jobs/ml/two/1", "queues/train"]);
+    assert_eq!(world.registry.state.lock().unwrap().clusters["idc"].generation, 42);
+}
+
+#[tokio::test]
+async fn while_the_registry_is_away_decisions_wait_and_are_told_when_it_is_back() {
+    let mut world = World::with_clusters().await;
+    world.registry.state.lock().unwrap().away = true;
+    world.submit("train", 1, 1).await;
+    world.lead.tick().await.unwrap();
+    assert_eq!(world.tell.tick().await.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(world.state("train").await.0, State::Placed);
+    world.registry.state.lock().unwrap().away = false;
+    world.settle().await;
+    assert_eq!(world.items("idc"), ["jobs/ml/train/1", "queues/train"]);
+}

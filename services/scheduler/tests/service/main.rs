@@ -1,0 +1,12 @@
+//! The scheduler on a real Postgres, driven by hand: gRPC in process, a registry and a policy service that answer as told,
+//! a clock that stands still, one tick at a time.
+
+mod api;
+mod costs;
+mod desired;
+mod leading;
+mod lifecycle;
+mod policy;
+mod standing;
+mod submitting;
+mod world;
