@@ -87,7 +87,9 @@ fn read<T: DeserializeOwned>(text: &str, first_line: usize) -> Result<T, Manifes
         let line = location.map_or(1, |location| usize::try_from(location.line()).unwrap_or(1)).max(1);
         let column = location.map_or(1, |location| usize::try_from(location.column()).unwrap_or(1)).max(1);
         let message = error.without_snippet().to_string();
-        let message = message.lines().next().unwrap_or_default().to_owned();
+        let message = message.lines().next().unwrap_or_default();
+        // The place stands in fields of its own.
+        let message = message.rfind(" at line ").map_or(message, |at| &message[..at]).to_owned();
         ManifestError { line: line + first_line - 1, column, message }
     })
 }

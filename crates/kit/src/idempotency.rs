@@ -102,7 +102,7 @@ pub async fn trim(pool: &PgPool) -> Result<u64> {
 /// A whole mutation: begins a transaction, answers a repetition, else runs the body with the transaction, stores its
 /// answer and commits. The body is a block of `Result<R>`; `return` leaves the body, an error rolls back.
 ///
-/// ```ignore
+/// ```text
 /// once!(app.pool, caller, "DeleteQueue", request.request_id, request, tx => {
 ///     store::queue::delete(tx, name).await?;
 ///     Ok(wire::DeleteQueueResponse {})

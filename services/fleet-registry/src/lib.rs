@@ -13,7 +13,7 @@ mod events;
 mod grpc;
 pub mod link;
 pub mod pki;
-mod reconcile;
+pub mod reconcile;
 mod store;
 
 use crate::{

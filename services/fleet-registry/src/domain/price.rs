@@ -116,9 +116,8 @@ pub fn resolve(books: &[PriceBookSpec], cluster: &str, labels: &Labels, flavors:
     flavors
         .iter()
         .filter_map(|flavor| {
-            let lines = books.iter().flat_map(|book| book.prices.iter().map(move |price| (book, price)));
-            let (book, price) =
-                lines.filter(|(_, price)| names(price) && (price.flavor == *flavor || price.flavor == "*")).last()?;
+            let mut lines = books.iter().rev().flat_map(|book| book.prices.iter().rev().map(move |price| (book, price)));
+            let (book, price) = lines.find(|(_, price)| names(price) && (price.flavor == *flavor || price.flavor == "*"))?;
             Some(FlavorPrice {
                 flavor: flavor.clone(),
                 micros_per_gpu_hour: price.micros_per_gpu_hour,

@@ -32,9 +32,7 @@ pub fn compare(desired: &[Item], held: &[OwnerDigest]) -> Difference {
         match known.get(&(item.owner.as_str(), item.name.as_str())) {
             Some((theirs, held)) => {
                 let theirs = (theirs.incarnation, theirs.n);
-                if theirs == ours && *held != digest {
-                    difference.diverged = true;
-                } else if theirs > ours {
+                if theirs > ours || (theirs == ours && *held != digest) {
                     difference.diverged = true;
                 } else if theirs < ours {
                     difference.send.push(index);
