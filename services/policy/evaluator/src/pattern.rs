@@ -10,7 +10,7 @@ use crate::{
     scalar, wildcard,
 };
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// What a pattern says of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Walk {
         let pattern = expand_metadata_wildcards(fields, pattern);
         let mut anchored = Vec::new();
         let mut plain = Vec::new();
-        for (key, value) in &pattern {
+        for (key, value) in pattern.iter() {
             match anchor::parse(key) {
                 Some((Kind::Condition | Kind::Existence | Kind::Equality | Kind::Negation, _)) => anchored.push((key, value)),
                 _ => plain.push((key, value)),
@@ -266,24 +266,30 @@ fn has_anchors(pattern: &Value) -> bool {
 ///
 /// Kyverno takes one match, whichever its map yields first; here every match is taken, so that the verdict does not
 /// depend on chance and is the stricter of those Kyverno may give.
-fn expand_metadata_wildcards(fields: &Map<String, Value>, pattern: &Map<String, Value>) -> Map<String, Value> {
+fn expand_metadata_wildcards<'a>(fields: &Map<String, Value>, pattern: &'a Map<String, Value>) -> Cow<'a, Map<String, Value>> {
+    let Some(Value::Object(found)) = fields.get("metadata") else { return Cow::Borrowed(pattern) };
+    if !pattern.iter().any(|(key, value)| field_of(key) == "metadata" && value.as_object().is_some_and(has_wildcard_keys)) {
+        return Cow::Borrowed(pattern);
+    }
     let mut expanded = pattern.clone();
-    let Some(Value::Object(found)) = fields.get("metadata") else { return expanded };
-    for (key, value) in &mut expanded {
-        if field_of(key) != "metadata" {
-            continue;
-        }
+    for (_, value) in expanded.iter_mut().filter(|(key, _)| field_of(key) == "metadata") {
         let Value::Object(metadata) = value else { continue };
-        for (key, value) in metadata {
-            let name = field_of(key).to_owned();
-            if name != "labels" && name != "annotations" {
-                continue;
-            }
-            let (Some(Value::Object(entries)), Value::Object(wanted)) = (found.get(&name), &*value) else { continue };
+        for (key, value) in metadata.iter_mut().filter(|(key, _)| is_keyed_freely(key)) {
+            let (Some(Value::Object(entries)), Value::Object(wanted)) = (found.get(field_of(key)), &*value) else { continue };
             *value = Value::Object(expand_keys(entries, wanted));
         }
     }
-    expanded
+    Cow::Owned(expanded)
+}
+
+/// The parts of `metadata` whose keys users choose.
+fn is_keyed_freely(key: &str) -> bool {
+    matches!(field_of(key), "labels" | "annotations")
+}
+
+fn has_wildcard_keys(metadata: &Map<String, Value>) -> bool {
+    let parts = metadata.iter().filter(|(key, _)| is_keyed_freely(key)).filter_map(|(_, value)| value.as_object());
+    parts.flat_map(Map::keys).any(|key| wildcard::is_pattern(field_of(key)))
 }
 
 fn expand_keys(entries: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {

@@ -1,7 +1,8 @@
 //! What bindings bind, and what holds of it.
 //!
 //! All bindings of one policy name share one content: that of the policy of that name, else that of the first binding
-//! in name order that has one. A binding with another content does not hold, and says so.
+//! in name order that has one. A binding with another content does not hold, and says so; one whose file was not read
+//! yet holds what the name stands for.
 
 use crate::domain::{Entry, FleetPolicySpec, Source};
 use muster_kit::{Result, Tx};
@@ -168,8 +169,7 @@ pub async fn settle(tx: &mut Tx, policy: &str) -> Result<BTreeSet<String>> {
                 b.fleet_policy_id,
                 b.position,
                 case
-                    when b.source = 'policy' then c.digest
-                    when b.own_digest = c.digest then c.digest
+                    when b.source = 'policy' or b.own_digest is null or b.own_digest = c.digest then c.digest
                 end as digest,
                 case
                     when b.source = 'policy' and c.digest is null then 'there is no policy of this name'

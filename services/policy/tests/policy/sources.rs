@@ -66,6 +66,7 @@ async fn a_repository_that_vanishes_leaves_what_was_read_in_force_and_says_so() 
 async fn git_and_a_policy_of_the_same_name_are_one_while_their_content_is_equal() {
     let service = bound_from_git().await;
     service.policies().create_policy(create(&policy("p", "owner"))).await.expect("made");
+    assert!(!allowed(&service).await, "the name stands for that content, read from git or not");
     service.repositories.put(REPOSITORY, "p.yaml", Ok(("c1", &policy("p", "owner"))));
     service.tick_sources().await;
     assert_eq!(problems(&service, "b").await, [""]);
