@@ -67,10 +67,10 @@ pub struct Chassis {
     pub incarnation: u64,
     /// Cancelled when the process is to end.
     pub shutdown: CancellationToken,
+    /// Wakes the relay, which otherwise looks when the log has grown.
+    pub relay: Wake,
     /// Whose bearer token it is; by default the registry is asked.
     pub verifier: Option<Arc<dyn TokenVerifier>>,
-    /// Wakes the relay, after a commit that should be out at once.
-    pub relay: Wake,
     tasks: JoinSet<&'static str>,
 }
 
@@ -162,15 +162,15 @@ async fn run<B: Book>(config: Config<B::Settings>) -> anyhow::Result<()> {
         brokers: config.kafka.brokers.clone(),
         incarnation,
         shutdown: shutdown.clone(),
-        verifier: None,
         relay: Wake::default(),
+        verifier: None,
         tasks: JoinSet::new(),
     };
     chassis.spawn("event-tail", feed);
     chassis.spawn("database-health", watch_database(pool.clone(), health.clone(), shutdown.clone()));
     let relay = Relay::new(pool.clone(), B::NAME, &config.kafka.brokers, health.clone())?;
-    let relay_wake = chassis.relay.clone();
-    chassis.reconcile_on(Arc::new(relay), Duration::from_millis(50), relay_wake);
+    chassis.reconcile_on(Arc::new(relay), Duration::from_secs(1), chassis.relay.clone());
+    chassis.spawn("relay-wake", wake_at_growth(chassis.tail.clone(), chassis.relay.clone(), shutdown.clone()));
     let routes = B::start(config.service, &mut chassis).await?;
     let verifier = match chassis.verifier.take() {
         Some(verifier) => verifier,
@@ -219,6 +219,16 @@ async fn until_end(
             tracing::warn!("what was left after {DRAIN:?} is cut off");
             tasks.abort_all();
             Ok(())
+        }
+    }
+}
+
+/// Wakes a reconciler whenever the event log has grown.
+async fn wake_at_growth(mut tail: Tail, wake: Wake, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tail.grown() => wake.now(),
         }
     }
 }

@@ -40,7 +40,7 @@ impl Tail {
     }
 
     /// Waits until the log has grown since the last call.
-    async fn grown(&mut self) {
+    pub async fn grown(&mut self) {
         // The feeder lives as long as the process; if it is gone, so are we.
         if self.end.changed().await.is_err() {
             self.shutdown.cancelled().await;
