@@ -94,7 +94,7 @@ async fn an_incarnation_stays_while_its_database_does() {
 }
 
 async fn rename(pool: &PgPool, caller: &Caller, request_id: &str, request: GetFleetRequest) -> Result<Fleet> {
-    once!(*pool, caller, "Rename", request_id.to_owned(), request, tx => {
+    once!(*pool, caller, "Rename", request_id, request, tx => {
         append(tx, &request.name, 1).await;
         Ok(Fleet { name: request.name.clone(), ..Fleet::default() })
     })
@@ -291,7 +291,7 @@ async fn a_watch_sends_what_exists_then_every_change_and_resumes() {
     assert_eq!(next().await.2, "two");
 
     sqlx::query("update event_horizon set xid = pg_current_xact_id()").execute(db.pool()).await.expect("cut");
-    let error = watch::start(&tail, &one.1, Everything(db.pool().clone())).await.err().expect("too old");
+    let error = watch::start(&tail, &one.1, Everything(db.pool().clone())).await.expect_err("too old");
     assert_eq!(error.kind(), muster_kit::error::Kind::OutOfRange);
     stop.cancel();
     feeding.await.expect("it stopped");
