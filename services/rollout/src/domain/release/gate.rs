@@ -47,12 +47,7 @@ pub(super) enum GateState {
     Passed { next: Timestamp },
 }
 
-fn current<'a>(
-    measurements: &'a [Measurement],
-    wave: usize,
-    step: usize,
-    since: Timestamp,
-) -> impl Iterator<Item = &'a Measurement> {
+fn current(measurements: &[Measurement], wave: usize, step: usize, since: Timestamp) -> impl Iterator<Item = &Measurement> {
     measurements.iter().filter(move |one| one.wave == wave && one.step == step && one.at >= since)
 }
 

@@ -3,6 +3,7 @@
 use crate::domain::spec::WaveSpec;
 use jiff::Timestamp;
 use muster_core::Version;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ pub struct Release {
 }
 
 /// Where a target stands in a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetPhase {
     /// Not told yet.
     Waiting,
@@ -89,7 +90,7 @@ pub enum TargetPhase {
 }
 
 /// One cluster of a release.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Target {
     /// The cluster's name.
     pub cluster: String,

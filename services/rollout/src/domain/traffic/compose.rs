@@ -242,3 +242,25 @@ fn settled(objects: Vec<Value>) -> Vec<Value> {
     }
     settled
 }
+
+/// What a target's pods are called in metrics: the version and the revision of the workload that is released.
+///
+/// The first managed workload; in place, the first Deployment, StatefulSet or DaemonSet that the release changes, else
+/// the first there is. Empty where the target holds no workload.
+pub fn headline(rendered: &[Value], traffic: Option<&TrafficSpec>, before: &[Value]) -> Result<(String, String), TrafficError> {
+    if let Some(managed) = inspect(rendered, traffic)?.first() {
+        let copy = revisioned(rendered, managed)?;
+        return Ok((copy.version, copy.revision));
+    }
+    let same_before = |workload: &Value| {
+        before
+            .iter()
+            .any(|known| identity(known) == identity(workload) && known["spec"]["template"] == workload["spec"]["template"])
+    };
+    let workloads: Vec<&Value> = rendered.iter().filter(|object| is_workload(object)).collect();
+    let changed = workloads.iter().find(|workload| !same_before(workload)).or(workloads.first());
+    Ok(changed.map_or_else(Default::default, |workload| {
+        let revision = super::revision::revision(workload, rendered);
+        (super::revision::version(workload, &revision), revision)
+    }))
+}

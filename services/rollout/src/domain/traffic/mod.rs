@@ -11,7 +11,7 @@ mod revision;
 mod route;
 mod rule;
 
-pub use compose::{Composed, CopyShare, Stable, Wanted, compose, steps};
+pub use compose::{Composed, CopyShare, Stable, Wanted, compose, headline, steps};
 pub use inspect::{ManagedWorkload, inspect};
 
 /// Why a target's traffic cannot be managed; the release does not start.

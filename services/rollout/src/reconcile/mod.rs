@@ -1,0 +1,12 @@
+//! Loops without input: what is in the rows decides what comes next. Every one can be driven by hand with `tick`.
+
+pub mod advance;
+pub mod decide;
+pub mod dispatch;
+pub mod fleets;
+pub mod leader;
+pub mod measure;
+pub mod releases;
+pub mod sources;
+pub mod verdict;
+pub mod write;
