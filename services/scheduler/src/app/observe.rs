@@ -34,6 +34,8 @@ pub struct Observed {
     pub start: Option<Timestamp>,
     /// When it ended, by the object's status.
     pub finish: Option<Timestamp>,
+    /// When it was seen, by the cluster's clock; stands in for a time that the object's status does not have.
+    pub at: Option<Timestamp>,
     /// Pods by phase.
     pub pods: BTreeMap<String, u32>,
     /// Exit code of the first pod that failed.
@@ -95,12 +97,13 @@ impl App {
     /// What the phase makes of the job; `true` if anything is to be stored.
     async fn advance(&self, tx: &mut Tx, job: &mut Job, run: &mut Run, phase: RunPhase, seen: &Observed) -> Result<bool> {
         let now = self.now();
+        let seen_at = seen.at.unwrap_or(now);
         let before = (run.pods.clone(), run.started_at, run.reason.clone(), job.reason.clone(), run.state);
         if !seen.pods.is_empty() {
             run.pods.clone_from(&seen.pods);
         }
         let began = match phase {
-            RunPhase::Running => seen.start.or(run.started_at).or(Some(now)),
+            RunPhase::Running => seen.start.or(run.started_at).or(Some(seen_at)),
             RunPhase::Pending => run.started_at,
             // A run that was never seen running is charged only where its object says when it began.
             RunPhase::Succeeded | RunPhase::Failed | RunPhase::Stopped => seen.start.or(run.started_at),
@@ -113,7 +116,7 @@ impl App {
             }
             inbox::put(tx, &Subject::Job(job.id)).await?;
         }
-        let finish = seen.finish.unwrap_or(now).max(run.started_at.unwrap_or(run.placed_at));
+        let finish = seen.finish.unwrap_or(seen_at).max(run.started_at.unwrap_or(run.placed_at));
         let reason = match seen.exit_code {
             Some(code) if seen.reason.is_empty() => format!("exit code {code}"),
             Some(code) => format!("{} (exit code {code})", seen.reason),

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::queues::read;
 use super::{App, JobView, Once};
 use crate::domain::cluster::{ClusterFacts, Standing};
-use crate::domain::compose::{RunMarks, compose};
+use crate::domain::compose::{MAX_NAMES, RunMarks, compose};
 use crate::domain::job::JobState;
 use crate::domain::manifest::{DEFAULT_QUEUE, Kind, Requirements, in_manifest, templates};
 use crate::domain::queue::QueueDefinition;
@@ -139,6 +139,10 @@ impl App {
             }
         };
         let name = JobName::new(namespace, &name).map_err(|error| Error::invalid("metadata.name", error.to_string()))?;
+        if name.namespace().len() + name.job().len() > MAX_NAMES {
+            let why = format!("namespace and name may have {MAX_NAMES} characters together: they label the pods of each run");
+            return Err(Error::invalid("metadata.name", why));
+        }
         if submission.max_retries > MAX_RETRIES {
             return Err(Error::invalid("job.max_retries", format!("must be from 0 to {MAX_RETRIES}")));
         }

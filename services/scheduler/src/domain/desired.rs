@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Items added, and items removed, in one change; the registry takes 1,000.
+pub const MAX_ITEMS: usize = 500;
+
 /// An item a cluster was told of, or should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
@@ -41,6 +44,16 @@ impl Change {
         }
     }
 
+    /// Keeps at most [`MAX_ITEMS`] of each; true if something was left for the next change.
+    #[must_use]
+    pub fn cut(&mut self) -> bool {
+        let surplus = self.upserts.keys().nth(MAX_ITEMS).cloned();
+        let rest = surplus.map(|first| self.upserts.split_off(&first));
+        let cut = rest.is_some() || self.deletes.len() > MAX_ITEMS;
+        self.deletes.truncate(MAX_ITEMS);
+        cut
+    }
+
     /// True if there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -76,5 +89,22 @@ mod tests {
         assert_eq!(change.upserts.keys().collect::<Vec<_>>(), ["c", "d"]);
         assert_eq!(change.deletes, ["a"]);
         assert!(Change::between(&wanted, &wanted).is_empty());
+    }
+
+    #[test]
+    fn a_large_difference_is_told_in_pieces_until_nothing_is_left() {
+        let wanted: BTreeMap<String, Item> = (0..1_200).map(|number| (format!("{number:04}"), item("1"))).collect();
+        let mut told = BTreeMap::new();
+        let mut pieces = Vec::new();
+        loop {
+            let mut change = Change::between(&told, &wanted);
+            if change.is_empty() {
+                break;
+            }
+            let more = change.cut();
+            pieces.push((change.upserts.len(), more));
+            told.extend(change.upserts);
+        }
+        assert_eq!(pieces, [(500, true), (500, true), (200, false)]);
     }
 }

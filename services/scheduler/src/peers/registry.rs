@@ -292,6 +292,7 @@ pub fn observed(cluster: &str, observation: Observation) -> Option<Observed> {
         reason: words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(": "),
         start: status.and_then(|status| status.start_time.as_ref()).and_then(time::from_proto),
         finish: status.and_then(|status| status.finish_time.as_ref()).and_then(time::from_proto),
+        at: observation.observe_time.as_ref().and_then(time::from_proto),
         pods: status.map(|status| status.pods.clone().into_iter().collect()).unwrap_or_default(),
         exit_code: status.and_then(|status| status.exit_code),
         traceparent: observation.traceparent,

@@ -180,12 +180,17 @@ impl Tell {
         let base = store::desired::lock(&mut tx, cluster).await?;
         let told = store::desired::items(&mut tx, cluster).await?;
         let wanted = wanted(&mut tx, cluster, &told).await?;
-        let change = Change::between(&told, &wanted);
+        let mut change = Change::between(&told, &wanted);
+        // What is left is told next; a run that is told before its queue waits for it in the cluster.
+        let more = change.cut();
         let pending = if change.is_empty() {
             None
         } else {
             Some(store::desired::number(&mut tx, cluster, base, &content_digest(&change), &change).await?)
         };
+        if more {
+            store::desired::touch(&mut tx, cluster).await?;
+        }
         tx.commit().await?;
         Ok(pending)
     }

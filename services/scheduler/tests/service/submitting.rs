@@ -140,3 +140,11 @@ async fn priority_goes_first_and_can_be_changed_while_a_job_waits() {
     assert_eq!(world.state("third").await.0, State::Placed);
     assert_eq!(world.state("second").await.0, State::Queued);
 }
+
+#[tokio::test]
+async fn names_too_long_to_label_pods_are_refused() {
+    let mut world = World::with_clusters().await;
+    let refused = world.create(create("", &training(&"a".repeat(54), 1, 1))).await.unwrap_err();
+    assert_eq!((refused.code(), field(&refused).as_str()), (Code::InvalidArgument, "metadata.name"));
+    world.create(create("", &training(&"a".repeat(53), 1, 1))).await.expect("55 characters with the namespace");
+}

@@ -310,6 +310,7 @@ impl World {
             reason: String::new(),
             start: None,
             finish: None,
+            at: None,
             pods: BTreeMap::new(),
             exit_code: None,
             traceparent: String::new(),
