@@ -130,8 +130,6 @@ create table inbox (
 create table desired_cluster (
     cluster text primary key,
     generation bigint not null default 0,
-    -- The registry's; null until it has answered once.
-    incarnation bigint,
     dirty boolean not null default true
 );
 
@@ -140,6 +138,8 @@ create table desired_item (
     cluster text not null,
     name text not null,
     generation bigint not null,
+    -- The registry's; null until it has answered.
+    incarnation bigint,
     bundle_digest text not null,
     traceparent text not null,
     run text,

@@ -48,7 +48,9 @@ impl App {
             Some(mind) => mind,
             None => Mind::load(&mut tx, epoch, now).await?,
         };
-        let subjects = store::inbox::take(&mut tx, SUBJECTS).await?;
+        let mut subjects = store::inbox::take(&mut tx, SUBJECTS).await?;
+        // Clusters and queues before the jobs that need them; jobs in row order, as everybody locks them.
+        subjects.sort();
         for subject in &subjects {
             mind.look(&mut tx, subject, now).await?;
         }

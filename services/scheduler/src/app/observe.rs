@@ -185,7 +185,7 @@ async fn phase(tx: &mut Tx, run: &Run, seen: &Observed) -> Result<Option<RunPhas
     let Some((known_incarnation, generation)) = store::desired::generation(tx, &seen.cluster, &seen.item).await? else {
         return Ok(None);
     };
-    if generation != n || known_incarnation.is_some_and(|known| known.cast_unsigned() != incarnation) {
+    if generation != n || known_incarnation.is_some_and(|known| incarnation < known.cast_unsigned()) {
         return Ok(None);
     }
     Ok(Some(match seen.phase {

@@ -101,7 +101,10 @@ impl App {
         };
         store::job::put_manifest(&mut tx, &view.job.manifest_digest, submission.text).await?;
         let Some(id) = store::job::insert(&mut tx, &view.job).await? else {
-            return Err(taken(&view.job));
+            tx.rollback().await?;
+            // Somebody was faster: perhaps with the same job.
+            let same = self.known(&once, &mut view.job, &submission, &respond).await?;
+            return same.ok_or_else(|| taken(&view.job));
         };
         view.job.id = id;
         inbox::put(&mut tx, &Subject::Job(id)).await?;

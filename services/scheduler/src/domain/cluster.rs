@@ -46,6 +46,8 @@ pub enum Standing {
     Suspect,
     /// Not heard of for long.
     Lost,
+    /// Enrolled, and not yet known what it has.
+    Joining,
     /// Not a member yet, or no more.
     #[default]
     Absent,
@@ -111,7 +113,7 @@ impl ClusterFacts {
                 Standing::Cordoned | Standing::Draining => ClusterState::Cordoned,
                 Standing::Suspect => ClusterState::Suspect,
                 Standing::Lost => ClusterState::Lost,
-                Standing::Absent => ClusterState::Absent,
+                Standing::Joining | Standing::Absent => ClusterState::Absent,
             },
             takes_jobs: self.takes_jobs,
             region: self.region.clone(),

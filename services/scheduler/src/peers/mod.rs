@@ -69,8 +69,19 @@ pub trait Registry: Send + Sync + 'static {
     /// Tells clusters of changes; one answer each, in the same order.
     async fn apply(&self, leader_epoch: u64, changes: &[Pending]) -> Result<Vec<Answer>>;
 
-    /// What one cluster was told of ours: the current generation and the items with theirs.
-    async fn told(&self, cluster: &str) -> Result<(i64, BTreeMap<String, (i64, Item)>)>;
+    /// What one cluster was told of ours, as the registry remembers it.
+    async fn told(&self, cluster: &str) -> Result<Told>;
+}
+
+/// What the registry remembers of one cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Of our last change.
+    pub generation: i64,
+    /// What it holds, each with the generation in which it last changed.
+    pub items: BTreeMap<String, (i64, Item)>,
+    /// What was removed from it, each with the generation that did.
+    pub removed: BTreeMap<String, i64>,
 }
 
 /// What became of a change.

@@ -17,7 +17,7 @@ use muster_proto::registry::v1::{
 };
 use tonic::Streaming;
 
-use super::{Answer, Registry};
+use super::{Answer, Registry, Told};
 use crate::app::observe::{ItemPhase, Observed};
 use crate::domain::cluster::{ClusterFacts, NodeFacts, Price, Standing};
 use crate::domain::desired::Item;
@@ -121,29 +121,32 @@ impl Registry for RegistryClient {
             .collect()
     }
 
-    async fn told(&self, cluster: &str) -> Result<(i64, BTreeMap<String, (i64, Item)>)> {
+    async fn told(&self, cluster: &str) -> Result<Told> {
         let full = format!("clusters/{cluster}");
-        let mut items = BTreeMap::new();
+        let mut told = Told::default();
         let mut page_token = String::new();
         loop {
             let request = ListDesiredRequest { owner: OWNER.to_owned(), page_size: 1_000, page_token };
             let answer = self.desired.clone().list_desired(peer::request(request, DEADLINE)).await;
             let answer = answer.map_err(|status| peer::failed("fleet-registry", status))?.into_inner();
-            for listed in answer.items.into_iter().filter(|listed| listed.cluster == full) {
-                let Some(item) = listed.item.filter(|item| !item.tombstone) else { continue };
+            for item in answer.items.into_iter().filter(|listed| listed.cluster == full).filter_map(|listed| listed.item) {
                 let generation = item.generation.as_ref().map_or(0, |generation| generation.n.cast_signed());
+                if item.tombstone {
+                    told.removed.insert(item.name, generation);
+                    continue;
+                }
                 let known = Item {
                     bundle_digest: item.bundle_digest,
                     traceparent: item.traceparent,
                     run: item.run.map(|run| (run.run, run.movable)),
                     after: item.after,
                 };
-                items.insert(item.name, (generation, known));
+                told.items.insert(item.name, (generation, known));
             }
             page_token = answer.next_page_token;
             if page_token.is_empty() {
-                let generation = answer.generations.get(&full).copied().unwrap_or(0);
-                return Ok((generation.cast_signed(), items));
+                told.generation = answer.generations.get(&full).copied().unwrap_or(0).cast_signed();
+                return Ok(told);
             }
         }
     }
@@ -202,14 +205,10 @@ pub fn facts(cluster: Cluster) -> (ClusterFacts, Option<Timestamp>) {
         (cluster::State::Live, cluster::Schedulability::Open | cluster::Schedulability::Unspecified) => Standing::Live,
         (cluster::State::Suspect, _) => Standing::Suspect,
         (cluster::State::Lost, _) => Standing::Lost,
-        (
-            cluster::State::Unspecified
-            | cluster::State::NotEnrolled
-            | cluster::State::Joining
-            | cluster::State::Leaving
-            | cluster::State::Left,
-            _,
-        ) => Standing::Absent,
+        (cluster::State::Joining, _) => Standing::Joining,
+        // What runs there goes on until it has left.
+        (cluster::State::Leaving, _) => Standing::Cordoned,
+        (cluster::State::Unspecified | cluster::State::NotEnrolled | cluster::State::Left, _) => Standing::Absent,
     };
     let lease = cluster.lease_expire_time.as_ref().and_then(time::from_proto);
     let groups = cluster.preflight.into_iter().flat_map(|preflight| preflight.api_groups);

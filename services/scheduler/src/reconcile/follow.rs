@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::app::decide::LEASE;
+use crate::domain::cluster::Standing;
 use crate::peers::registry::{RegistryClient, facts, observed};
 use crate::store;
 use crate::store::inbox::{self, Subject};
@@ -146,6 +147,9 @@ pub async fn put(app: &App, epoch: u64, cluster: Cluster) -> Result<String> {
     lease::check(&mut tx, LEASE, epoch).await?;
     if store::cluster::put(&mut tx, &facts, lease_expires).await? {
         inbox::put(&mut tx, &Subject::Cluster(facts.name.clone())).await?;
+        if facts.standing != Standing::Absent {
+            store::desired::remember(&mut tx, &facts.name).await?;
+        }
     }
     tx.commit().await?;
     Ok(facts.name)

@@ -50,7 +50,7 @@ impl Stand {
         let now = self.0.now();
         let cluster = run.cluster.clone();
         match standing {
-            Some(Standing::Live | Standing::Cordoned | Standing::Suspect) => Ok(back(job, run, now)),
+            Some(Standing::Live | Standing::Cordoned | Standing::Suspect | Standing::Joining) => Ok(back(job, run, now)),
             Some(Standing::Draining) => {
                 if !job.movable || run.stopping.is_some() || !job.state.has_run() {
                     return Ok(back(job, run, now));

@@ -207,13 +207,13 @@ impl Tell {
             (Answer::Applied(incarnation), _) => {
                 store::desired::applied(&mut tx, &change.cluster, change.generation, incarnation).await?
             }
-            (Answer::Stale, Some((generation, items))) => {
+            (Answer::Stale, Some(told)) => {
                 tracing::warn!(
                     cluster.name = change.cluster,
-                    generation,
+                    generation = told.generation,
                     "the registry remembers another change: its word is taken"
                 );
-                store::desired::adopt(&mut tx, &change.cluster, generation, &items).await?;
+                store::desired::adopt(&mut tx, &change.cluster, &told).await?;
             }
             (Answer::Stale, None) => {}
             (Answer::UnknownCluster, _) => {

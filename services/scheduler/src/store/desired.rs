@@ -6,6 +6,7 @@ use muster_kit::{Result, Tx};
 use sqlx::PgPool;
 
 use crate::domain::desired::{Change, Item};
+use crate::peers::Told;
 
 /// A numbered change that is not known to be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,22 +159,7 @@ pub async fn number(tx: &mut Tx, cluster: &str, base: i64, content_digest: &str,
     .execute(&mut **tx)
     .await?;
     sqlx::query!("update desired_cluster set generation = $2 where cluster = $1", cluster, generation).execute(&mut **tx).await?;
-    // The runs whose items go: their end counts from the observation of this generation.
-    sqlx::query!(
-        r#"
-        update run r
-        set removed_generation = $3
-        from job j
-        where j.job_id = r.job_id
-        and r.cluster = $1
-        and 'jobs/' || j.namespace || '/' || j.name || '/' || r.epoch = any($2)
-        "#,
-        cluster,
-        &change.deletes,
-        generation
-    )
-    .execute(&mut **tx)
-    .await?;
+    removed(tx, cluster, &change.deletes, generation).await?;
     Ok(Pending {
         cluster: cluster.to_owned(),
         base_generation: base,
@@ -193,6 +179,7 @@ pub async fn put_item(tx: &mut Tx, cluster: &str, name: &str, generation: i64, i
         values ($1, $2, $3, $4, $5, $6, $7, $8)
         on conflict (cluster, name) do update
         set generation = excluded.generation,
+            incarnation = null,
             bundle_digest = excluded.bundle_digest,
             traceparent = excluded.traceparent,
             run = excluded.run,
@@ -218,18 +205,26 @@ pub async fn applied(tx: &mut Tx, cluster: &str, generation: i64, incarnation: u
     sqlx::query!("delete from desired_change where cluster = $1 and generation = $2", cluster, generation)
         .execute(&mut **tx)
         .await?;
-    sqlx::query!("update desired_cluster set incarnation = $2 where cluster = $1", cluster, incarnation.cast_signed())
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "update desired_item set incarnation = $3 where cluster = $1 and generation = $2",
+        cluster,
+        generation,
+        incarnation.cast_signed()
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 
-/// Takes the registry's word for what a cluster was told: its generation and, from it, the items.
-pub async fn adopt(tx: &mut Tx, cluster: &str, generation: i64, items: &BTreeMap<String, (i64, Item)>) -> Result<()> {
+/// Takes the registry's word for what a cluster was told.
+pub async fn adopt(tx: &mut Tx, cluster: &str, told: &Told) -> Result<()> {
     sqlx::query!("delete from desired_change where cluster = $1", cluster).execute(&mut **tx).await?;
     sqlx::query!("delete from desired_item where cluster = $1", cluster).execute(&mut **tx).await?;
-    for (name, (item_generation, item)) in items {
-        put_item(tx, cluster, name, *item_generation, item).await?;
+    for (name, (generation, item)) in &told.items {
+        put_item(tx, cluster, name, *generation, item).await?;
+    }
+    for (name, generation) in &told.removed {
+        removed(tx, cluster, std::slice::from_ref(name), *generation).await?;
     }
     sqlx::query!(
         r#"
@@ -239,6 +234,42 @@ pub async fn adopt(tx: &mut Tx, cluster: &str, generation: i64, items: &BTreeMap
         set generation = excluded.generation, dirty = true
         "#,
         cluster,
+        told.generation
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// A cluster that was forgotten is a member again: it is told what it should hold.
+pub async fn remember(tx: &mut Tx, cluster: &str) -> Result<()> {
+    sqlx::query!(
+        r#"
+        insert into desired_cluster (cluster)
+        select $1
+        where exists (select 1 from run where cluster = $1 and wanted)
+        on conflict (cluster) do nothing
+        "#,
+        cluster
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The end of the runs whose items go counts from the observation of the generation that removed them.
+async fn removed(tx: &mut Tx, cluster: &str, names: &[String], generation: i64) -> Result<()> {
+    sqlx::query!(
+        r#"
+        update run r
+        set removed_generation = $3
+        from job j
+        where j.job_id = r.job_id
+        and r.cluster = $1
+        and 'jobs/' || j.namespace || '/' || j.name || '/' || r.epoch = any($2)
+        "#,
+        cluster,
+        names,
         generation
     )
     .execute(&mut **tx)
@@ -254,21 +285,12 @@ pub async fn forget(tx: &mut Tx, cluster: &str) -> Result<()> {
     Ok(())
 }
 
-/// The generation and incarnation in which a cluster was last told of an item; `None` if it was not, or no more.
+/// The incarnation (`None` until the registry has answered) and generation in which a cluster was last told of an item;
+/// `None` if it was not, or no more.
 pub async fn generation(tx: &mut Tx, cluster: &str, name: &str) -> Result<Option<(Option<i64>, i64)>> {
-    let row = sqlx::query!(
-        r#"
-        select c.incarnation, i.generation
-        from desired_item i
-        join desired_cluster c on c.cluster = i.cluster
-        where i.cluster = $1
-        and i.name = $2
-        "#,
-        cluster,
-        name
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
+    let row = sqlx::query!("select incarnation, generation from desired_item where cluster = $1 and name = $2", cluster, name)
+        .fetch_optional(&mut **tx)
+        .await?;
     Ok(row.map(|row| (row.incarnation, row.generation)))
 }
 

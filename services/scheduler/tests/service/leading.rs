@@ -112,3 +112,43 @@ async fn while_the_registry_is_away_decisions_wait_and_are_told_when_it_is_back(
     world.settle().await;
     assert_eq!(world.items("idc"), ["jobs/ml/train/1", "queues/train"]);
 }
+
+#[tokio::test]
+async fn a_removal_that_only_the_registry_remembers_still_ends_the_run() {
+    let mut world = World::with_clusters().await;
+    world.submit("one", 1, 8).await;
+    world.settle().await;
+    world
+        .jobs
+        .cancel_job(muster_proto::scheduler::v1::CancelJobRequest { name: crate::world::resource("one"), ..Default::default() })
+        .await
+        .unwrap();
+    // As after a restore of the scheduler's database: the registry has removed the item in a change that is not known here.
+    {
+        let mut state = world.registry.state.lock().unwrap();
+        let told = state.clusters.get_mut("idc").unwrap();
+        told.items.remove("jobs/ml/one/1");
+        told.removed.insert("jobs/ml/one/1".to_owned(), 9);
+        told.generation = 9;
+    }
+    world.settle().await;
+    world.ends("idc", "one", 1, RunPhase::Stopped).await;
+    world.submit("two", 1, 8).await;
+    world.settle().await;
+    assert_eq!(world.state("two").await, (State::Placed, "idc".to_owned()));
+}
+
+#[tokio::test]
+async fn a_cluster_that_joins_again_is_told_what_it_should_hold() {
+    let mut world = World::with_clusters().await;
+    world.submit("one", 1, 8).await;
+    world.registry.state.lock().unwrap().unknown.insert("idc".to_owned());
+    world.settle().await;
+    assert!(world.items("idc").is_empty());
+    world.registry.state.lock().unwrap().unknown.clear();
+    let again =
+        muster_proto::registry::v1::Cluster { region: "eu".to_owned(), ..crate::world::member("idc", 1, "V100", 1_000_000) };
+    world.join(again).await;
+    world.settle().await;
+    assert_eq!(world.items("idc"), ["jobs/ml/one/1", "queues/train"]);
+}

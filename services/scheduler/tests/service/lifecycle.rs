@@ -158,7 +158,7 @@ async fn an_observation_of_an_old_generation_or_an_old_run_changes_nothing() {
     old.generation.1 -= 1;
     world.observe(old).await;
     let mut other_life = world.seen("idc", "train", 1, RunPhase::Succeeded);
-    other_life.generation.0 += 1;
+    other_life.generation.0 -= 1;
     world.observe(other_life).await;
     assert_eq!(world.state("train").await.0, State::Placed);
     let first = world.seen("idc", "train", 1, RunPhase::Succeeded);

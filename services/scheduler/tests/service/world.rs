@@ -23,7 +23,7 @@ use muster_scheduler::app::{App, Leadership};
 use muster_scheduler::config::Settings;
 use muster_scheduler::domain::desired::Item;
 use muster_scheduler::domain::job::RunPhase;
-use muster_scheduler::peers::{Answer, Policy, Registry, Verdict, Violation};
+use muster_scheduler::peers::{Answer, Policy, Registry, Told, Verdict, Violation};
 use muster_scheduler::reconcile::follow;
 use muster_scheduler::reconcile::lead::Lead;
 use muster_scheduler::reconcile::standing::Stand;
@@ -41,11 +41,11 @@ pub type Channel = InterceptedService<Routes, fn(Request<()>) -> std::result::Re
 /// The registry's side of desired state: generations are checked as the real one does.
 #[derive(Default)]
 pub struct PlayedRegistry {
-    pub state: Mutex<Told>,
+    pub state: Mutex<State>,
 }
 
 #[derive(Default)]
-pub struct Told {
+pub struct State {
     pub bundles: BTreeMap<String, Vec<u8>>,
     pub clusters: BTreeMap<String, ToldCluster>,
     pub unknown: BTreeSet<String>,
@@ -116,9 +116,13 @@ impl Registry for PlayedRegistry {
         Ok(answers)
     }
 
-    async fn told(&self, cluster: &str) -> Result<(i64, BTreeMap<String, (i64, Item)>)> {
+    async fn told(&self, cluster: &str) -> Result<Told> {
         let state = self.state.lock().unwrap();
-        Ok(state.clusters.get(cluster).map_or_else(Default::default, |cluster| (cluster.generation, cluster.items.clone())))
+        Ok(state.clusters.get(cluster).map_or_else(Told::default, |known| Told {
+            generation: known.generation,
+            items: known.items.clone(),
+            removed: known.removed.clone(),
+        }))
     }
 }
 
