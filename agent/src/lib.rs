@@ -4,12 +4,17 @@
 //! together, one item at a time. `link` is the only part that knows the wire; everything else works the same with the
 //! hub away.
 
+pub mod agent;
 pub mod cluster;
+pub mod config;
+pub mod control;
 pub mod domain;
 pub mod health;
+pub mod http;
 pub mod inventory;
 pub mod lease;
 pub mod ledger;
+pub mod link;
 pub mod logs;
 pub mod metrics;
 pub mod policy;

@@ -1,0 +1,467 @@
+//! One connection, from Hello to its end.
+
+use super::{
+    Ended, HEALTH_PART, Link, LinkError,
+    answer::Answers,
+    channel::MAX_MESSAGE,
+    convert::{self, malformed},
+    enrol::{EnrolError, renew, renewal_due},
+    outbox::Outbox,
+};
+use crate::{
+    domain::{generation::Arrival, observation::Phase},
+    inventory::{ClockOffsets, Preflight, preflight},
+    ledger::{Identity, Leaving},
+};
+use jiff::Timestamp;
+use muster_core::bundle::Digest;
+use muster_kit::time::{duration_from_proto, to_proto};
+use muster_proto::agent::v1::{
+    AgentMessage, Desired, FetchBundleRequest, Heartbeat, Hello, HubMessage, LeaveDone, Welcome,
+    agent_link_service_client::AgentLinkServiceClient, agent_message::Message, hub_message::Message as FromHub,
+};
+use rand::Rng;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+/// Messages to the hub that may wait; the producers wait with them.
+const OUTBOX: usize = 64;
+/// How long the hub may take to answer Hello.
+const WELCOME_WITHIN: Duration = Duration::from_secs(15);
+/// Heartbeats whose answer is waited for, at most; at one in five seconds, five minutes.
+const BEATS_KEPT: usize = 64;
+/// A hub that has acknowledged nothing for this many heartbeats is dialled anew.
+const SILENT_BEATS: u32 = 6;
+/// Bundles fetched at once.
+const FETCHES: usize = 8;
+/// How long one bundle may take: 8 MiB over a slow edge line.
+const FETCH_WITHIN: Duration = Duration::from_secs(60);
+/// Between two looks at whether leaving is done and whether the certificate is due.
+const TICK: Duration = Duration::from_millis(500);
+/// Between two questions for the GPU utilisation.
+const UTILISATION_EVERY: Duration = Duration::from_secs(30);
+/// What NVIDIA's exporter calls it, in percent.
+const UTILISATION: &str = "avg(DCGM_FI_DEV_GPU_UTIL) / 100";
+
+pub(super) async fn run(link: &Link, greeted: Arc<AtomicBool>, stop: CancellationToken) -> Result<Ended, LinkError> {
+    let Some(mut identity) = link.ledger().identity()? else { return Ok(Ended::Left) };
+    if identity.expires_at <= Timestamp::now() {
+        identity = renew(&link.hub, link.ledger(), &identity).await.map_err(hub)?;
+    }
+    let channel = link.hub.connect(Some(&identity)).await?;
+    let mut client = client(channel);
+    let (send, outgoing) = mpsc::channel(OUTBOX);
+    let state = link.ledger().state();
+    let hello = Hello {
+        cluster_uid: link.cluster_uid.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        hub_incarnation: state.hub_incarnation,
+        digests: convert::digests(&state),
+        preflight: Some(convert::preflight(look_over(link).await)),
+        on_hold: state.on_hold,
+    };
+    drop(state);
+    post(&send, Message::Hello(hello)).await?;
+    let connecting = client.connect(ReceiverStream::new(outgoing));
+    let mut incoming = timeout(WELCOME_WITHIN, connecting).await.map_err(|_| silent())??.into_inner();
+    let first = timeout(WELCOME_WITHIN, incoming.message()).await.map_err(|_| silent())??;
+    let Some(HubMessage { message: Some(FromHub::Welcome(welcome)) }) = first else {
+        return Err(malformed("message", "something else than Welcome first"));
+    };
+    let mut session = Session::begin(link, client, send, welcome, identity, &greeted).await?;
+    session.hold(&mut incoming, stop).await
+}
+
+fn client(channel: Channel) -> AgentLinkServiceClient<Channel> {
+    AgentLinkServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+fn hub(error: EnrolError) -> LinkError {
+    match error {
+        EnrolError::Ledger(error) => LinkError::Ledger(error),
+        other => LinkError::Hub(other.to_string()),
+    }
+}
+
+fn silent() -> LinkError {
+    LinkError::Hub("no answer to Hello".to_owned())
+}
+
+async fn post(send: &mpsc::Sender<AgentMessage>, message: Message) -> Result<(), LinkError> {
+    let closed = |_| LinkError::Hub("the connection has ended".to_owned());
+    send.send(AgentMessage { message: Some(message) }).await.map_err(closed)
+}
+
+/// A cluster whose API server is away still says Hello: the hub must know that the agent is there.
+async fn look_over(link: &Link) -> Preflight {
+    let hub = *link.hub_clock.lock().unwrap_or_else(PoisonError::into_inner);
+    match preflight(&link.reconciler.cluster, ClockOffsets { hub }).await {
+        Ok(found) => found,
+        Err(error) => Preflight { problems: vec![error.to_string()], ..Preflight::default() },
+    }
+}
+
+struct Session<'a> {
+    link: &'a Link,
+    client: AgentLinkServiceClient<Channel>,
+    send: mpsc::Sender<AgentMessage>,
+    identity: Identity,
+    lease: Duration,
+    interval: Duration,
+    beats: u64,
+    // When each heartbeat that is not answered yet was sent, on the boot clock.
+    sent: BTreeMap<u64, Duration>,
+    outbox: Outbox,
+    answers: Answers,
+    fetching: JoinSet<(Digest, Result<Vec<u8>, tonic::Status>)>,
+    wanted: BTreeSet<Digest>,
+    said_left: bool,
+    utilisation: Option<f64>,
+}
+
+impl<'a> Session<'a> {
+    async fn begin(
+        link: &'a Link,
+        client: AgentLinkServiceClient<Channel>,
+        send: mpsc::Sender<AgentMessage>,
+        welcome: Welcome,
+        identity: Identity,
+        greeted: &AtomicBool,
+    ) -> Result<Self, LinkError> {
+        let Welcome { cluster, incarnation, lease, heartbeat_interval, clock } = welcome;
+        if cluster != identity.cluster {
+            return Err(malformed("welcome.cluster", &format!("{cluster:?}, and this is {}", identity.cluster)));
+        }
+        let positive = |duration: Option<muster_proto::Duration>, field| {
+            let duration = duration.as_ref().and_then(duration_from_proto).filter(|duration| !duration.is_zero());
+            duration.ok_or_else(|| malformed(field, "no positive duration"))
+        };
+        let (lease, interval) = (positive(lease, "welcome.lease")?, positive(heartbeat_interval, "welcome.heartbeat_interval")?);
+        if let Ok(clock) = convert::timestamp(clock, "welcome.clock") {
+            link.note_hub_clock(clock);
+        }
+        let remembered = link.ledger().state().hub_incarnation;
+        if incarnation > remembered {
+            link.ledger().update(move |state| state.hub_incarnation = incarnation).await?;
+            if remembered > 0 {
+                tracing::warn!(incarnation, remembered, "the hub is another one than before and is obeyed");
+                link.ledger().observe_all_again().await?;
+            }
+        }
+        greeted.store(true, Ordering::Relaxed);
+        link.health.report(HEALTH_PART, None);
+        tracing::info!(cluster.name = %cluster, incarnation, "linked to the hub");
+        Ok(Self {
+            link,
+            client,
+            send,
+            identity,
+            lease,
+            interval,
+            beats: 0,
+            sent: BTreeMap::new(),
+            outbox: Outbox::default(),
+            answers: Answers::default(),
+            fetching: JoinSet::new(),
+            wanted: BTreeSet::new(),
+            said_left: false,
+            utilisation: None,
+        })
+    }
+
+    async fn hold(&mut self, incoming: &mut tonic::Streaming<HubMessage>, stop: CancellationToken) -> Result<Ended, LinkError> {
+        let mut inventory = self.link.inventory.clone();
+        inventory.mark_changed();
+        let mut observed = self.link.ledger().observed();
+        let mut next_beat = Instant::now();
+        let mut heard = Instant::now();
+        let mut tick = tokio::time::interval(TICK);
+        let (utilisation, mut measured) = mpsc::channel(1);
+        let measuring = tokio::spawn(measure(self.link.clone(), utilisation));
+        let _measuring = AbortOnDrop(measuring.abort_handle());
+        self.want_missing();
+        loop {
+            self.send_observations().await?;
+            self.fetch();
+            tokio::select! {
+                () = stop.cancelled() => return Ok(Ended::Shutdown),
+                message = incoming.message() => match message {
+                    Ok(Some(HubMessage { message: Some(message) })) => {
+                        heard = Instant::now();
+                        self.take(message).await?;
+                    }
+                    Ok(Some(HubMessage { message: None })) => {}
+                    Ok(None) => return self.ended_by_hub("the hub closed the stream".to_owned()).await,
+                    Err(status) => return self.ended_by_hub(format!("{:?}: {}", status.code(), status.message())).await,
+                },
+                () = tokio::time::sleep_until(next_beat) => {
+                    self.beat().await?;
+                    next_beat = Instant::now() + self.interval.mul_f64(rand::rng().random_range(0.8..1.2));
+                }
+                Ok(()) = observed.changed() => {}
+                Ok(()) = inventory.changed() => {
+                    let taken = inventory.borrow_and_update().clone();
+                    if let Some(taken) = taken {
+                        let message = convert::inventory(&taken, self.utilisation, Timestamp::now());
+                        post(&self.send, Message::Inventory(message)).await?;
+                    }
+                }
+                Some(value) = measured.recv() => {
+                    // Worth a message only where it moved by more than noise.
+                    let moved = match (self.utilisation, value) {
+                        (Some(before), Some(now)) => f64::abs(before - now) > 0.05,
+                        (before, now) => before.is_some() != now.is_some(),
+                    };
+                    if moved {
+                        self.utilisation = value;
+                        inventory.mark_changed();
+                    }
+                }
+                Some(fetched) = self.fetching.join_next() => self.fetched(fetched).await?,
+                () = self.link.reconciler.missing.wanted() => {
+                    self.wanted.extend(self.link.reconciler.missing.take());
+                }
+                _ = tick.tick() => {
+                    if heard.elapsed() > self.interval * SILENT_BEATS {
+                        return Err(LinkError::Hub("the hub has fallen silent".to_owned()));
+                    }
+                    if renewal_due(&self.identity) <= Timestamp::now() {
+                        match renew(&self.link.hub, self.link.ledger(), &self.identity).await {
+                            Ok(_) => return Ok(Ended::Renewed),
+                            // There is a third of the life left to try again in.
+                            Err(error) => tracing::warn!(error = %error, "the certificate could not be renewed yet"),
+                        }
+                    }
+                    self.leave_if_done().await?;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, message: FromHub) -> Result<(), LinkError> {
+        match message {
+            FromHub::Desired(desired) => self.desired(desired).await,
+            FromHub::HeartbeatAck(ack) => self.acknowledged(ack.sequence).await,
+            FromHub::ObservationAck(ack) => self.outbox.acknowledged(self.link.ledger(), ack.sequence).await,
+            FromHub::Request(request) => {
+                self.answers.take(self.link, request, &self.send);
+                Ok(())
+            }
+            FromHub::Leave(leave) => {
+                tracing::warn!(remove_workloads = leave.remove_workloads, "the hub says to leave the fleet");
+                let leaving = Leaving { remove_workloads: leave.remove_workloads };
+                begin_leaving(self.link, leaving).await
+            }
+            FromHub::Welcome(_) => Err(malformed("message", "Welcome twice")),
+        }
+    }
+
+    async fn desired(&mut self, desired: Desired) -> Result<(), LinkError> {
+        let items = desired.items.into_iter().map(convert::desired).collect::<Result<Vec<_>, _>>()?;
+        if self.link.ledger().state().leaving.is_some() {
+            return Ok(());
+        }
+        let taken = self.link.ledger().update(move |state| state.take(items)).await?;
+        let mut conflict = None;
+        for taken in taken {
+            match taken.arrival {
+                Arrival::Newer => self.link.reconciler.dirty.mark(taken.key),
+                Arrival::Same => {}
+                Arrival::Older => {
+                    tracing::warn!(item = %taken.key, generation = %taken.generation, "an old generation was refused")
+                }
+                Arrival::Conflict => conflict = Some(taken),
+            }
+        }
+        self.want_missing();
+        match conflict {
+            None => Ok(()),
+            // The digests of the next Hello tell the hub, which then raises its incarnation.
+            Some(taken) => Err(LinkError::Malformed(format!(
+                "{} {} with other content than is held under that generation",
+                taken.key, taken.generation
+            ))),
+        }
+    }
+
+    fn want_missing(&mut self) {
+        let state = self.link.ledger().state();
+        for (_, record) in state.items() {
+            if let Some(digest) = record.bundle.as_ref().and_then(|digest| digest.parse::<Digest>().ok())
+                && !self.link.ledger().has_bundle(&digest)
+            {
+                self.wanted.insert(digest);
+            }
+        }
+    }
+
+    fn fetch(&mut self) {
+        while self.fetching.len() < FETCHES
+            && let Some(digest) = self.wanted.pop_first()
+        {
+            let mut client = self.client.clone();
+            self.fetching.spawn(async move {
+                let mut request = tonic::Request::new(FetchBundleRequest { digest: digest.to_string() });
+                request.set_timeout(FETCH_WITHIN);
+                let fetched = client.fetch_bundle(request).await.map(|bundle| bundle.into_inner().content);
+                (digest, fetched)
+            });
+        }
+    }
+
+    async fn fetched(
+        &mut self,
+        fetched: Result<(Digest, Result<Vec<u8>, tonic::Status>), tokio::task::JoinError>,
+    ) -> Result<(), LinkError> {
+        let (digest, content) = fetched.map_err(|error| LinkError::Hub(error.to_string()))?;
+        let content = match content {
+            Ok(content) => content,
+            Err(status) => {
+                // The item that needs it says so again when it is next looked at.
+                tracing::warn!(digest = %digest, error = %status.message(), "a bundle could not be fetched");
+                return Ok(());
+            }
+        };
+        match self.link.ledger().put_bundle(digest.clone(), content).await {
+            Ok(()) => {}
+            Err(error @ crate::ledger::LedgerError::Bundle(_)) => {
+                tracing::error!(digest = %digest, error = %error, "the hub sent another bundle than was asked for");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let (state, name) = (self.link.ledger().state(), digest.to_string());
+        for (key, record) in state.items() {
+            if record.bundle.as_ref() == Some(&name) {
+                self.link.reconciler.dirty.mark(key);
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_observations(&mut self) -> Result<(), LinkError> {
+        while let Some(batch) = self.outbox.next(self.link.ledger()) {
+            post(&self.send, Message::Observations(batch)).await?;
+        }
+        Ok(())
+    }
+
+    async fn beat(&mut self) -> Result<(), LinkError> {
+        self.beats += 1;
+        self.sent.insert(self.beats, self.link.reconciler.lease.now());
+        if self.sent.len() > BEATS_KEPT {
+            self.sent.pop_first();
+        }
+        let beat = Heartbeat { sequence: self.beats, clock: Some(to_proto(Timestamp::now())) };
+        post(&self.send, Message::Heartbeat(beat)).await
+    }
+
+    /// The hub has committed a heartbeat: the session lasts from when it was sent.
+    async fn acknowledged(&mut self, sequence: u64) -> Result<(), LinkError> {
+        let Some(sent) = self.sent.remove(&sequence) else { return Ok(()) };
+        self.sent.retain(|earlier, _| *earlier > sequence);
+        let deadline = self.link.reconciler.lease.renew(sent, self.lease);
+        let state = self.link.ledger().state();
+        let movable: Vec<_> = state
+            .items()
+            .filter(|(_, record)| {
+                record.bundle.is_some() && record.ended.is_none() && record.options.run.as_ref().is_some_and(|run| run.movable)
+            })
+            .map(|(key, _)| key)
+            .collect();
+        let remembered = Some(deadline).filter(|_| !movable.is_empty());
+        if remembered.is_some() || state.lease.is_some() {
+            self.link.ledger().update(move |state| state.lease = remembered).await?;
+        }
+        for key in movable {
+            self.link.reconciler.dirty.mark(key);
+        }
+        Ok(())
+    }
+
+    /// Tells the hub once everything that leaving asked for is done and said.
+    async fn leave_if_done(&mut self) -> Result<(), LinkError> {
+        let state = self.link.ledger().state();
+        if state.leaving.is_none()
+            || self.said_left
+            || !state.items().all(|(_, record)| record.deleted)
+            || !self.outbox.is_empty()
+        {
+            return Ok(());
+        }
+        self.said_left = true;
+        post(&self.send, Message::LeaveDone(LeaveDone {})).await
+    }
+
+    async fn ended_by_hub(&mut self, why: String) -> Result<Ended, LinkError> {
+        if !self.said_left {
+            return Err(LinkError::Hub(why));
+        }
+        self.link.ledger().update(crate::ledger::State::forget_everything).await?;
+        self.link.ledger().forget_identity()?;
+        tracing::info!("the cluster has left the fleet");
+        Ok(Ended::Left)
+    }
+}
+
+/// Begins to leave: with the workloads, what was applied is removed first; without, it is let go as it stands.
+pub(super) async fn begin_leaving(link: &Link, leaving: Leaving) -> Result<(), LinkError> {
+    link.ledger()
+        .update(move |state| {
+            if state.leaving.is_some() {
+                return;
+            }
+            state.leaving = Some(leaving);
+            if leaving.remove_workloads { state.remove_everything() } else { state.forget_everything() }
+        })
+        .await?;
+    link.reconciler.mark_all();
+    Ok(())
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Asks for the GPU utilisation every now and then; a cluster that does not measure it has none.
+async fn measure(link: Link, found: mpsc::Sender<Option<f64>>) {
+    loop {
+        let samples = link.prometheus.query(UTILISATION, None).await.unwrap_or_default();
+        let value = samples.first().map(|sample| sample.value).filter(|value| value.is_finite());
+        if found.send(value).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(UTILISATION_EVERY).await;
+    }
+}
+
+impl Link {
+    /// Leaves on the word of somebody at the cluster; the hub is told when it is done.
+    pub async fn leave(&self, leaving: Leaving) -> anyhow::Result<()> {
+        Ok(begin_leaving(self, leaving).await?)
+    }
+
+    /// Items that stand in a phase, for metrics.
+    pub fn count(&self, phase: Phase) -> usize {
+        let state = self.ledger().state();
+        state.items().filter(|(key, _)| self.reconciler.phase(key).is_some_and(|(_, at)| at == phase)).count()
+    }
+}
