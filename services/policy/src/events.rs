@@ -1,6 +1,6 @@
 //! What the service tells: topic `muster.policies`.
 
-use crate::{app::FleetPolicyView, domain::PolicyReport, store::PolicyRecord};
+use crate::{convert::FleetPolicyView, domain::PolicyReport, store::PolicyRecord};
 use muster_kit::{
     Result, Tx,
     event::{self, NewEvent},
@@ -17,9 +17,9 @@ pub async fn policy(tx: &mut Tx, kind: &'static str, record: PolicyRecord, delet
 }
 
 /// A binding was made, changed or deleted, or resolves to something else.
-pub async fn fleet_policy(tx: &mut Tx, kind: &'static str, view: &FleetPolicyView, deleted: bool) -> Result<()> {
+pub async fn fleet_policy(tx: &mut Tx, kind: &'static str, view: FleetPolicyView, deleted: bool) -> Result<()> {
     let version = view.record.version;
-    let state = proto::FleetPolicy::from(view.clone());
+    let state = proto::FleetPolicy::from(view);
     event::append(tx, NewEvent { topic: TOPIC, kind, aggregate: &state.name, version, deleted, state: &state }).await
 }
 

@@ -8,6 +8,7 @@
 
 pub mod app;
 pub mod config;
+pub mod convert;
 pub mod domain;
 mod error;
 pub mod events;
@@ -44,7 +45,7 @@ impl Book for PolicyBook {
     }
 
     async fn start(settings: Settings, chassis: &mut Chassis) -> anyhow::Result<Routes> {
-        let app = Arc::new(App::new(chassis.pool.clone(), chassis.relay.clone()));
+        let app = App::new(chassis.pool.clone());
         let registry: Arc<dyn Registry> = Arc::new(RegistryClient::new(chassis.peers.registry()?));
         let repositories = Arc::new(RolloutClient::new(chassis.peers.rollout()?));
         let lease = Duration::from_millis(settings.lease_ms);
@@ -53,27 +54,27 @@ impl Book for PolicyBook {
         // Three renewals within the lease, so that one lost does not cost the lead.
         chassis.reconcile(Arc::clone(&leader) as _, lease / 3);
         let fleets = Fleets {
-            app: Arc::clone(&app),
+            app: app.clone(),
             leader: Arc::clone(&leader),
             registry: Arc::clone(&registry),
             health: chassis.health.clone(),
         };
         chassis.reconcile(Arc::new(fleets), Duration::from_millis(settings.fleets_interval_ms));
-        let sources = Sources { app: Arc::clone(&app), leader: Arc::clone(&leader), repositories };
+        let sources = Sources { app: app.clone(), leader: Arc::clone(&leader), repositories };
         chassis.reconcile_on(Arc::new(sources), Duration::from_millis(settings.sources_interval_ms), app.sources.clone());
-        let distribute = Distribute { app: Arc::clone(&app), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
+        let distribute = Distribute { app: app.clone(), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
         chassis.reconcile_on(
             Arc::new(distribute),
             Duration::from_millis(settings.distribute_interval_ms),
             app.distribute.clone(),
         );
 
-        let verify = Verify { app: Arc::clone(&app), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
+        let verify = Verify { app: app.clone(), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
         chassis.reconcile(Arc::new(verify), Duration::from_millis(settings.verify_interval_ms));
 
-        let clusters = Clusters { app: Arc::clone(&app), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
+        let clusters = Clusters { app: app.clone(), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
         chassis.spawn("clusters", clusters.run(chassis.shutdown.clone()));
-        let reports = Reports { app: Arc::clone(&app), leader: Arc::clone(&leader), registry };
+        let reports = Reports { app: app.clone(), leader: Arc::clone(&leader), registry };
         chassis.spawn("reports", reports.run(chassis.shutdown.clone()));
         let (resigning, shutdown) = (leader, chassis.shutdown.clone());
         chassis.spawn("resign", async move {

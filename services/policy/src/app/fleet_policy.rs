@@ -1,185 +1,152 @@
-//! Bindings: get, list, create, update, delete. What they bind may not exist yet: that is a problem shown, no error.
+//! Bindings of policies to fleets. What they bind may not exist yet: that is a problem shown, no error.
 
-use super::{App, Change, MAX_MANIFEST_BYTES, check_id, check_namespace, settle};
+use super::{App, Existing, MAX_MANIFEST_BYTES, check_id, check_namespace, settle};
 use crate::{
+    convert::FleetPolicyView,
     domain::{FleetPolicySpec, Source},
     error::in_field,
-    events, store,
-    store::{BoundRecord, FleetPolicyRecord},
+    events,
+    store::{self, FleetPolicyRecord},
 };
 use muster_core::{name::FleetPolicyName, page::Page};
 use muster_kit::{
     Caller, Error, Result, Role, Tx, audit, db,
-    error::parse_manifest,
-    idempotency::{self, Begun},
+    error::{parse_manifest, parse_name},
+    once,
 };
-use prost::Message;
+use muster_proto::policy::v1 as wire;
+use std::collections::BTreeSet;
 
 const MANIFEST: &str = "fleet_policy.manifest";
 
-/// A binding with what it binds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FleetPolicyView {
-    /// The binding.
-    pub record: FleetPolicyRecord,
-    /// What it binds, in its order.
-    pub policies: Vec<BoundRecord>,
+/// One binding.
+pub async fn get(app: &App, caller: &Caller, request: wire::GetFleetPolicyRequest) -> Result<wire::FleetPolicy> {
+    caller.require(Role::Viewer)?;
+    let name: FleetPolicyName = parse_name("name", &request.name)?;
+    let record = store::fleet_policy::get(&app.pool, name.binding()).await?.ok_or_else(|| Error::not_found(name))?;
+    let bound = store::bound::of_bindings(&app.pool, std::slice::from_ref(&record.id)).await?;
+    let policies = bound.into_iter().map(|(_, bound)| bound).collect();
+    Ok(FleetPolicyView { record, policies }.into())
 }
 
-impl App {
-    /// One binding.
-    pub async fn get_fleet_policy(&self, caller: &Caller, name: &FleetPolicyName) -> Result<FleetPolicyView> {
-        caller.require(Role::Viewer)?;
-        let record = store::fleet_policy::get(self.pool(), name.binding()).await?.ok_or_else(|| Error::not_found(name))?;
-        let mut views = self.with_policies(vec![record]).await?;
-        Ok(views.remove(0))
-    }
-
-    /// A page of bindings, and the token of the next.
-    pub async fn list_fleet_policies(&self, caller: &Caller, page: &Page) -> Result<(Vec<FleetPolicyView>, String)> {
-        caller.require(Role::Viewer)?;
-        let mut rows = store::fleet_policy::list(self.pool(), &page.after, page.limit()).await?;
-        let next = page.finish(&mut rows, |row| row.id.clone());
-        Ok((self.with_policies(rows).await?, next))
-    }
-
-    async fn with_policies(&self, records: Vec<FleetPolicyRecord>) -> Result<Vec<FleetPolicyView>> {
-        let ids: Vec<String> = records.iter().map(|record| record.id.clone()).collect();
-        let mut views: Vec<_> = records.into_iter().map(|record| FleetPolicyView { record, policies: vec![] }).collect();
-        for (binding, bound) in store::bound::of_bindings(self.pool(), &ids).await? {
-            if let Some(view) = views.iter_mut().find(|view| view.record.id == binding) {
-                view.policies.push(bound);
-            }
+/// A page of bindings.
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    request: wire::ListFleetPoliciesRequest,
+) -> Result<wire::ListFleetPoliciesResponse> {
+    caller.require(Role::Viewer)?;
+    let page = Page::parse(request.page_size, &request.page_token, "")?;
+    let mut rows = store::fleet_policy::list(&app.pool, &page.after, page.limit()).await?;
+    let next_page_token = page.finish(&mut rows, |row| row.id.clone());
+    let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+    let mut bound = store::bound::of_bindings(&app.pool, &ids).await?.into_iter().peekable();
+    let mut fleet_policies = Vec::with_capacity(rows.len());
+    // Both are in name order.
+    for record in rows {
+        let mut policies = Vec::new();
+        while let Some((_, policy)) = bound.next_if(|(binding, _)| *binding == record.id) {
+            policies.push(policy);
         }
-        Ok(views)
+        fleet_policies.push(FleetPolicyView { record, policies }.into());
     }
-
-    /// Makes a binding.
-    pub async fn create_fleet_policy<Q, R>(&self, caller: &Caller, request: &Q, change: &Change) -> Result<R>
-    where
-        Q: Message,
-        R: Message + Default + From<FleetPolicyView>,
-    {
-        caller.require(Role::Operator)?;
-        let spec = read(change, "fleet_policy_id")?;
-        let mut tx = db::begin(self.pool()).await?;
-        let pending = match idempotency::begin(&mut tx, caller, "CreateFleetPolicy", &change.request_id, request).await? {
-            Begun::Repeated(response) => return Ok(response),
-            Begun::Fresh(pending) => pending,
-        };
-        let view = match store::fleet_policy::lock(&mut tx, &spec.name).await? {
-            Some(known) => same(&mut tx, known, &spec, change).await?,
-            None => write(&mut tx, caller, None, &spec, change).await?,
-        };
-        self.finish(tx, pending, change.validate_only, view.into()).await
-    }
-
-    /// Replaces a binding's manifest, or makes it where that is allowed.
-    pub async fn update_fleet_policy<Q, R>(&self, caller: &Caller, request: &Q, change: &Change) -> Result<R>
-    where
-        Q: Message,
-        R: Message + Default + From<FleetPolicyView>,
-    {
-        caller.require(Role::Operator)?;
-        let spec = read(change, "fleet_policy.name")?;
-        let mut tx = db::begin(self.pool()).await?;
-        let pending = match idempotency::begin(&mut tx, caller, "UpdateFleetPolicy", &change.request_id, request).await? {
-            Begun::Repeated(response) => return Ok(response),
-            Begun::Fresh(pending) => pending,
-        };
-        let view = match store::fleet_policy::lock(&mut tx, &spec.name).await? {
-            Some(known) => {
-                db::check_etag(&change.etag, known.version)?;
-                check_namespace(&format!("fleetPolicies/{}", known.id), &known.namespace, &spec.namespace)?;
-                if known.manifest == change.manifest {
-                    let policies = store::bound::of_binding(&mut tx, &known.id).await?;
-                    FleetPolicyView { record: known, policies }
-                } else {
-                    write(&mut tx, caller, Some(known), &spec, change).await?
-                }
-            }
-            None if change.allow_missing && change.etag.is_empty() => write(&mut tx, caller, None, &spec, change).await?,
-            None => return Err(Error::not_found(format!("fleetPolicies/{}", spec.name))),
-        };
-        self.finish(tx, pending, change.validate_only, view.into()).await
-    }
-
-    /// Deletes a binding: its policies leave the clusters they hold in by no other.
-    pub async fn delete_fleet_policy<Q, R>(
-        &self,
-        caller: &Caller,
-        request: &Q,
-        name: &FleetPolicyName,
-        change: &Change,
-    ) -> Result<R>
-    where
-        Q: Message,
-        R: Message + Default,
-    {
-        caller.require(Role::Operator)?;
-        let mut tx = db::begin(self.pool()).await?;
-        let pending = match idempotency::begin(&mut tx, caller, "DeleteFleetPolicy", &change.request_id, request).await? {
-            Begun::Repeated(response) => return Ok(response),
-            Begun::Fresh(pending) => pending,
-        };
-        let record = store::fleet_policy::lock(&mut tx, name.binding()).await?.ok_or_else(|| Error::not_found(name))?;
-        db::check_etag(&change.etag, record.version)?;
-        let policies = store::bound::of_binding(&mut tx, name.binding()).await?;
-        for bound in &policies {
-            store::bound::lock_name(&mut tx, &bound.policy).await?;
-        }
-        store::fleet_policy::delete(&mut tx, name.binding()).await?;
-        settle(&mut tx, &policies.iter().map(|bound| bound.policy.clone()).collect(), None).await?;
-        audit::record(&mut tx, caller, "DeleteFleetPolicy", &name.to_string()).await?;
-        let record = FleetPolicyRecord { version: record.version + 1, ..record };
-        events::fleet_policy(&mut tx, "policy.unbound", &FleetPolicyView { record, policies }, true).await?;
-        self.finish(tx, pending, false, R::default()).await
-    }
+    Ok(wire::ListFleetPoliciesResponse { fleet_policies, next_page_token })
 }
 
-fn read(change: &Change, id_field: &str) -> Result<FleetPolicySpec> {
-    let manifest = parse_manifest(MANIFEST, &change.manifest, MAX_MANIFEST_BYTES)?;
-    let spec = FleetPolicySpec::parse(&manifest).map_err(|error| match error.field.as_str() {
+/// A manifest with what it says.
+struct Given {
+    manifest: String,
+    spec: FleetPolicySpec,
+}
+
+fn read(manifest: &str, id_field: &str, id: &str) -> Result<Given> {
+    let parsed = parse_manifest(MANIFEST, manifest, MAX_MANIFEST_BYTES)?;
+    let spec = FleetPolicySpec::parse(&parsed).map_err(|error| match error.field.as_str() {
         "" => Error::invalid(MANIFEST, error.message),
         _ => in_field(MANIFEST, &error),
     })?;
-    check_id(id_field, &change.id, &spec.name)?;
-    Ok(spec)
+    check_id(id_field, id, &spec.name)?;
+    Ok(Given { manifest: manifest.to_owned(), spec })
 }
 
-/// The same binding again: equal text is one, anything else is taken.
-async fn same(tx: &mut Tx, known: FleetPolicyRecord, spec: &FleetPolicySpec, change: &Change) -> Result<FleetPolicyView> {
-    let name = format!("fleetPolicies/{}", known.id);
-    check_namespace(&name, &known.namespace, &spec.namespace)?;
-    if known.manifest != change.manifest {
-        return Err(Error::already_exists(&name, format!("{name} exists with other content; update it, or choose another name")));
+/// Makes a binding.
+pub async fn create(app: &App, caller: &Caller, request: wire::CreateFleetPolicyRequest) -> Result<wire::FleetPolicy> {
+    caller.require(Role::Operator)?;
+    let binding = request.fleet_policy.as_ref().ok_or_else(|| Error::invalid("fleet_policy", "is missing"))?;
+    let given = read(&binding.manifest, "fleet_policy_id", &request.fleet_policy_id)?;
+    if request.validate_only {
+        // The whole effect, and then as if it had not been.
+        let mut tx = db::begin(&app.pool).await?;
+        return effect(&mut tx, caller, "CreateFleetPolicy", &given, &Existing::Same).await;
     }
-    let policies = store::bound::of_binding(tx, &known.id).await?;
-    Ok(FleetPolicyView { record: known, policies })
+    let answer = once!(app.pool, caller, "CreateFleetPolicy", request.request_id, request, tx => {
+        effect(tx, caller, "CreateFleetPolicy", &given, &Existing::Same).await
+    })?;
+    app.wake();
+    Ok(answer)
 }
 
-async fn write(
+/// Replaces a binding's manifest, or makes it where that is allowed.
+pub async fn update(app: &App, caller: &Caller, request: wire::UpdateFleetPolicyRequest) -> Result<wire::FleetPolicy> {
+    caller.require(Role::Operator)?;
+    db::check_mask(request.update_mask.as_ref(), &["manifest"])?;
+    let binding = request.fleet_policy.as_ref().ok_or_else(|| Error::invalid("fleet_policy", "is missing"))?;
+    let id = match binding.name.as_str() {
+        "" => String::new(),
+        name => parse_name::<FleetPolicyName>("fleet_policy.name", name)?.binding().to_owned(),
+    };
+    let given = read(&binding.manifest, "fleet_policy.name", &id)?;
+    let existing = Existing::Replace { etag: binding.etag.clone(), make_missing: request.allow_missing };
+    if request.validate_only {
+        let mut tx = db::begin(&app.pool).await?;
+        return effect(&mut tx, caller, "UpdateFleetPolicy", &given, &existing).await;
+    }
+    let answer = once!(app.pool, caller, "UpdateFleetPolicy", request.request_id, request, tx => {
+        effect(tx, caller, "UpdateFleetPolicy", &given, &existing).await
+    })?;
+    app.wake();
+    Ok(answer)
+}
+
+async fn effect(
     tx: &mut Tx,
     caller: &Caller,
-    known: Option<FleetPolicyRecord>,
-    spec: &FleetPolicySpec,
-    change: &Change,
-) -> Result<FleetPolicyView> {
+    method: &'static str,
+    given: &Given,
+    existing: &Existing,
+) -> Result<wire::FleetPolicy> {
+    let spec = &given.spec;
+    let name = format!("fleetPolicies/{}", spec.name);
+    store::catalog::lock(tx).await?;
+    let known = store::fleet_policy::lock(tx, &spec.name).await?;
+    if let Some(known) = &known {
+        check_namespace(&name, &known.namespace, &spec.namespace)?;
+    }
+    match (&known, existing) {
+        (None, Existing::Replace { etag: _, make_missing: false }) => return Err(Error::not_found(name)),
+        (None, Existing::Same | Existing::Replace { .. }) => {}
+        (Some(known), Existing::Same) if known.manifest != given.manifest => {
+            let hint = format!("{name} exists with other content; update it, or choose another name");
+            return Err(Error::already_exists(&name, hint));
+        }
+        (Some(_), Existing::Same) => {}
+        (Some(known), Existing::Replace { etag, make_missing: _ }) => db::check_etag(etag, known.version)?,
+    }
+    if let Some(known) = known.as_ref().filter(|known| known.manifest == given.manifest) {
+        let policies = store::bound::of_binding(tx, &known.id).await?;
+        return Ok(FleetPolicyView { record: known.clone(), policies }.into());
+    }
     check_inline(tx, spec).await?;
-    let action = if known.is_some() { "UpdateFleetPolicy" } else { "CreateFleetPolicy" };
     let record = match known {
-        Some(known) => store::fleet_policy::update(tx, spec, &change.manifest, known.version).await?,
-        None => store::fleet_policy::insert(tx, spec, &change.manifest).await?,
+        Some(known) => store::fleet_policy::update(tx, spec, &given.manifest, known.version).await?,
+        None => store::fleet_policy::insert(tx, spec, &given.manifest).await?,
     };
     let names = store::bound::replace(tx, spec).await?;
-    for name in &names {
-        store::bound::lock_name(tx, name).await?;
-    }
     settle(tx, &names, Some(&spec.name)).await?;
     let view = FleetPolicyView { policies: store::bound::of_binding(tx, &spec.name).await?, record };
-    audit::record(tx, caller, action, &format!("fleetPolicies/{}", spec.name)).await?;
-    events::fleet_policy(tx, "policy.bound", &view, false).await?;
-    Ok(view)
+    audit::record(tx, caller, method, &name).await?;
+    events::fleet_policy(tx, "policy.bound", view.clone(), false).await?;
+    Ok(view.into())
 }
 
 /// An inline policy whose name stands elsewhere with other content is refused by field.
@@ -201,4 +168,29 @@ async fn check_inline(tx: &mut Tx, spec: &FleetPolicySpec) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Deletes a binding: its policies leave the clusters they hold in by no other.
+pub async fn delete(
+    app: &App,
+    caller: &Caller,
+    request: wire::DeleteFleetPolicyRequest,
+) -> Result<wire::DeleteFleetPolicyResponse> {
+    caller.require(Role::Operator)?;
+    let name: FleetPolicyName = parse_name("name", &request.name)?;
+    let answer = once!(app.pool, caller, "DeleteFleetPolicy", request.request_id, request, tx => {
+        store::catalog::lock(tx).await?;
+        let record = store::fleet_policy::lock(tx, name.binding()).await?.ok_or_else(|| Error::not_found(&name))?;
+        db::check_etag(&request.etag, record.version)?;
+        let policies = store::bound::of_binding(tx, name.binding()).await?;
+        let names: BTreeSet<String> = policies.iter().map(|bound| bound.policy.clone()).collect();
+        store::fleet_policy::delete(tx, name.binding()).await?;
+        settle(tx, &names, None).await?;
+        audit::record(tx, caller, "DeleteFleetPolicy", &name.to_string()).await?;
+        let record = FleetPolicyRecord { version: record.version + 1, ..record };
+        events::fleet_policy(tx, "policy.unbound", FleetPolicyView { record, policies }, true).await?;
+        Ok(wire::DeleteFleetPolicyResponse {})
+    })?;
+    app.wake();
+    Ok(answer)
 }

@@ -1,15 +1,12 @@
-//! The use cases: authorise, begin, decide, store, log, commit.
+//! Use cases: authorise, begin, decide, store, say so, commit. One file a noun.
 
-mod fleet_policy;
-mod policy;
-mod report;
-mod verdict;
+pub mod fleet_policy;
+pub mod policy;
+pub mod report;
+pub mod verdict;
 
-pub use fleet_policy::FleetPolicyView;
-
-use crate::{domain::Catalog, events, store};
-use muster_kit::{Error, Result, Tx, idempotency::Pending, reconcile::Wake};
-use prost::Message;
+use crate::{convert::FleetPolicyView, domain::Catalog, events, store};
+use muster_kit::{Error, Result, Tx, reconcile::Wake};
 use sqlx::PgPool;
 use std::{
     collections::BTreeSet,
@@ -19,45 +16,23 @@ use std::{
 /// A manifest in a request, at most.
 pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
 
-/// How a change comes in.
-#[derive(Debug, Clone, Default)]
-pub struct Change {
-    /// The identifier asked for; empty: that of the manifest.
-    pub id: String,
-    /// The manifest.
-    pub manifest: String,
-    /// If set must be current.
-    pub etag: String,
-    /// Answers repetitions.
-    pub request_id: String,
-    /// Makes what is not there.
-    pub allow_missing: bool,
-    /// Checks and stores nothing.
-    pub validate_only: bool,
-}
-
-/// What the use cases need.
+/// What every use case works with.
+#[derive(Clone)]
 pub struct App {
-    pool: PgPool,
+    /// The database.
+    pub pool: PgPool,
     /// The catalog read last; another revision in the database makes it void.
-    catalog: Mutex<Option<Arc<Catalog>>>,
-    /// Wakes the reading of git sources.
+    catalog: Arc<Mutex<Option<Arc<Catalog>>>>,
+    /// Files in git are to be read.
     pub sources: Wake,
-    /// Wakes the distribution to clusters.
+    /// Clusters are to be told something.
     pub distribute: Wake,
-    /// Wakes the relay.
-    pub relay: Wake,
 }
 
 impl App {
     /// The use cases over a database.
-    pub fn new(pool: PgPool, relay: Wake) -> Self {
-        Self { pool, catalog: Mutex::new(None), sources: Wake::default(), distribute: Wake::default(), relay }
-    }
-
-    /// The database.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, catalog: Arc::default(), sources: Wake::default(), distribute: Wake::default() }
     }
 
     /// Everything that decides verdicts, as of now.
@@ -72,23 +47,23 @@ impl App {
         Ok(catalog)
     }
 
-    /// Stores the answer and commits, or takes everything back where only a check was asked for.
-    async fn finish<R: Message>(&self, mut tx: Tx, pending: Pending, validate_only: bool, response: R) -> Result<R> {
-        if validate_only {
-            tx.rollback().await?;
-            return Ok(response);
-        }
-        pending.finish(&mut tx, &response).await?;
-        tx.commit().await?;
+    /// What people wrote has changed.
+    fn wake(&self) {
         self.sources.now();
         self.distribute.now();
-        self.relay.now();
-        Ok(response)
     }
 }
 
-/// Decides anew what holds under some names, and logs the bindings it changed for, besides `written`, which is logged
-/// by its own use case.
+/// What to do about a resource of that name.
+enum Existing {
+    /// The same again is one, another is refused.
+    Same,
+    /// It is replaced.
+    Replace { etag: String, make_missing: bool },
+}
+
+/// Decides anew what holds under some names, and says so of the bindings it changed for, but for `written`, of which its
+/// own use case does.
 pub async fn settle(tx: &mut Tx, names: &BTreeSet<String>, written: Option<&str>) -> Result<()> {
     let mut changed = BTreeSet::new();
     for name in names {
@@ -98,7 +73,7 @@ pub async fn settle(tx: &mut Tx, names: &BTreeSet<String>, written: Option<&str>
     for binding in changed.iter().filter(|binding| Some(binding.as_str()) != written) {
         let record = store::fleet_policy::touch(tx, binding).await?;
         let policies = store::bound::of_binding(tx, binding).await?;
-        events::fleet_policy(tx, "policy.bound", &FleetPolicyView { record, policies }, false).await?;
+        events::fleet_policy(tx, "policy.bound", FleetPolicyView { record, policies }, false).await?;
     }
     Ok(())
 }
@@ -109,8 +84,7 @@ fn check_namespace(name: &str, known: &str, given: &str) -> Result<()> {
         return Ok(());
     }
     let shown = |namespace: &str| if namespace.is_empty() { "no namespace".to_owned() } else { format!("namespace {namespace}") };
-    let hint =
-        format!("{name} exists from {}, and a name is one here over all namespaces (given: {})", shown(known), shown(given));
+    let hint = format!("{name} came from {}, and has no namespace here (given: {})", shown(known), shown(given));
     Err(Error::already_exists(name, hint))
 }
 

@@ -1,149 +1,126 @@
-//! Policies: get, list, create, update, delete.
+//! Policies: manifests by name.
 
-use super::{App, Change, MAX_MANIFEST_BYTES, check_id, check_namespace, settle};
-use crate::{domain::PolicyDocument, error::in_field, events, store, store::PolicyRecord};
+use super::{App, Existing, MAX_MANIFEST_BYTES, check_id, check_namespace, settle};
+use crate::{
+    domain::PolicyDocument,
+    error::in_field,
+    events,
+    store::{self, PolicyRecord},
+};
 use muster_core::{name::PolicyName, page::Page};
 use muster_kit::{
     Caller, Error, Result, Role, Tx, audit, db,
-    error::parse_manifest,
-    idempotency::{self, Begun},
+    error::{parse_manifest, parse_name},
+    once,
 };
-use prost::Message;
+use muster_proto::policy::v1 as wire;
 use std::collections::BTreeSet;
 
 const MANIFEST: &str = "policy.manifest";
 
-impl App {
-    /// One policy.
-    pub async fn get_policy(&self, caller: &Caller, name: &PolicyName) -> Result<PolicyRecord> {
-        caller.require(Role::Viewer)?;
-        store::policy::get(self.pool(), name.policy()).await?.ok_or_else(|| Error::not_found(name))
-    }
+/// One policy.
+pub async fn get(app: &App, caller: &Caller, request: wire::GetPolicyRequest) -> Result<wire::Policy> {
+    caller.require(Role::Viewer)?;
+    let name: PolicyName = parse_name("name", &request.name)?;
+    let record = store::policy::get(&app.pool, name.policy()).await?.ok_or_else(|| Error::not_found(name))?;
+    Ok(record.into())
+}
 
-    /// A page of policies, and the token of the next.
-    pub async fn list_policies(&self, caller: &Caller, page: &Page) -> Result<(Vec<PolicyRecord>, String)> {
-        caller.require(Role::Viewer)?;
-        let mut rows = store::policy::list(self.pool(), &page.after, page.limit()).await?;
-        let next = page.finish(&mut rows, |row| row.id.clone());
-        Ok((rows, next))
-    }
+/// A page of policies.
+pub async fn list(app: &App, caller: &Caller, request: wire::ListPoliciesRequest) -> Result<wire::ListPoliciesResponse> {
+    caller.require(Role::Viewer)?;
+    let page = Page::parse(request.page_size, &request.page_token, "")?;
+    let mut rows = store::policy::list(&app.pool, &page.after, page.limit()).await?;
+    let next_page_token = page.finish(&mut rows, |row| row.id.clone());
+    Ok(wire::ListPoliciesResponse { policies: rows.into_iter().map(Into::into).collect(), next_page_token })
+}
 
-    /// Makes a policy. Equal content under the same name is the same policy; other content is refused.
-    pub async fn create_policy<Q, R>(&self, caller: &Caller, request: &Q, change: &Change) -> Result<R>
-    where
-        Q: Message,
-        R: Message + Default + From<PolicyRecord>,
-    {
-        caller.require(Role::Operator)?;
-        let document = read(change, "policy_id")?;
-        let mut tx = db::begin(self.pool()).await?;
-        let pending = match idempotency::begin(&mut tx, caller, "CreatePolicy", &change.request_id, request).await? {
-            Begun::Repeated(response) => return Ok(response),
-            Begun::Fresh(pending) => pending,
-        };
-        store::bound::lock_name(&mut tx, document.name()).await?;
-        let record = match store::policy::lock(&mut tx, document.name()).await? {
-            Some(known) => same(known, &document)?,
-            None => make(&mut tx, caller, &document, change).await?,
-        };
-        self.finish(tx, pending, change.validate_only, record.into()).await
-    }
+/// A manifest with what it says.
+struct Given {
+    manifest: String,
+    document: PolicyDocument,
+}
 
-    /// Replaces a policy's manifest, or makes it where that is allowed.
-    pub async fn update_policy<Q, R>(&self, caller: &Caller, request: &Q, change: &Change) -> Result<R>
-    where
-        Q: Message,
-        R: Message + Default + From<PolicyRecord>,
-    {
-        caller.require(Role::Operator)?;
-        let document = read(change, "policy.name")?;
-        let mut tx = db::begin(self.pool()).await?;
-        let pending = match idempotency::begin(&mut tx, caller, "UpdatePolicy", &change.request_id, request).await? {
-            Begun::Repeated(response) => return Ok(response),
-            Begun::Fresh(pending) => pending,
-        };
-        store::bound::lock_name(&mut tx, document.name()).await?;
-        let record = match store::policy::lock(&mut tx, document.name()).await? {
-            Some(known) => replace(&mut tx, caller, known, &document, change).await?,
-            None if change.allow_missing && change.etag.is_empty() => make(&mut tx, caller, &document, change).await?,
-            None => return Err(Error::not_found(format!("policies/{}", document.name()))),
-        };
-        self.finish(tx, pending, change.validate_only, record.into()).await
-    }
+fn read(manifest: &str, id_field: &str, id: &str) -> Result<Given> {
+    let parsed = parse_manifest(MANIFEST, manifest, MAX_MANIFEST_BYTES)?;
+    let document = PolicyDocument::parse(&parsed.value).map_err(|error| in_field(MANIFEST, &error))?;
+    check_id(id_field, id, document.name())?;
+    Ok(Given { manifest: manifest.to_owned(), document })
+}
 
-    /// Deletes a policy that no binding names.
-    pub async fn delete_policy<Q, R>(&self, caller: &Caller, request: &Q, name: &PolicyName, change: &Change) -> Result<R>
-    where
-        Q: Message,
-        R: Message + Default,
-    {
-        caller.require(Role::Operator)?;
-        let mut tx = db::begin(self.pool()).await?;
-        let pending = match idempotency::begin(&mut tx, caller, "DeletePolicy", &change.request_id, request).await? {
-            Begun::Repeated(response) => return Ok(response),
-            Begun::Fresh(pending) => pending,
-        };
-        store::bound::lock_name(&mut tx, name.policy()).await?;
-        let known = store::policy::lock(&mut tx, name.policy()).await?.ok_or_else(|| Error::not_found(name))?;
-        db::check_etag(&change.etag, known.version)?;
-        if let Some(binding) = store::bound::named_by(&mut tx, name.policy()).await? {
-            let subject = format!("fleetPolicies/{binding}");
-            let message = format!("{name} is bound by {subject}; take it out of there first");
-            return Err(Error::precondition("POLICY_IN_USE", message.clone()).violating("BINDING", subject, message));
+/// Makes a policy. Equal content under the same name is the same policy; other content is refused.
+pub async fn create(app: &App, caller: &Caller, request: wire::CreatePolicyRequest) -> Result<wire::Policy> {
+    caller.require(Role::Operator)?;
+    let policy = request.policy.as_ref().ok_or_else(|| Error::invalid("policy", "is missing"))?;
+    let given = read(&policy.manifest, "policy_id", &request.policy_id)?;
+    if request.validate_only {
+        // The whole effect, and then as if it had not been.
+        let mut tx = db::begin(&app.pool).await?;
+        return effect(&mut tx, caller, "CreatePolicy", &given, &Existing::Same).await;
+    }
+    let answer = once!(app.pool, caller, "CreatePolicy", request.request_id, request, tx => {
+        effect(tx, caller, "CreatePolicy", &given, &Existing::Same).await
+    })?;
+    app.wake();
+    Ok(answer)
+}
+
+/// Replaces a policy's manifest, or makes it where that is allowed.
+pub async fn update(app: &App, caller: &Caller, request: wire::UpdatePolicyRequest) -> Result<wire::Policy> {
+    caller.require(Role::Operator)?;
+    db::check_mask(request.update_mask.as_ref(), &["manifest"])?;
+    let policy = request.policy.as_ref().ok_or_else(|| Error::invalid("policy", "is missing"))?;
+    let id = match policy.name.as_str() {
+        "" => String::new(),
+        name => parse_name::<PolicyName>("policy.name", name)?.policy().to_owned(),
+    };
+    let given = read(&policy.manifest, "policy.name", &id)?;
+    let existing = Existing::Replace { etag: policy.etag.clone(), make_missing: request.allow_missing };
+    if request.validate_only {
+        let mut tx = db::begin(&app.pool).await?;
+        return effect(&mut tx, caller, "UpdatePolicy", &given, &existing).await;
+    }
+    let answer = once!(app.pool, caller, "UpdatePolicy", request.request_id, request, tx => {
+        effect(tx, caller, "UpdatePolicy", &given, &existing).await
+    })?;
+    app.wake();
+    Ok(answer)
+}
+
+async fn effect(tx: &mut Tx, caller: &Caller, method: &'static str, given: &Given, existing: &Existing) -> Result<wire::Policy> {
+    let document = &given.document;
+    let name = format!("policies/{}", document.name());
+    store::catalog::lock(tx).await?;
+    let known = store::policy::lock(tx, document.name()).await?;
+    if let Some(known) = &known {
+        check_namespace(&name, &known.namespace, document.namespace())?;
+    }
+    let kind = match (&known, existing) {
+        (Some(known), Existing::Same) if known.digest == document.digest() => return Ok(known.clone().into()),
+        (Some(_), Existing::Same) => {
+            let hint = format!("{name} exists with other content; update it, or choose another name");
+            return Err(Error::already_exists(&name, hint));
         }
-        store::policy::delete(&mut tx, name.policy()).await?;
-        settle(&mut tx, &BTreeSet::from([name.policy().to_owned()]), None).await?;
-        audit::record(&mut tx, caller, "DeletePolicy", &name.to_string()).await?;
-        events::policy(&mut tx, "policy.deleted", PolicyRecord { version: known.version + 1, ..known }, true).await?;
-        self.finish(tx, pending, false, R::default()).await
-    }
-}
-
-fn read(change: &Change, id_field: &str) -> Result<PolicyDocument> {
-    let manifest = parse_manifest(MANIFEST, &change.manifest, MAX_MANIFEST_BYTES)?;
-    let document = PolicyDocument::parse(&manifest.value).map_err(|error| in_field(MANIFEST, &error))?;
-    check_id(id_field, &change.id, document.name())?;
-    Ok(document)
-}
-
-fn same(known: PolicyRecord, document: &PolicyDocument) -> Result<PolicyRecord> {
-    let name = format!("policies/{}", known.id);
-    check_namespace(&name, &known.namespace, document.namespace())?;
-    if known.digest == document.digest() {
-        return Ok(known);
-    }
-    Err(Error::already_exists(&name, format!("{name} exists with other content; update it, or choose another name")))
-}
-
-async fn make(tx: &mut Tx, caller: &Caller, document: &PolicyDocument, change: &Change) -> Result<PolicyRecord> {
+        (None, Existing::Replace { etag: _, make_missing: false }) => return Err(Error::not_found(name)),
+        (None, Existing::Same | Existing::Replace { .. }) => "policy.created",
+        (Some(known), Existing::Replace { etag, make_missing: _ }) => {
+            db::check_etag(etag, known.version)?;
+            if known.manifest == given.manifest {
+                return Ok(known.clone().into());
+            }
+            "policy.updated"
+        }
+    };
     check_inline(tx, document).await?;
     store::policy::keep_document(tx, document).await?;
-    let record = store::policy::insert(tx, document, &change.manifest).await?;
+    let record = match known {
+        None => store::policy::insert(tx, document, &given.manifest).await?,
+        Some(known) => store::policy::update(tx, document, &given.manifest, known.version).await?,
+    };
     settle(tx, &BTreeSet::from([record.id.clone()]), None).await?;
-    audit::record(tx, caller, "CreatePolicy", &format!("policies/{}", record.id)).await?;
-    events::policy(tx, "policy.created", record.clone(), false).await?;
-    Ok(record)
-}
-
-async fn replace(
-    tx: &mut Tx,
-    caller: &Caller,
-    known: PolicyRecord,
-    document: &PolicyDocument,
-    change: &Change,
-) -> Result<PolicyRecord> {
-    db::check_etag(&change.etag, known.version)?;
-    check_namespace(&format!("policies/{}", known.id), &known.namespace, document.namespace())?;
-    if known.digest == document.digest() && known.manifest == change.manifest {
-        return Ok(known);
-    }
-    check_inline(tx, document).await?;
-    store::policy::keep_document(tx, document).await?;
-    let record = store::policy::update(tx, document, &change.manifest, known.version).await?;
-    settle(tx, &BTreeSet::from([record.id.clone()]), None).await?;
-    audit::record(tx, caller, "UpdatePolicy", &format!("policies/{}", record.id)).await?;
-    events::policy(tx, "policy.updated", record.clone(), false).await?;
-    Ok(record)
+    audit::record(tx, caller, method, &name).await?;
+    events::policy(tx, kind, record.clone(), false).await?;
+    Ok(record.into())
 }
 
 /// A binding that holds other content of this name inline would silently lose it.
@@ -155,4 +132,27 @@ async fn check_inline(tx: &mut Tx, document: &PolicyDocument) -> Result<()> {
             Err(Error::already_exists(&name, format!("{name} stands with other content inline in fleetPolicies/{binding}")))
         }
     }
+}
+
+/// Deletes a policy that no binding names.
+pub async fn delete(app: &App, caller: &Caller, request: wire::DeletePolicyRequest) -> Result<wire::DeletePolicyResponse> {
+    caller.require(Role::Operator)?;
+    let name: PolicyName = parse_name("name", &request.name)?;
+    let answer = once!(app.pool, caller, "DeletePolicy", request.request_id, request, tx => {
+        store::catalog::lock(tx).await?;
+        let known = store::policy::lock(tx, name.policy()).await?.ok_or_else(|| Error::not_found(&name))?;
+        db::check_etag(&request.etag, known.version)?;
+        if let Some(binding) = store::bound::named_by(tx, name.policy()).await? {
+            let subject = format!("fleetPolicies/{binding}");
+            let message = format!("{name} is bound by {subject}; take it out of there first");
+            return Err(Error::precondition("POLICY_IN_USE", message.clone()).violating("BINDING", subject, message));
+        }
+        store::policy::delete(tx, name.policy()).await?;
+        settle(tx, &BTreeSet::from([name.policy().to_owned()]), None).await?;
+        audit::record(tx, caller, "DeletePolicy", &name.to_string()).await?;
+        events::policy(tx, "policy.deleted", PolicyRecord { version: known.version + 1, ..known }, true).await?;
+        Ok(wire::DeletePolicyResponse {})
+    })?;
+    app.wake();
+    Ok(answer)
 }

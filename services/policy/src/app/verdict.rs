@@ -1,12 +1,12 @@
 //! What the policies say of manifests. Stores nothing.
 
 use super::App;
-use crate::domain::Verdict;
-use muster_core::{manifest::parse_documents, name::ClusterName, version::Version};
+use muster_core::{manifest::parse_documents, name::ClusterName};
 use muster_kit::{
     Caller, Error, Result, Role,
     error::{manifest_error, parse_name},
 };
+use muster_proto::policy::v1 as wire;
 use serde_json::Value;
 
 /// Manifests of a request together.
@@ -16,39 +16,36 @@ const MAX_MANIFESTS: usize = 2_000;
 /// Clusters of a request.
 const MAX_CLUSTERS: usize = 10_000;
 
-impl App {
-    /// Judges manifests that may go to some clusters; gives the revision the verdict is of, too.
-    pub async fn evaluate(
-        &self,
-        caller: &Caller,
-        manifests: &[String],
-        clusters: &[String],
-        namespace: &str,
-    ) -> Result<(Version, Verdict)> {
-        caller.require(Role::Viewer)?;
-        let (values, origins) = read(manifests)?;
-        if clusters.len() > MAX_CLUSTERS {
-            return Err(Error::invalid("clusters", format!("more than {MAX_CLUSTERS}")));
-        }
-        let mut names = Vec::with_capacity(clusters.len());
-        for (index, cluster) in clusters.iter().enumerate() {
-            let name: ClusterName = parse_name(&format!("clusters[{index}]"), cluster)?;
-            names.push(name.cluster().to_owned());
-        }
-        if !namespace.is_empty() {
-            muster_core::name::check_id(namespace).map_err(|error| Error::invalid("namespace", error.to_string()))?;
-        }
-        let catalog = self.catalog().await?;
-        let revision = catalog.revision;
-        let namespace = namespace.to_owned();
-        // Judging a large bundle takes longer than an answer to others may wait.
-        let judged = tokio::task::spawn_blocking(move || catalog.evaluate(&values, &names, &namespace)).await;
-        let mut verdict = judged.map_err(Error::internal)?;
-        for broken in &mut verdict.broken {
-            broken.manifest = origins.get(broken.manifest).copied().unwrap_or_default();
-        }
-        Ok((revision, verdict))
+/// Judges manifests that may go to some clusters.
+pub async fn evaluate(app: &App, caller: &Caller, request: wire::EvaluateRequest) -> Result<wire::EvaluateResponse> {
+    caller.require(Role::Viewer)?;
+    let wire::EvaluateRequest { manifests, clusters, namespace } = request;
+    let (values, origins) = read(&manifests)?;
+    if clusters.len() > MAX_CLUSTERS {
+        return Err(Error::invalid("clusters", format!("more than {MAX_CLUSTERS}")));
     }
+    let mut names = Vec::with_capacity(clusters.len());
+    for (index, cluster) in clusters.iter().enumerate() {
+        let name: ClusterName = parse_name(&format!("clusters[{index}]"), cluster)?;
+        names.push(name.cluster().to_owned());
+    }
+    if !namespace.is_empty() {
+        muster_core::name::check_id(&namespace).map_err(|error| Error::invalid("namespace", error.to_string()))?;
+    }
+    let catalog = app.catalog().await?;
+    let revision = catalog.revision;
+    // Judging a large bundle takes longer than an answer to others may wait.
+    let judged = tokio::task::spawn_blocking(move || catalog.evaluate(&values, &names, &namespace)).await;
+    let mut verdict = judged.map_err(Error::internal)?;
+    for broken in &mut verdict.broken {
+        broken.manifest = origins.get(broken.manifest).copied().unwrap_or_default();
+    }
+    Ok(wire::EvaluateResponse {
+        policy_revision: revision.to_string(),
+        allowed: verdict.is_allowed(),
+        violations: verdict.broken.into_iter().map(Into::into).collect(),
+        warnings: verdict.warnings,
+    })
 }
 
 /// The documents, and of each the index of the text it stands in.

@@ -1,68 +1,41 @@
-//! `VerdictService`.
+//! Verdicts and reports over gRPC.
 
-use crate::app::App;
-use muster_core::{
-    name::{ClusterName, FleetName, PolicyReportName},
-    page::Page,
-};
-use muster_kit::{Caller, Error, error::parse_name};
-use muster_proto::policy::v1::{
-    EvaluateRequest, EvaluateResponse, GetPolicyReportRequest, ListPolicyReportsRequest, ListPolicyReportsResponse, PolicyReport,
-    SummarizeComplianceRequest, SummarizeComplianceResponse, verdict_service_server::VerdictService,
-};
-use std::sync::Arc;
+use crate::app::{self, App};
+use muster_kit::Caller;
+use muster_proto::policy::v1::{self as wire, verdict_service_server::VerdictService};
 use tonic::{Request, Response, Status};
 
-/// The handlers.
-pub struct Verdicts(pub Arc<App>);
+/// The gRPC side of `VerdictService`.
+pub struct Verdicts(pub App);
 
 #[tonic::async_trait]
 impl VerdictService for Verdicts {
-    async fn evaluate(&self, request: Request<EvaluateRequest>) -> Result<Response<EvaluateResponse>, Status> {
+    async fn evaluate(&self, request: Request<wire::EvaluateRequest>) -> Result<Response<wire::EvaluateResponse>, Status> {
         let caller = Caller::of(&request);
-        let EvaluateRequest { manifests, clusters, namespace } = request.into_inner();
-        let (revision, verdict) = self.0.evaluate(&caller, &manifests, &clusters, &namespace).await?;
-        Ok(Response::new(EvaluateResponse {
-            policy_revision: revision.to_string(),
-            allowed: verdict.is_allowed(),
-            violations: verdict.broken.into_iter().map(Into::into).collect(),
-            warnings: verdict.warnings,
-        }))
+        Ok(Response::new(app::verdict::evaluate(&self.0, &caller, request.into_inner()).await?))
     }
 
-    async fn get_policy_report(&self, request: Request<GetPolicyReportRequest>) -> Result<Response<PolicyReport>, Status> {
+    async fn get_policy_report(
+        &self,
+        request: Request<wire::GetPolicyReportRequest>,
+    ) -> Result<Response<wire::PolicyReport>, Status> {
         let caller = Caller::of(&request);
-        let name: PolicyReportName = parse_name("name", &request.into_inner().name)?;
-        Ok(Response::new(self.0.get_report(&caller, &name).await?.into()))
+        Ok(Response::new(app::report::get(&self.0, &caller, request.into_inner()).await?))
     }
 
     async fn list_policy_reports(
         &self,
-        request: Request<ListPolicyReportsRequest>,
-    ) -> Result<Response<ListPolicyReportsResponse>, Status> {
+        request: Request<wire::ListPolicyReportsRequest>,
+    ) -> Result<Response<wire::ListPolicyReportsResponse>, Status> {
         let caller = Caller::of(&request);
-        let request = request.into_inner();
-        let page = Page::parse(request.page_size, &request.page_token, &request.parent).map_err(Error::from)?;
-        let cluster = match request.parent.as_str() {
-            "clusters/-" => None,
-            parent => Some(parse_name::<ClusterName>("parent", parent)?),
-        };
-        let cluster = cluster.as_ref().map(ClusterName::cluster);
-        let (rows, next_page_token) = self.0.list_reports(&caller, cluster, &page).await?;
-        let policy_reports = rows.into_iter().map(Into::into).collect();
-        Ok(Response::new(ListPolicyReportsResponse { policy_reports, next_page_token }))
+        Ok(Response::new(app::report::list(&self.0, &caller, request.into_inner()).await?))
     }
 
     async fn summarize_compliance(
         &self,
-        request: Request<SummarizeComplianceRequest>,
-    ) -> Result<Response<SummarizeComplianceResponse>, Status> {
+        request: Request<wire::SummarizeComplianceRequest>,
+    ) -> Result<Response<wire::SummarizeComplianceResponse>, Status> {
         let caller = Caller::of(&request);
-        let fleet = match request.into_inner().fleet.as_str() {
-            "" => None,
-            name => Some(parse_name::<FleetName>("fleet", name)?),
-        };
-        let rows = self.0.compliance(&caller, fleet.as_ref()).await?;
-        Ok(Response::new(SummarizeComplianceResponse { rows: rows.into_iter().map(Into::into).collect() }))
+        Ok(Response::new(app::report::summarize(&self.0, &caller, request.into_inner()).await?))
     }
 }

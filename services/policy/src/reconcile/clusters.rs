@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 /// Keeps our projection of the clusters.
 pub struct Clusters {
     /// The use cases.
-    pub app: Arc<App>,
+    pub app: App,
     /// Who leads.
     pub leader: Arc<Leader>,
     /// The registry.
@@ -52,7 +52,7 @@ impl Clusters {
         let mut events = self.registry.watch_clusters().await?;
         let mut listed = Some(Vec::new());
         while let Some(event) = events.next().await {
-            let mut tx = db::begin(self.app.pool()).await?;
+            let mut tx = db::begin(&self.app.pool).await?;
             Leader::check(&mut tx, epoch).await?;
             let changed = match event? {
                 ClusterEvent::Known(member) => {

@@ -25,7 +25,7 @@ const MAX_ROUNDS: usize = 3;
 /// Tells clusters what to hold.
 pub struct Distribute {
     /// The use cases.
-    pub app: Arc<App>,
+    pub app: App,
     /// Who leads.
     pub leader: Arc<Leader>,
     /// The registry.
@@ -59,6 +59,10 @@ struct Planned {
 impl Distribute {
     /// Tells every cluster that differs; gives whether some were stale and are to be told again.
     async fn round(&self, epoch: u64) -> Result<bool> {
+        // The registry fences by epoch once the next leader has written; until then we must know ourselves.
+        let mut tx = db::begin(&self.app.pool).await?;
+        Leader::check(&mut tx, epoch).await?;
+        tx.commit().await?;
         let (planned, bundles) = self.plan().await?;
         let mut put = BTreeSet::new();
         let mut is_stale = false;
@@ -78,8 +82,8 @@ impl Distribute {
 
     async fn plan(&self) -> Result<(Vec<Planned>, BTreeMap<bundle::Digest, Vec<u8>>)> {
         let catalog = self.app.catalog().await?;
-        let members = store::projection::all(self.app.pool()).await?;
-        let told = store::distribution::all(self.app.pool()).await?;
+        let members = store::projection::all(&self.app.pool).await?;
+        let told = store::distribution::all(&self.app.pool).await?;
         let mut planned = Vec::new();
         let mut bundles = BTreeMap::new();
         for member in members.into_iter().filter(|member| member.is_enrolled) {
@@ -115,7 +119,7 @@ impl Distribute {
     async fn record(&self, epoch: u64, batch: &[Planned], applied: &[Applied]) -> Result<bool> {
         let by_cluster: HashMap<&str, &Applied> = applied.iter().map(|one| (one.cluster.as_str(), one)).collect();
         let mut is_stale = false;
-        let mut tx = db::begin(self.app.pool()).await?;
+        let mut tx = db::begin(&self.app.pool).await?;
         Leader::check(&mut tx, epoch).await?;
         for Planned { change, digest, policies } in batch {
             let Some(applied) = by_cluster.get(change.cluster.as_str()) else {

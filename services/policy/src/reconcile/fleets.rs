@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// Keeps our projection of the fleets.
 pub struct Fleets {
     /// The use cases.
-    pub app: Arc<App>,
+    pub app: App,
     /// Who leads.
     pub leader: Arc<Leader>,
     /// The registry.
@@ -29,7 +29,7 @@ impl Reconciler for Fleets {
         let listed = self.registry.members().await;
         self.health.report("fleet-registry", listed.as_ref().err().map(ToString::to_string));
         let members = listed?;
-        let mut tx = db::begin(self.app.pool()).await?;
+        let mut tx = db::begin(&self.app.pool).await?;
         Leader::check(&mut tx, epoch).await?;
         if !store::projection::replace_members(&mut tx, &members).await? {
             return Ok(());

@@ -22,7 +22,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Keeps the reports.
 pub struct Reports {
     /// The use cases.
-    pub app: Arc<App>,
+    pub app: App,
     /// Who leads.
     pub leader: Arc<Leader>,
     /// The registry.
@@ -98,7 +98,7 @@ impl Reports {
     /// Takes one observation.
     pub async fn take(&self, epoch: u64, event: &ObservedEvent) -> Result<Taken> {
         let ObservedEvent { cluster, observed, reports } = event;
-        let mut tx = db::begin(self.app.pool()).await?;
+        let mut tx = db::begin(&self.app.pool).await?;
         Leader::check(&mut tx, epoch).await?;
         let Some(told) = store::report::told(&mut tx, cluster).await? else { return Ok(Taken::Ahead) };
         let (about, mut known) = ((observed.incarnation, observed.generation), (told.incarnation, told.generation));
@@ -127,7 +127,6 @@ impl Reports {
             events::reported(&mut tx, report).await?;
         }
         tx.commit().await?;
-        self.app.relay.now();
         Ok(Taken::Yes)
     }
 }

@@ -23,7 +23,7 @@ const MAX_PROBLEM_CHARS: usize = 500;
 /// Keeps what comes from git.
 pub struct Sources {
     /// The use cases.
-    pub app: Arc<App>,
+    pub app: App,
     /// Who leads.
     pub leader: Arc<Leader>,
     /// Where files are read.
@@ -40,7 +40,7 @@ impl Reconciler for Sources {
         let Some(epoch) = self.leader.epoch() else { return Ok(()) };
         let mut after = GitSource { repository: String::new(), path: String::new(), policy: String::new() };
         loop {
-            let sources = store::bound::git_sources(self.app.pool(), &after, PAGE).await?;
+            let sources = store::bound::git_sources(&self.app.pool, &after, PAGE).await?;
             let Some(last) = sources.last() else { return Ok(()) };
             after = last.clone();
             for source in &sources {
@@ -56,9 +56,9 @@ impl Sources {
             Ok(file) => (find(&file.content, &source.policy), file.commit),
             Err(problem) => (Err(problem), String::new()),
         };
-        let mut tx = db::begin(self.app.pool()).await?;
+        let mut tx = db::begin(&self.app.pool).await?;
         Leader::check(&mut tx, epoch).await?;
-        store::bound::lock_name(&mut tx, &source.policy).await?;
+        store::catalog::lock(&mut tx).await?;
         let is_new = match &read {
             Ok(document) => {
                 store::policy::keep_document(&mut tx, document).await?;
@@ -75,7 +75,6 @@ impl Sources {
         settle(&mut tx, &BTreeSet::from([source.policy.clone()]), None).await?;
         tx.commit().await?;
         self.app.distribute.now();
-        self.app.relay.now();
         Ok(())
     }
 }

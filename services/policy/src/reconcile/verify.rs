@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Compares numbers with the registry.
 pub struct Verify {
     /// The use cases.
-    pub app: Arc<App>,
+    pub app: App,
     /// Who leads.
     pub leader: Arc<Leader>,
     /// The registry.
@@ -27,8 +27,8 @@ impl Reconciler for Verify {
     async fn tick(&self) -> Result<()> {
         let Some(epoch) = self.leader.epoch() else { return Ok(()) };
         let remembered = self.registry.generations().await?;
-        let told = store::distribution::all(self.app.pool()).await?;
-        let mut tx = db::begin(self.app.pool()).await?;
+        let told = store::distribution::all(&self.app.pool).await?;
+        let mut tx = db::begin(&self.app.pool).await?;
         Leader::check(&mut tx, epoch).await?;
         let mut differs = false;
         for (cluster, told) in told {

@@ -41,12 +41,6 @@ fn action_text(action: Option<FailureAction>) -> Option<&'static str> {
     })
 }
 
-/// Takes a policy's name for the rest of the transaction: writers of one name settle one after the other.
-pub async fn lock_name(tx: &mut Tx, policy: &str) -> Result<()> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('policy/' || $1, 0))", policy).execute(&mut **tx).await?;
-    Ok(())
-}
-
 /// Replaces what a binding binds; gives the names that are to be settled. What was read from git before and is still
 /// asked for stays until it is read again.
 pub async fn replace(tx: &mut Tx, spec: &FleetPolicySpec) -> Result<BTreeSet<String>> {

@@ -10,6 +10,13 @@ use std::{
     sync::Arc,
 };
 
+/// Makes writers of policies and bindings wait for each other, so that a name is settled by one at a time; the first
+/// thing their transactions do. People and commits write seldom.
+pub async fn lock(tx: &mut Tx) -> Result<()> {
+    sqlx::query!("select n from policy_revision for update").fetch_one(&mut **tx).await?;
+    Ok(())
+}
+
 /// Raises the revision; part of every transaction that may change a verdict.
 pub async fn raise_revision(tx: &mut Tx) -> Result<()> {
     sqlx::query!("update policy_revision set n = n + 1").execute(&mut **tx).await?;

@@ -87,3 +87,27 @@ async fn the_same_binding_again_is_one_and_from_another_namespace_a_collision() 
     let elsewhere = bind(&manifest.replace("namespace: ops", "namespace: dev"));
     assert_eq!(client.update_fleet_policy(elsewhere).await.expect_err("collision").code(), Code::AlreadyExists);
 }
+
+#[tokio::test]
+async fn writers_of_one_name_at_once_all_get_through() {
+    let service = Service::start().await;
+    let writes = (0..12).map(|number| {
+        let (mut policies, mut bindings) = (service.policies(), service.bindings());
+        async move {
+            let label = format!("label-{number}");
+            match number % 2 {
+                0 => policies.update_policy(update(&policy("p", &label))).await.map(|_| ()),
+                _ => {
+                    let name = format!("b-{}", number % 4);
+                    let entry = format!("{{name: p, namespaces: [\"{label}\"]}}");
+                    bindings.update_fleet_policy(bind(&binding(&name, "edge", &[&entry, "{name: q}"]))).await.map(|_| ())
+                }
+            }
+        }
+    });
+    for outcome in futures::future::join_all(writes).await {
+        outcome.expect("written");
+    }
+    assert_eq!(problems(&service, "b-1").await, ["", "there is no policy of this name"]);
+    assert_eq!(problems(&service, "b-3").await, ["", "there is no policy of this name"]);
+}

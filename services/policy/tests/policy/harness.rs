@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
 use muster_core::bundle::{self, Digest};
-use muster_kit::{Caller, Result, Role, health::Health, incarnation, reconcile::Reconciler, reconcile::Wake};
+use muster_kit::{Caller, Result, Role, health::Health, incarnation, reconcile::Reconciler};
 use muster_policy::{
     MIGRATIONS,
     app::App,
@@ -29,7 +29,7 @@ use tower::util::{BoxCloneSyncService, ServiceExt};
 pub type Handlers = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, std::convert::Infallible>;
 
 pub struct Service {
-    pub app: Arc<App>,
+    pub app: App,
     pub leader: Arc<Leader>,
     pub registry: Arc<FakeRegistry>,
     pub repositories: Arc<FakeRepositories>,
@@ -40,7 +40,7 @@ impl Service {
     pub async fn start() -> Self {
         let db = TestDb::new(&[&muster_kit::db::MIGRATIONS, &MIGRATIONS]).await;
         incarnation::establish(db.pool()).await.expect("the database has an incarnation");
-        let app = Arc::new(App::new(db.pool().clone(), Wake::default()));
+        let app = App::new(db.pool().clone());
         let leader = Arc::new(Leader::new(db.pool().clone(), Duration::from_secs(60)));
         leader.tick().await.expect("the first candidate leads");
         Self { app, leader, registry: Arc::default(), repositories: Arc::default(), db }
@@ -83,34 +83,34 @@ impl Service {
         let pairs =
             fleets.iter().flat_map(|(fleet, members)| members.iter().map(|cluster| ((*fleet).to_owned(), (*cluster).to_owned())));
         *self.registry.members.lock().expect("unpoisoned") = pairs.collect();
-        let watch = Clusters { app: Arc::clone(&self.app), leader: Arc::clone(&self.leader), registry: self.registry.clone() };
+        let watch = Clusters { app: self.app.clone(), leader: Arc::clone(&self.leader), registry: self.registry.clone() };
         watch.follow(self.epoch()).await.expect_err("the stand-in's watch ends");
         self.tick_fleets().await.expect("the fleets are listed");
     }
 
     pub async fn tick_fleets(&self) -> Result<()> {
-        let (app, leader) = (Arc::clone(&self.app), Arc::clone(&self.leader));
+        let (app, leader) = (self.app.clone(), Arc::clone(&self.leader));
         Fleets { app, leader, registry: self.registry.clone(), health: Health::default() }.tick().await
     }
 
     pub async fn tick_sources(&self) {
-        let (app, leader) = (Arc::clone(&self.app), Arc::clone(&self.leader));
+        let (app, leader) = (self.app.clone(), Arc::clone(&self.leader));
         let sources = Sources { app, leader, repositories: self.repositories.clone() };
         sources.tick().await.expect("sources are read");
     }
 
     pub async fn tick_distribute(&self) -> Result<()> {
-        let (app, leader) = (Arc::clone(&self.app), Arc::clone(&self.leader));
+        let (app, leader) = (self.app.clone(), Arc::clone(&self.leader));
         Distribute { app, leader, registry: self.registry.clone() }.tick().await
     }
 
     pub async fn tick_verify(&self) {
-        let (app, leader) = (Arc::clone(&self.app), Arc::clone(&self.leader));
+        let (app, leader) = (self.app.clone(), Arc::clone(&self.leader));
         Verify { app, leader, registry: self.registry.clone() }.tick().await.expect("compared");
     }
 
     pub fn reports(&self) -> Reports {
-        Reports { app: Arc::clone(&self.app), leader: Arc::clone(&self.leader), registry: self.registry.clone() }
+        Reports { app: self.app.clone(), leader: Arc::clone(&self.leader), registry: self.registry.clone() }
     }
 
     /// Kinds of events in the log, in order.

@@ -1,12 +1,20 @@
-//! Between the wire and the domain.
+//! Outwards: the domain as messages. Every field is named, so that a new one cannot be forgotten.
 
 use crate::{
-    app::{Change, FleetPolicyView},
     domain::{Broken, ComplianceRow, PolicyReport, ReportedViolation, RuleInfo, RuleSummary},
     store::{BoundRecord, FleetPolicyRecord, PolicyRecord},
 };
-use muster_kit::{Error, Result, db, time};
-use muster_proto::{FieldMask, policy::v1 as proto};
+use muster_kit::{db, time};
+use muster_proto::policy::v1 as proto;
+
+/// A binding with what it binds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FleetPolicyView {
+    /// The binding.
+    pub record: FleetPolicyRecord,
+    /// What it binds, in its order.
+    pub policies: Vec<BoundRecord>,
+}
 
 impl From<PolicyRecord> for proto::Policy {
     fn from(record: PolicyRecord) -> Self {
@@ -106,16 +114,4 @@ impl From<ComplianceRow> for proto::ComplianceRow {
             violations,
         }
     }
-}
-
-/// A resource's manifest in a create request.
-pub fn created(id: &str, manifest: Option<String>, field: &str, request_id: &str, validate_only: bool) -> Result<Change> {
-    let manifest = manifest.ok_or_else(|| Error::invalid(field, "is missing"))?;
-    Ok(Change { id: id.to_owned(), manifest, request_id: request_id.to_owned(), validate_only, ..Change::default() })
-}
-
-/// What an update request says of its resource: its identifier if named, else empty, and the rest.
-pub fn updated(id: String, manifest: String, etag: String, mask: Option<&FieldMask>) -> Result<Change> {
-    db::check_mask(mask, &["manifest"])?;
-    Ok(Change { id, manifest, etag, ..Change::default() })
 }
