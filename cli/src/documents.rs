@@ -34,6 +34,15 @@ impl Document {
         let before = self.manifest.text.lines().take_while(silent).count();
         Place { file: &self.file, line: self.manifest.line + before }
     }
+
+    /// A failure about this document. Where the service named a line of the manifest, it becomes one of the file.
+    pub fn failure(&self, failure: Failure) -> Failure {
+        let Some((line, column)) = failure.location else { return failure.about(&self.place().to_string()) };
+        let marker = format!("line {line}, column {column}: ");
+        let plain = |text: &str| text.split_once(&marker).map_or_else(|| text.to_owned(), |(_, rest)| rest.to_owned());
+        let message = format!("{}:{}:{column}: {}", self.file, self.manifest.line + line - 1, plain(&failure.message));
+        Failure { message, location: None, ..failure }
+    }
 }
 
 /// Prints as `file:line`.
@@ -247,6 +256,18 @@ mod tests {
         let failure = read_folder(&folder).expect_err("kustomize");
         assert_eq!(failure.details.len(), 1, "{failure}");
         assert!(failure.details[0].contains("kustomize build"), "{failure}");
+    }
+
+    #[test]
+    fn a_line_that_a_service_names_becomes_one_of_the_file() {
+        let folder = folder(&[("two.yaml", &format!("{QUEUE}---\n{QUEUE}"))]);
+        let set = read_folder(&folder).expect("legal");
+        let failure =
+            Failure { location: Some((4, 3)), ..Failure::new(Exit::Invalid, "queue.manifest: line 4, column 3: unknown") };
+        let file = folder.path().join("two.yaml");
+        assert_eq!(set.documents[1].failure(failure).message, format!("{}:7:3: unknown", file.display()));
+        let failure = set.documents[1].failure(Failure::new(Exit::Conflict, "is taken"));
+        assert_eq!(failure.message, format!("{}:5: is taken", file.display()));
     }
 
     #[test]

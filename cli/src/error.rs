@@ -65,12 +65,14 @@ pub struct Failure {
     pub details: Vec<String>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Line and column of the manifest that was sent, from 1, where a service named them.
+    pub location: Option<(usize, usize)>,
 }
 
 impl Failure {
     /// A failure without details.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), details: vec![], hint: None }
+        Self { exit, message: message.into(), details: vec![], hint: None, location: None }
     }
 
     /// The command line or the configuration is wrong.
@@ -111,6 +113,8 @@ impl Failure {
     pub fn from_status(peer: Peer, address: &str, status: &Status) -> Self {
         let details = status.get_error_details();
         let reason = details.error_info().map_or("", |info| info.reason.as_str());
+        let number = |key: &str| details.error_info().and_then(|info| info.metadata.get(key)).and_then(|text| text.parse().ok());
+        let location = number("line").zip(number("column"));
         let mut lines = Vec::new();
         for violation in details.bad_request().iter().flat_map(|request| &request.field_violations) {
             lines.push(joined([&violation.field, &violation.description]));
@@ -158,7 +162,7 @@ impl Failure {
             Code::Aborted => Some("it changed in between; look again and repeat".to_owned()),
             _ => None,
         };
-        Self { exit, message, details: lines, hint }
+        Self { exit, message, details: lines, hint, location }
     }
 }
 

@@ -87,7 +87,7 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
                 stored.push((step.kind, object));
             }
             Err(failure) => {
-                let failure = failure.about(&step.document.place().to_string());
+                let failure = step.document.failure(failure);
                 if total > 1 {
                     eprintln!("{failure}");
                 }

@@ -71,8 +71,9 @@ fn cluster(object: Object) -> String {
         let price = price.map_or_else(String::new, |price| human::money(price.micros_per_gpu_hour, &price.currency));
         table.row([flavor, gpus.total.to_string(), gpus.used.to_string(), (gpus.total - gpus.used).to_string(), price]);
     }
-    let nodes = cluster.inventory.as_ref().map_or(0, |inventory| inventory.nodes.len());
-    words.push_str(&format!("Nodes:  {nodes}\n"));
+    if let Some(inventory) = &cluster.inventory {
+        words.push_str(&format!("Nodes:  {}\n", inventory.nodes.len()));
+    }
     if !table.is_empty() {
         words.push_str("GPUs:\n");
         words.push_str(&table.render(Titles::Shown, 2));

@@ -100,9 +100,9 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
                 }
                 submitted.push(object);
             }
-            Err(failure) if total == 1 => return Err(failure.about(&document.place().to_string())),
+            Err(failure) if total == 1 => return Err(document.failure(failure)),
             Err(failure) => {
-                let failure = failure.about(&document.place().to_string());
+                let failure = document.failure(failure);
                 eprintln!("{failure}");
                 failures.push(failure);
             }
