@@ -30,6 +30,8 @@ create table application (
     current_release text,
     -- What the last decision on a commit was taken from: commit, manifest and targets, hashed. Empty: none yet.
     decided_from text not null default '',
+    -- Why the last commit is not released (it does not render, it is blocked); empty if nothing is in its way.
+    problem text not null default '',
     -- The commit of the last completed release: where a range to revert begins.
     completed_commit text,
     -- Numbers its releases.

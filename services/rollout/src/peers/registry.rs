@@ -69,7 +69,7 @@ impl Registry for RemoteRegistry {
                 size = 0;
             }
             size += content.len();
-            batch.push(Bundle { digest, content: content.into() });
+            batch.push(Bundle { digest, content });
         }
         if batch.is_empty() { Ok(()) } else { self.put(batch).await }
     }

@@ -381,6 +381,9 @@ impl Pass {
     /// How the application stands after this pass.
     fn application_state(&self) -> (ApplicationState, String) {
         let release = &self.view.release;
+        if release.state.is_final() && !self.application.problem.is_empty() {
+            return (ApplicationState::Degraded, self.application.problem.clone());
+        }
         match release.state {
             ReleaseState::Pending | ReleaseState::Progressing | ReleaseState::Paused | ReleaseState::RollingBack => {
                 (ApplicationState::Progressing, release.reason.clone())
@@ -392,10 +395,6 @@ impl Pass {
     }
 
     fn completed_state(&self) -> (ApplicationState, String) {
-        // What was decided about a later commit (it does not render, it is blocked) stays to be seen.
-        if self.application.state == ApplicationState::Degraded && self.application.reason.starts_with("commit ") {
-            return (self.application.state, self.application.reason.clone());
-        }
         for target in self.view.targets.iter().filter(|target| !target.away) {
             let observed = self.view.observations.get(&target.cluster);
             let current = observed.filter(|observed| target.generation.is_none_or(|told| observed.generation >= told));

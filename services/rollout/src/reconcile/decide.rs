@@ -147,6 +147,7 @@ async fn decide(
         Err(error) => return Err(error),
     };
     row.decided_from = key;
+    row.problem = String::new();
     row.state = ApplicationState::Progressing;
     row.reason = made.reason.clone();
     application::update(&mut tx, &row).await?;
@@ -203,6 +204,7 @@ async fn no_change(app: &App, epoch: u64, application: &Application, spec: &Appl
         }
     }
     row.decided_from = key.to_owned();
+    row.problem = String::new();
     application::update(&mut tx, &row).await?;
     tx.commit().await?;
     app.wakes.dispatch.now();
@@ -224,12 +226,13 @@ async fn retell(tx: &mut Tx, application: &Application, cluster: &str, revision:
 }
 
 async fn remember(app: &App, epoch: u64, application: &Application, decision: Decision, key: Option<&str>) -> Result<()> {
-    let (state, reason) = match decision {
-        Decision::NotYet(reason) if application.current_release.is_none() => (ApplicationState::Pending, reason),
-        Decision::NotYet(reason) => (application.state, reason),
-        Decision::Settled(reason) => (ApplicationState::Degraded, reason),
-        Decision::Silent => (application.state, application.reason.clone()),
+    let (state, reason, problem) = match &decision {
+        Decision::NotYet(reason) if application.current_release.is_none() => (ApplicationState::Pending, reason.clone(), ""),
+        // What runs goes on, and what is said of it stays true.
+        Decision::NotYet(_) | Decision::Silent => (application.state, application.reason.clone(), ""),
+        Decision::Settled(reason) => (ApplicationState::Degraded, reason.clone(), reason.as_str()),
     };
+    let problem = problem.to_owned();
     let unchanged = state == application.state && reason == application.reason;
     if unchanged && key.is_none_or(|key| key == application.decided_from) {
         return Ok(());
@@ -240,6 +243,7 @@ async fn remember(app: &App, epoch: u64, application: &Application, decision: De
     row.state = state;
     row.reason = reason;
     if let Some(key) = key {
+        row.problem = problem;
         key.clone_into(&mut row.decided_from);
     }
     application::update(&mut tx, &row).await?;

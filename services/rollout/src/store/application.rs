@@ -54,6 +54,8 @@ pub struct Application {
     pub current_release: Option<String>,
     /// What the last decision on a commit was taken from.
     pub decided_from: String,
+    /// Why the last commit is not released; empty if nothing is in its way.
+    pub problem: String,
     /// The commit of the last completed release.
     pub completed_commit: Option<String>,
     /// Releases made so far.
@@ -74,6 +76,7 @@ macro_rules! application {
             reason: $row.reason,
             current_release: $row.current_release,
             decided_from: $row.decided_from,
+            problem: $row.problem,
             completed_commit: $row.completed_commit,
             releases: $row.releases,
             traceparent: $row.traceparent,
@@ -154,8 +157,8 @@ pub async fn update(tx: &mut Tx, application: &Application) -> Result<()> {
         r#"
         update application
         set state = $3, reason = $4, current_release = $5, decided_from = $6, completed_commit = $7, releases = $8,
-            version = version + 1
-        where namespace = $1 and application = $2 and version = $9
+            problem = $9, version = version + 1
+        where namespace = $1 and application = $2 and version = $10
         "#,
         application.name.namespace(),
         application.name.application(),
@@ -165,6 +168,7 @@ pub async fn update(tx: &mut Tx, application: &Application) -> Result<()> {
         application.decided_from,
         application.completed_commit,
         application.releases,
+        application.problem,
         application.version
     )
     .execute(&mut **tx)
