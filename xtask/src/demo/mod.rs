@@ -48,6 +48,9 @@ pub struct Arguments {
     /// End after this step
     #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u8).range(1..=10))]
     until: Option<u8>,
+    /// Use the programs as they were built last
+    #[arg(long)]
+    no_build: bool,
     /// A Postgres of your own instead of an embedded one; its user may make databases
     #[arg(long, value_name = "URL")]
     database_url: Option<String>,
@@ -79,8 +82,10 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         (None, Some(postgres)) => postgres.server().url("postgres"),
         (None, None) => unreachable!("one of them was just made"),
     };
-    println!("building");
-    build::programs().await?;
+    if !arguments.no_build {
+        println!("building");
+        build::programs().await?;
+    }
     let setup = Setup {
         programs: std::env::current_exe()?.parent().context("this program stands in a folder")?.to_path_buf(),
         leash: Leash::this_program(),

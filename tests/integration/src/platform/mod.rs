@@ -399,8 +399,8 @@ impl Platform {
             }
             Service::Rollout => {
                 let work = self.folder.path().join(format!("rollout{suffix}"));
-                set("work_dir", text(&work)?.into());
-                set("kustomize", text(&self.setup.kustomize)?.into());
+                set("state_directory", text(&work)?.into());
+                set("kustomize_file", text(&self.setup.kustomize)?.into());
             }
             Service::Scheduler | Service::Policy => {}
         }
