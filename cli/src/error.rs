@@ -1,6 +1,6 @@
 //! What went wrong, for people and for scripts: every failure has one of a few exit statuses, which are documented.
 
-use crate::client::Peer;
+use crate::{client::Peer, kinds::short};
 use std::{fmt, path::Path, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -122,7 +122,9 @@ impl Failure {
         let mut policy = is_policy(reason);
         for violation in details.precondition_failure().iter().flat_map(|failure| &failure.violations) {
             policy |= is_policy(&violation.r#type);
-            lines.push(joined([&violation.subject, &violation.description]));
+            // A broken rule is named by the type: `policies/{policy}/rules/{rule}`.
+            let rule = violation.r#type.strip_prefix("policies/").map(|_| short(&violation.r#type)).unwrap_or_default();
+            lines.push(joined([&rule, &violation.subject, &violation.description]));
         }
         // A single violation is usually the message itself.
         lines.retain(|line| *line != status.message());
@@ -166,11 +168,12 @@ impl Failure {
     }
 }
 
+/// The reason and the violation type by which the services say that a rule is broken. A policy that is in use is not one.
 fn is_policy(text: &str) -> bool {
-    text.to_ascii_uppercase().contains("POLICY")
+    matches!(text, "POLICY" | "POLICY_VIOLATION") || text.starts_with("policies/")
 }
 
-fn joined(parts: [&String; 2]) -> String {
+fn joined<const N: usize>(parts: [&String; N]) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(": ")
 }
 
@@ -227,15 +230,24 @@ mod tests {
 
     #[test]
     fn a_policy_violation_is_a_refusal_with_rule_path_and_message() {
-        let mut details = ErrorDetails::with_error_info("POLICY_VIOLATED", "muster.dev", [("job".to_owned(), "x".to_owned())]);
-        details.add_precondition_failure_violation("POLICY", "require-gpu-limits/validate-gpu", "spec.containers[0]: no limits");
+        let mut details = ErrorDetails::with_error_info("POLICY_VIOLATION", "muster.dev", [("job".to_owned(), "x".to_owned())]);
+        let rule = "policies/require-gpu-limits/rules/validate-gpu";
+        details.add_precondition_failure_violation(rule, "Pod ml/a spec.containers[0]", "no limits");
         let status = Status::with_error_details(Code::FailedPrecondition, "1 rule is broken", details);
         let failure = failure(&status);
         assert_eq!(failure.exit, Exit::Refused);
         assert_eq!(
             failure.to_string(),
-            "error: 1 rule is broken\n  require-gpu-limits/validate-gpu: spec.containers[0]: no limits"
+            "error: 1 rule is broken\n  require-gpu-limits/validate-gpu: Pod ml/a spec.containers[0]: no limits"
         );
+    }
+
+    #[test]
+    fn a_policy_that_is_in_use_is_a_conflict_and_no_refusal() {
+        let mut details = ErrorDetails::with_error_info("POLICY_IN_USE", "muster.dev", std::collections::HashMap::new());
+        details.add_precondition_failure_violation("BINDING", "fleetPolicies/a", "names it");
+        let status = Status::with_error_details(Code::FailedPrecondition, "a names it", details);
+        assert_eq!(failure(&status).exit, Exit::Conflict);
     }
 
     #[test]

@@ -120,9 +120,9 @@ async fn a_refusal_by_policy_says_rule_path_and_message() {
     let refuse = |_, _: CreateJobRequest| {
         let mut details = ErrorDetails::with_error_info("POLICY_VIOLATION", "muster.dev", std::collections::HashMap::new());
         details.add_precondition_failure_violation(
-            "POLICY",
-            "require-gpu-limits/validate-gpu",
-            "spec.tasks[0].template.spec.containers[0].resources: ML pods must set limits",
+            "policies/require-gpu-limits/rules/validate-gpu",
+            "Job ml/a spec.tasks[0].template.spec.containers[0].resources",
+            "ML pods must set limits",
         );
         Err::<Job, _>(Status::with_error_details(Code::FailedPrecondition, "policy refuses the job", details))
     };
@@ -132,7 +132,7 @@ async fn a_refusal_by_policy_says_rule_path_and_message() {
     assert_eq!(ended.status, 4);
     assert_eq!(
         ended.errors,
-        "error: job.yaml:2: policy refuses the job\n  require-gpu-limits/validate-gpu: \
+        "error: job.yaml:2: policy refuses the job\n  require-gpu-limits/validate-gpu: Job ml/a \
          spec.tasks[0].template.spec.containers[0].resources: ML pods must set limits\n"
     );
 }
