@@ -142,9 +142,12 @@ pub fn reconcile(state: &mut State, key: &Key, now: Instant) -> Option<Duration>
     if pods::is_ended(&pod) {
         return None;
     }
+    let mut pod = pod;
     if !state.runs.pods.contains_key(&uid) {
         let run = start(state, key, &pod, now);
         state.runs.pods.insert(uid.clone(), run);
+        // It has an address now.
+        pod = state.store.get(key)?.clone();
     }
     let lacks = lacks(state, &pod);
     let policy = json::text(&pod, "/spec/restartPolicy").to_owned();

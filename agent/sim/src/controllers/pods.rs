@@ -76,25 +76,25 @@ pub fn create(state: &mut State, actor: &Actor, mut pod: Value, prefix: &str) ->
 pub fn set_condition(status: &mut Value, kind: &str, value: &str, reason: &str, message: &str, now: &str) -> bool {
     let conditions = json::object(status).entry("conditions").or_insert_with(|| json!([]));
     let Some(conditions) = conditions.as_array_mut() else { return false };
-    let found = conditions.iter_mut().find(|condition| json::text(condition, "/type") == kind);
-    match found {
-        Some(condition) => {
-            let changed = json::text(condition, "/status") != value;
-            if changed {
-                condition["lastTransitionTime"] = json!(now);
-            }
-            condition["status"] = json!(value);
-            condition["reason"] = json!(reason);
-            condition["message"] = json!(message);
-            changed
-        }
-        None => {
-            conditions.push(json!({
-                "type": kind, "status": value, "lastTransitionTime": now, "reason": reason, "message": message,
-            }));
-            true
+    let found = conditions.iter().position(|condition| json::text(condition, "/type") == kind);
+    let at = found.unwrap_or_else(|| {
+        conditions.push(json!({"type": kind, "status": ""}));
+        conditions.len() - 1
+    });
+    let condition = &mut conditions[at];
+    let changed = json::text(condition, "/status") != value;
+    if changed {
+        condition["lastTransitionTime"] = json!(now);
+    }
+    condition["status"] = json!(value);
+    for (field, text) in [("reason", reason), ("message", message)] {
+        if text.is_empty() {
+            json::remove(condition, &[field]);
+        } else {
+            condition[field] = json!(text);
         }
     }
+    changed
 }
 
 /// Writes a count into a status, or leaves it out where it is zero, as `omitempty` does.
