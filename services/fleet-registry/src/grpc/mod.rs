@@ -33,6 +33,7 @@ pub fn routes(app: App, hub: Hub) -> Routes {
         // Bundles of up to 8 MiB, two of them a call.
         .add_service(DesiredServiceServer::new(desired::DesiredState(app.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(ClusterAccessServiceServer::new(access::ClusterAccess(app)))
-        .add_service(AgentLinkServiceServer::new(link.clone()))
+        // An inventory of 10,000 nodes.
+        .add_service(AgentLinkServiceServer::new(link.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(EnrolmentServiceServer::new(link))
 }
