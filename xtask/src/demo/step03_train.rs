@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use muster_integration_tests::eventually;
 use muster_integration_tests::patience::look;
 use muster_proto::scheduler::v1 as scheduler;
@@ -15,6 +16,9 @@ use super::{Checked, documents};
 
 /// Pods of each of the demo's jobs; each takes a whole node's eight GPUs.
 const PODS: u32 = 2;
+
+/// Seconds until Muster has heard that the last of a cancelled job is gone.
+const HEARD_WITHIN: f64 = 1.0;
 
 pub async fn play(scene: &mut Scene) -> Result<Checked> {
     let mut checked = Vec::new();
@@ -197,17 +201,13 @@ async fn cost(scene: &Scene) -> Result<String> {
         ("fill-4", TRAIN_IDC, IDC_PRICE),
         ("resnet50-train", TRAIN_CLOUD, CLOUD_PRICE),
     ] {
-        let ran = ran_for(scene, name, cluster)?;
-        let gpu_seconds = f64::from(PODS * 8) * ran;
-        let micros = gpu_seconds * price as f64 / 3_600.0;
+        let ran = ran(scene, name, cluster)?;
+        let gpus = f64::from(PODS * 8);
+        let slack = if ran.by_itself { 0.001 } else { HEARD_WITHIN };
         let usage = get(scene, name).await?.usage.with_context(|| format!("{name} has no usage"))?;
-        close(&format!("GPU-seconds of {name}"), usage.gpu_seconds, gpu_seconds, f64::from(PODS * 8))?;
-        close(
-            &format!("cost of {name}, micros"),
-            usage.cost_micros as f64,
-            micros,
-            f64::from(PODS * 8) * price as f64 / 3_600.0,
-        )?;
+        close(&format!("GPU-seconds of {name}"), usage.gpu_seconds, gpus * ran.seconds, gpus * slack)?;
+        // What Muster charges is its own GPU-seconds at the price, to the last millionth.
+        close(&format!("cost of {name}, micros"), usage.cost_micros as f64, usage.gpu_seconds * price as f64 / 3_600.0, 1.0)?;
         ensure!(usage.currency == "EUR", "{name} is priced in {:?}", usage.currency);
         expected_queue += usage.cost_micros as f64;
         seconds_queue += usage.gpu_seconds;
@@ -226,31 +226,42 @@ async fn cost(scene: &Scene) -> Result<String> {
     ))
 }
 
-/// Within what a second more or less makes: Kubernetes' timestamps are whole seconds.
+/// Equal but for what is allowed.
 fn close(what: &str, found: f64, expected: f64, tolerance: f64) -> Result<()> {
     ensure!((found - expected).abs() <= tolerance + 1e-6, "{what}: Muster says {found}, the audit log {expected}");
     Ok(())
 }
 
-/// Seconds from when the first of its pods ran until the last one had ended or was gone, by the audit log.
-fn ran_for(scene: &Scene, name: &str, cluster: &str) -> Result<f64> {
+/// When a job ran, by what its cluster wrote down.
+struct Ran {
+    seconds: f64,
+    /// It ended by itself, so that its object holds the moment of its end. Else the end is when the last of it was gone,
+    /// and Muster's end is when it heard of that.
+    by_itself: bool,
+}
+
+/// From when the job's own status says it ran until its own end, or until its last pod was gone.
+fn ran(scene: &Scene, name: &str, cluster: &str) -> Result<Ran> {
     let writes = scene.platform.cluster(cluster)?.audit.writes()?;
-    let of_pods = writes.iter().filter(|write| write.resource == "pods" && write.name.starts_with(&format!("{name}-")));
-    let mut first = None;
-    let mut last = None;
-    for write in of_pods {
-        let phase = write.object.as_ref().map(|object| &object["status"]["phase"]);
-        if first.is_none() && phase.is_some_and(|phase| phase == "Running") {
-            first = Some(write.time);
-        }
-        if write.removed || phase.is_some_and(|phase| phase == "Succeeded") {
-            last = Some(write.time);
-            if phase.is_some_and(|phase| phase == "Succeeded") {
-                continue;
-            }
-        }
-    }
-    let first = first.with_context(|| format!("{cluster} never ran a pod of {name}"))?;
-    let last = last.with_context(|| format!("{cluster} still runs {name}"))?;
-    Ok(last.duration_since(first).as_secs_f64())
+    let job = writes
+        .iter()
+        .filter(|write| write.resource == "jobs.batch.volcano.sh" && write.name == name)
+        .filter_map(|write| write.object.as_ref())
+        .next_back()
+        .with_context(|| format!("{cluster} has never heard of {name}"))?;
+    let time = |value: &serde_json::Value| value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    let started = job["status"]["conditions"]
+        .as_array()
+        .and_then(|conditions| conditions.iter().find(|condition| condition["status"] == "Running"))
+        .and_then(|condition| time(&condition["lastTransitionTime"]))
+        .with_context(|| format!("{cluster} never ran {name}"))?;
+    let by_itself = job["status"]["state"]["phase"] == "Completed";
+    let ended = if by_itself {
+        time(&job["status"]["state"]["lastTransitionTime"])
+    } else {
+        let pods = writes.iter().filter(|write| write.resource == "pods" && write.name.starts_with(&format!("{name}-")));
+        pods.filter(|write| write.removed).map(|write| write.time).max()
+    };
+    let ended = ended.with_context(|| format!("{cluster} still runs {name}"))?;
+    Ok(Ran { seconds: ended.duration_since(started).as_secs_f64(), by_itself })
 }
