@@ -114,6 +114,6 @@ fn reconcilers(app: &App, chassis: &mut Chassis) {
     chassis.reconcile_on(releases, Duration::from_millis(250), wakes.advance);
     let write = Arc::new(WriteReconciler { app: app.clone(), leader: leader.clone() });
     chassis.reconcile_on(write, half_a_second, wakes.write);
-    let dispatch = Arc::new(DispatchReconciler { app, leader, health });
+    let dispatch = Arc::new(DispatchReconciler { app, leader, incarnation: chassis.incarnation, health });
     chassis.reconcile_on(dispatch, half_a_second, wakes.dispatch);
 }

@@ -224,14 +224,15 @@ mod tests {
     #[test]
     fn an_event_that_says_too_little_is_refused_by_its_field() {
         training().check().unwrap();
-        let cases: [(&str, fn(&mut Training)); 7] = [
+        type Spoil = fn(&mut Training);
+        let cases: [(&str, Spoil); 7] = [
             ("event.model", |event| event.model = "Upper".into()),
             ("event.version", |event| event.version.clear()),
             ("event.digest", |event| event.digest.clear()),
             ("event.uri", |event| event.uri.clear()),
             ("event.uri", |event| event.uri = "a\nb".into()),
             ("event.job", |event| event.job = "jobs/x".into()),
-            ("event.metrics", |event| drop(event.metrics.insert("loss".into(), f64::NAN))),
+            ("event.metrics", |event| event.metrics = BTreeMap::from([("loss".into(), f64::NAN)])),
         ];
         for (field, spoil) in cases {
             let mut event = training();

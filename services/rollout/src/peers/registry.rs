@@ -84,7 +84,7 @@ impl Registry for RemoteRegistry {
                 return Err(Error::conflict("NOT_LEADER", status.message().to_owned()));
             }
             // A restored registry may have lost bundles that it had.
-            Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::NotFound) => {
+            Err(status) if matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound) => {
                 return Err(Error::precondition("BUNDLE_MISSING", status.message().to_owned()));
             }
             Err(status) => return Err(peer::failed("fleet-registry", status)),

@@ -17,6 +17,8 @@ pub struct DispatchReconciler {
     pub app: App,
     /// Who decides.
     pub leader: Leader,
+    /// Our database's life: after a restore the lease counts from the past, and the registry refuses an older epoch.
+    pub incarnation: u64,
     /// Where the registry's absence shows.
     pub health: Health,
 }
@@ -67,7 +69,7 @@ impl DispatchReconciler {
                 ClusterWish { cluster, base, generation: base + 1, items }
             })
             .collect();
-        let applied = match self.app.registry.apply_desired(epoch, &changes).await {
+        let applied = match self.app.registry.apply_desired(self.incarnation << 32 | epoch, &changes).await {
             Ok(applied) => applied,
             Err(error) if error.kind() == Kind::Precondition => {
                 let digests: Vec<String> =

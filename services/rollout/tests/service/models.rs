@@ -100,7 +100,8 @@ async fn another_digest_for_a_version_is_refused_and_an_older_training_is_only_r
 async fn an_event_that_cannot_be_believed_is_refused_by_field_and_changes_nothing() {
     let stage = Stage::new().await;
     stage.apply("").await;
-    let spoil: [(&str, fn(&mut TrainingComplete)); 4] = [
+    type Spoil = fn(&mut TrainingComplete);
+    let spoil: [(&str, Spoil); 4] = [
         ("event.digest", |event| event.digest.clear()),
         ("event.completed_at", |event| event.completed_at = None),
         ("event.model", |event| event.model = "No Such".into()),

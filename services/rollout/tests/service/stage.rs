@@ -2,8 +2,8 @@
 //! plays. Nothing runs by itself: the test turns the clock and the reconcilers.
 
 use async_trait::async_trait;
-use muster_core::{Digest, bundle};
-use muster_kit::{Caller, Error, FakeClock, Result, Role, health::Health, reconcile::Reconciler, watch::Tail};
+use muster_core::{Digest, bundle, name::GitRepositoryName};
+use muster_kit::{Caller, Clock as _, Error, FakeClock, Result, Role, health::Health, reconcile::Reconciler, watch::Tail};
 use muster_proto::rollout::v1 as wire;
 use muster_rollout::app::{App, Wakes, source::Sources};
 use muster_rollout::domain::{cluster::Cluster, release::Reading};
@@ -15,13 +15,16 @@ use muster_rollout::reconcile::{
     releases::ReleaseReconciler, sources::SourceReconciler, write::WriteReconciler,
 };
 use muster_rollout::render::{Kustomize, Renderer};
-use muster_rollout::store::{cluster, desired};
+use muster_rollout::store::{self, cluster, desired};
 use muster_testkit::TestDb;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -151,6 +154,8 @@ pub struct Stage {
     pub leader: Leader,
     pub server: Server,
     folder: TempDir,
+    /// Somebody pushed: the repository is looked at with the next tick, as after a webhook.
+    pushed: AtomicBool,
     _shutdown: tokio_util::sync::DropGuard,
 }
 
@@ -182,7 +187,17 @@ impl Stage {
         tokio::spawn(feed);
         let leader = Leader::new(db.pool().clone());
         let server = Server::new(app.clone(), tail);
-        let stage = Self { db, clock, world, app, leader, server, folder, _shutdown: shutdown.drop_guard() };
+        let stage = Self {
+            db,
+            clock,
+            world,
+            app,
+            leader,
+            server,
+            folder,
+            pushed: AtomicBool::new(false),
+            _shutdown: shutdown.drop_guard(),
+        };
         stage.git(&["init", "-q", "-b", "main", "work"], "");
         stage.git(&["init", "-q", "--bare", "-b", "main", "bare.git"], "");
         stage.commit("the model and how it is served", &tree());
@@ -241,6 +256,7 @@ impl Stage {
         self.git(&["add", "-A", "."], "work");
         self.git(&["commit", "-q", "--allow-empty", "-m", message], "work");
         self.git(&["push", "-q", &url, "HEAD:refs/heads/main"], "work");
+        self.pushed.store(true, Ordering::Relaxed);
         self.git(&["rev-parse", "HEAD"], "work")
     }
 
@@ -266,7 +282,7 @@ impl Stage {
 
     pub async fn apply_repository(&self) {
         let manifest = format!(
-            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {{name: models, namespace: platform}}\nspec: {{url: '{}', interval: 1s, ref: {{branch: main}}}}\n",
+            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {{name: models, namespace: platform}}\nspec: {{url: '{}', interval: 1h, ref: {{branch: main}}}}\n",
             self.url()
         );
         let repository = wire::GitRepository { manifest, ..wire::GitRepository::default() };
@@ -296,6 +312,10 @@ impl Stage {
 
     /// One pass of every reconciler, then what the agents say.
     pub async fn tick(&self) {
+        if self.pushed.swap(false, Ordering::Relaxed) {
+            let name = GitRepositoryName::new("platform", "models").unwrap();
+            store::repository::wake(self.db.pool(), &name, self.clock.now()).await.unwrap();
+        }
         let (app, leader) = (self.app.clone(), self.leader.clone());
         let passes: Vec<Box<dyn Reconciler>> = vec![
             Box::new(WriteReconciler { app: app.clone(), leader: leader.clone() }),
@@ -303,7 +323,7 @@ impl Stage {
             Box::new(FleetReconciler { app: app.clone(), health: Health::default() }),
             Box::new(DecisionReconciler { app: app.clone(), leader: leader.clone() }),
             Box::new(ReleaseReconciler { app: app.clone(), leader: leader.clone() }),
-            Box::new(DispatchReconciler { app, leader, health: Health::default() }),
+            Box::new(DispatchReconciler { app, leader, incarnation: 1, health: Health::default() }),
         ];
         for pass in passes {
             if let Err(error) = pass.tick().await {
