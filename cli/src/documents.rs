@@ -86,12 +86,16 @@ pub fn read(sources: &[String]) -> Result<Set> {
             Err(error) => reader.faults.push(format!("{source}: {error}")),
         }
     }
-    let Reader { set, faults, .. } = reader;
+    let Reader { set, faults, kustomize, .. } = reader;
     if !faults.is_empty() {
         let count = faults.len();
         let message =
             if count == 1 { "1 fault; nothing was sent".to_owned() } else { format!("{count} faults; nothing was sent") };
-        return Err(Failure { details: faults, ..Failure::new(Exit::Invalid, message) });
+        let failure = Failure { details: faults, ..Failure::new(Exit::Invalid, message) };
+        return Err(match kustomize {
+            true => failure.hint("let a release render it from git, or render it: kustomize build FOLDER | muster … -f -"),
+            false => failure,
+        });
     }
     if set.documents.is_empty() {
         return Err(Failure::new(Exit::Invalid, format!("no manifest in {}", sources.join(", "))));
@@ -104,6 +108,7 @@ struct Reader {
     set: Set,
     faults: Vec<String>,
     files: usize,
+    kustomize: bool,
 }
 
 impl Reader {
@@ -117,12 +122,10 @@ impl Reader {
         };
         entries.sort_by_key(fs::DirEntry::file_name);
         if let Some(entry) = entries.iter().find(|entry| KUSTOMIZE.iter().any(|name| entry.file_name() == *name)) {
-            return self.faults.push(format!(
-                "{}: {} is a kustomize folder: let a release render it from git, or render it yourself: kustomize build {} | muster … -f -",
-                entry.path().display(),
-                folder.display(),
-                folder.display()
-            ));
+            self.kustomize = true;
+            return self
+                .faults
+                .push(format!("{}: a kustomize folder, whose files are parts and no manifests", entry.path().display()));
         }
         for entry in entries {
             let path = entry.path();
@@ -255,7 +258,8 @@ mod tests {
         let folder = folder(&[("overlay/kustomization.yaml", "resources: []\n"), ("overlay/patch.yaml", "a: 1\n")]);
         let failure = read_folder(&folder).expect_err("kustomize");
         assert_eq!(failure.details.len(), 1, "{failure}");
-        assert!(failure.details[0].contains("kustomize build"), "{failure}");
+        assert!(failure.details[0].contains("overlay/kustomization.yaml: a kustomize folder"), "{failure}");
+        assert!(failure.hint.is_some_and(|hint| hint.contains("kustomize build")));
     }
 
     #[test]

@@ -62,6 +62,15 @@ impl Source {
             Self::Releases => "release",
         }
     }
+
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Clusters => "clusters",
+            Self::Jobs => "jobs",
+            Self::Applications => "applications",
+            Self::Releases => "releases",
+        }
+    }
 }
 
 /// A change of state of one resource.
@@ -124,6 +133,7 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
         }
         history.sort_by(|one, other| (one.time, &one.name).cmp(&(other.time, &other.name)));
         let from = history.len().saturating_sub(args.tail.into());
+        let mut name_width = history[from..].iter().map(|event| short(&event.name).chars().count()).max().unwrap_or(20);
         show_all(app, &history[from..])?;
         if !args.watch {
             return first.map_or(Ok(()), Err);
@@ -131,7 +141,7 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
         loop {
             match receiver.recv().await {
                 None => return Ok(()),
-                Some(Message::Event(event)) => show_one(app, &event)?,
+                Some(Message::Event(event)) => show_one(app, &event, &mut name_width)?,
                 Some(Message::Synced) => {}
                 Some(Message::Failed(failure)) => eprintln!("{failure}"),
             }
@@ -150,7 +160,7 @@ fn clock(time: Timestamp) -> String {
 
 fn show_all(app: &App, events: &[Event]) -> Result<()> {
     if !app.printer.is_for_people() {
-        return events.iter().try_for_each(|event| show_one(app, event));
+        return events.iter().try_for_each(|event| show_one(app, event, &mut 0));
     }
     let mut table = Table::new(["TIME", "KIND", "NAME", "STATE", "REASON"]);
     for event in events {
@@ -164,12 +174,13 @@ fn show_all(app: &App, events: &[Event]) -> Result<()> {
     app.printer.table(&table)
 }
 
-/// A line whose columns stand about where the table's do; its width cannot be known ahead.
-fn show_one(app: &App, event: &Event) -> Result<()> {
+/// A line whose columns stand about where the table's do; the name's grows with the longest.
+fn show_one(app: &App, event: &Event, name_width: &mut usize) -> Result<()> {
     let Event { time, source, name, state, reason } = event;
     if app.printer.is_for_people() {
         let (time, kind, name) = (clock(*time), source.singular(), short(name));
-        let line = format!("{time}   {kind:<11}   {name:<24}   {state:<12}   {reason}");
+        *name_width = name.chars().count().max(*name_width);
+        let line = format!("{time}   {kind:<11}   {name:<0$}   {state:<11}   {reason}", *name_width);
         return text(&format!("{}\n", line.trim_end()));
     }
     app.printer.streamed(&json!({

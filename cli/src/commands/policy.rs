@@ -163,7 +163,10 @@ fn show(verdict: &Verdict, documents: &[Document], app: &App) -> Result<()> {
             eprintln!("note: {warning}");
         }
         if refusing == 0 {
-            eprintln!("{} manifests pass", documents.len());
+            match documents.len() {
+                1 => eprintln!("1 manifest passes"),
+                count => eprintln!("{count} manifests pass"),
+            }
         }
     } else {
         let findings: Vec<_> = verdict
@@ -231,7 +234,7 @@ async fn in_cluster(cluster: &str, app: &App) -> Result<()> {
     }
     match (reports.is_empty(), table.is_empty()) {
         (true, _) => eprintln!("{cluster} has not reported"),
-        (false, true) => eprintln!("everything in {cluster} complies with {} policies", reports.len()),
+        (false, true) => eprintln!("everything in {cluster} complies; policies: {}", reports.len()),
         (false, false) => app.printer.table(&table)?,
     }
     Ok(())

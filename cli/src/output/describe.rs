@@ -68,7 +68,7 @@ fn list(text: &mut String, items: &[Value], indent: usize, now: Timestamp) {
         }
         let mut table = Table::new(keys.iter().map(|key| title(key).to_uppercase()));
         for object in objects {
-            table.row(keys.iter().map(|key| object.get(*key).map_or_else(String::new, |value| scalar(value, now))));
+            table.row(keys.iter().map(|key| object.get(*key).map_or_else(String::new, |value| cell(value, now))));
         }
         text.push_str(&table.render(Titles::Shown, indent));
     } else {
@@ -107,6 +107,14 @@ fn scalar(value: &Value, now: Timestamp) -> String {
     }
 }
 
+/// In a table a digest is shown by its beginning, which tells it from others.
+fn cell(value: &Value, now: Timestamp) -> String {
+    match value.as_str() {
+        Some(text) if text.starts_with("sha256:") => text.chars().take("sha256:".len() + 12).collect(),
+        _ => scalar(value, now),
+    }
+}
+
 /// Times get their age, enum values become words.
 fn words(text: &str, now: Timestamp) -> String {
     let looks_like_a_time = text.len() >= 20 && text.as_bytes().get(10) == Some(&b'T');
@@ -135,7 +143,14 @@ fn title(key: &str) -> String {
             title.push(letter);
         }
     }
-    title.replace("Gpu ", "GPU ").replace(" gpu", " GPU").replace("Gpus", "GPUs")
+    // Abbreviations keep their capitals.
+    const ABBREVIATIONS: [(&str, &str); 6] =
+        [("gpu", "GPU"), ("gpus", "GPUs"), ("api", "API"), ("crds", "CRDs"), ("uid", "UID"), ("uri", "URI")];
+    let word = |word: &str| {
+        let known = ABBREVIATIONS.iter().find(|(plain, _)| word.eq_ignore_ascii_case(plain));
+        known.map_or_else(|| word.to_owned(), |(_, right)| (*right).to_owned())
+    };
+    title.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -153,7 +168,7 @@ mod tests {
             "createTime": "2026-01-01T00:00:00.123Z",
             "requests": {"cpu": "8", "nvidia.com/gpu": "4"},
             "history": [
-                {"state": "QUEUED", "time": "2026-01-01T00:00:00Z"},
+                {"state": "QUEUED", "time": "2026-01-01T00:00:00Z", "apiDigest": "sha256:0123456789abcdef"},
                 {"state": "PLACED", "time": "2026-01-01T00:30:00Z", "reason": "fits"}
             ],
             "usage": {"currency": "EUR", "gpuSeconds": 1.5},
@@ -166,9 +181,9 @@ Create time:  2026-01-01T00:00:00Z (1h ago)
 Requests:     cpu=8 nvidia.com/gpu=4
 Usage:        currency=EUR gpuSeconds=1.5
 History:
-  STATE    TIME                            REASON
-  Queued   2026-01-01T00:00:00Z (1h ago)
-  Placed   2026-01-01T00:30:00Z (30m ago)   fits
+  STATE    TIME                             API DIGEST            REASON
+  Queued   2026-01-01T00:00:00Z (1h ago)    sha256:0123456789ab
+  Placed   2026-01-01T00:30:00Z (30m ago)                         fits
 
 Manifest:
   kind: Job

@@ -47,7 +47,7 @@ async fn manifests_are_judged_without_a_service() {
     fs::write(folder.path().join("good.yaml"), job("nvidia.com/gpu: 1")).expect("written");
     fs::write(folder.path().join("bad.yaml"), job("cpu: 1")).expect("written");
     let good = run(folder.path(), "policy check -f good.yaml --policy policy.yaml").await;
-    assert_eq!((good.status, good.errors.as_str()), (0, "1 manifests pass\n"), "{}", good.output);
+    assert_eq!((good.status, good.errors.as_str()), (0, "1 manifest passes\n"), "{}", good.output);
     let bad = run(folder.path(), "policy check -f bad.yaml --policy policy.yaml -o json").await;
     assert_eq!(bad.status, 4, "{}", bad.errors);
     for words in ["\"where\": \"bad.yaml:1\"", "require-gpu-limits", "spec.template.spec.containers[0]", "set a GPU limit"] {

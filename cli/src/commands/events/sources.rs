@@ -3,7 +3,7 @@
 use super::{Event, Message, Source};
 use crate::{
     client::{Peer, Session},
-    error::Failure,
+    error::{Exit, Failure},
     kinds::sized,
     output::human,
 };
@@ -23,6 +23,8 @@ use tonic::{Code, Status};
 
 /// Between a broken watch and the next attempt.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A watch that ends so often before it has told what exists is given up.
+const MAX_BREAKS: u32 = 5;
 /// Resources whose last shown state is remembered; beyond it the memory starts anew, and a line may be shown twice.
 const MAX_REMEMBERED: usize = 100_000;
 
@@ -33,26 +35,35 @@ enum Step {
     Synced,
 }
 
-/// What was shown last of each resource.
+/// What was shown last of each resource: when, and what was said then.
 #[derive(Default)]
-struct Memory(HashMap<String, (Timestamp, String)>);
+struct Memory(HashMap<String, (Timestamp, Vec<String>)>);
 
 impl Memory {
     /// Of the events of one resource, oldest first, those not shown yet.
     fn fresh(&mut self, events: Vec<Event>) -> Vec<Event> {
-        let mut fresh = Vec::new();
-        for event in events {
-            let key = (event.time, format!("{} {}", event.state, event.reason));
-            let known = self.0.get(&event.name).is_some_and(|(time, said)| event.time < *time || *said == key.1);
-            if !known {
-                if self.0.len() >= MAX_REMEMBERED {
-                    self.0.clear();
-                }
-                self.0.insert(event.name.clone(), key);
-                fresh.push(event);
-            }
+        events.into_iter().filter(|event| self.is_fresh(event)).collect()
+    }
+
+    fn is_fresh(&mut self, event: &Event) -> bool {
+        let said = format!("{} {}", event.state, event.reason);
+        if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&event.name) {
+            self.0.clear();
         }
-        fresh
+        let (time, known) = self.0.entry(event.name.clone()).or_insert_with(|| (event.time, vec![]));
+        // A history comes whole each time: what it holds of earlier times was shown. Else only the last state is known.
+        let is_known = match event.source {
+            Source::Jobs | Source::Releases => event.time < *time || (event.time == *time && known.contains(&said)),
+            Source::Clusters | Source::Applications => known.last() == Some(&said),
+        };
+        if is_known {
+            return false;
+        }
+        if event.time != *time {
+            (*time, *known) = (event.time, vec![]);
+        }
+        known.push(said);
+        true
     }
 }
 
@@ -61,16 +72,20 @@ pub async fn follow(source: Source, session: &Session, namespace: Option<&str>, 
     let mut memory = Memory::default();
     let mut token = String::new();
     let mut told = false;
-    loop {
+    for attempt in 1.. {
         let answer = watch(source, session, namespace, following, &mut token, &mut memory, &mut told, &sender).await;
         let failure = match answer {
             // The receiver is gone, or all was told.
             Ok(End::Done) => return,
-            Ok(End::Closed) => None,
-            Ok(End::TooOld) => {
+            Ok(End::Closed) if told || attempt < MAX_BREAKS => None,
+            Ok(End::Closed) => {
+                Some(Failure::new(Exit::Unavailable, format!("the watch of {} breaks again and again", source.plural())))
+            }
+            Ok(End::TooOld) if !token.is_empty() => {
                 token.clear();
                 continue;
             }
+            Ok(End::TooOld) => Some(Failure::new(Exit::Failure, format!("the watch of {} cannot begin", source.plural()))),
             Err(failure) => Some(failure),
         };
         if let Some(failure) = failure
@@ -105,7 +120,10 @@ macro_rules! read_watch {
                     let kind = message.r#type();
                     let step = match (kind, message.$field) {
                         ($types::Type::Synced, _) => Step::Synced,
-                        ($types::Type::Existing | $types::Type::Changed, Some(resource)) => Step::Seen($events(&resource)),
+                        ($types::Type::Existing | $types::Type::Changed, Some(resource)) => {
+                            let seen = (kind == $types::Type::Changed).then(Timestamp::now);
+                            Step::Seen($events(&resource, seen))
+                        }
                         ($types::Type::Deleted, Some(resource)) => Step::Gone(deleted(resource.name)),
                         ($types::Type::Unspecified, _) | (_, None) => continue,
                     };
@@ -217,10 +235,10 @@ fn deleted(name: String) -> Event {
     Event { time: Timestamp::now(), source: Source::Clusters, name, state: "Deleted".to_owned(), reason: String::new() }
 }
 
-/// A cluster has no history: its state counts from when it is seen, or from its enrolment.
-fn of_cluster(cluster: &Cluster) -> Vec<Event> {
+/// A cluster has no history: a change counts from when it is seen, what existed from its enrolment.
+fn of_cluster(cluster: &Cluster, seen: Option<Timestamp>) -> Vec<Event> {
     vec![Event {
-        time: at(cluster.last_seen_time.as_ref().or(cluster.create_time.as_ref())),
+        time: seen.unwrap_or_else(|| at(cluster.enrol_time.as_ref().or(cluster.create_time.as_ref()))),
         source: Source::Clusters,
         name: cluster.name.clone(),
         state: human::state(cluster.state().as_str_name()),
@@ -228,7 +246,8 @@ fn of_cluster(cluster: &Cluster) -> Vec<Event> {
     }]
 }
 
-fn of_job(job: &Job) -> Vec<Event> {
+/// A history dates itself.
+fn of_job(job: &Job, _seen: Option<Timestamp>) -> Vec<Event> {
     let event = |transition: &muster_proto::scheduler::v1::JobTransition| Event {
         time: at(transition.time.as_ref()),
         source: Source::Jobs,
@@ -239,15 +258,15 @@ fn of_job(job: &Job) -> Vec<Event> {
     job.history.iter().map(event).collect()
 }
 
-/// The newest change of a target dates the state, which has no time of its own.
-fn of_application(application: &Application) -> Vec<Event> {
+/// An application has no history: a change counts from when it is seen, what existed from its targets' newest change.
+fn of_application(application: &Application, seen: Option<Timestamp>) -> Vec<Event> {
     let newest = application
         .targets
         .iter()
         .filter_map(|target| target.transition_time.as_ref())
         .max_by_key(|time| (time.seconds, time.nanos));
     vec![Event {
-        time: at(newest.or(application.create_time.as_ref())),
+        time: seen.unwrap_or_else(|| at(newest.or(application.create_time.as_ref()))),
         source: Source::Applications,
         name: application.name.clone(),
         state: human::state(application.state().as_str_name()),
@@ -255,7 +274,8 @@ fn of_application(application: &Application) -> Vec<Event> {
     }]
 }
 
-fn of_release(release: &Release) -> Vec<Event> {
+/// A history dates itself.
+fn of_release(release: &Release, _seen: Option<Timestamp>) -> Vec<Event> {
     let event = |transition: &muster_proto::rollout::v1::ReleaseTransition| Event {
         time: at(transition.time.as_ref()),
         source: Source::Releases,
@@ -291,10 +311,21 @@ mod tests {
     }
 
     #[test]
-    fn a_state_said_again_later_is_no_event() {
+    fn two_changes_of_one_moment_are_both_shown_once() {
         let mut memory = Memory::default();
-        assert_eq!(memory.fresh(vec![event(1, "Live")]).len(), 1);
-        assert_eq!(memory.fresh(vec![event(9, "Live")]), []);
-        assert_eq!(memory.fresh(vec![event(10, "Lost")]).len(), 1);
+        let history = vec![event(1, "Queued"), event(1, "Placed")];
+        assert_eq!(memory.fresh(history.clone()), history);
+        assert_eq!(memory.fresh(history), []);
+    }
+
+    #[test]
+    fn a_cluster_that_says_the_same_again_is_no_event() {
+        let cluster = |second, state| Event { source: Source::Clusters, ..event(second, state) };
+        let mut memory = Memory::default();
+        assert_eq!(memory.fresh(vec![cluster(5, "Live")]).len(), 1);
+        assert_eq!(memory.fresh(vec![cluster(9, "Live")]), []);
+        assert_eq!(memory.fresh(vec![cluster(10, "Lost")]).len(), 1);
+        // A watch that begins anew dates what exists from its enrolment.
+        assert_eq!(memory.fresh(vec![cluster(1, "Live")]).len(), 1);
     }
 }
