@@ -44,6 +44,8 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
 
 /// Runs an agent on a cluster until `stop`, or until the cluster has left the fleet.
 pub async fn run(config: Config, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
+    // However this ends, the watchers end with it.
+    let _guard = stop.clone().drop_guard();
     let ca_pem = std::fs::read_to_string(&config.hub.ca_file)
         .with_context(|| format!("hub.ca_file: reading {}", config.hub.ca_file.display()))?;
     let hub = HubAddress { address: config.hub.address.clone(), ca_pem };

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The format of the file; a newer agent reads older ones.
 const FORMAT: u32 = 1;
+/// Tombstones kept of an owner after their objects are gone. The hub does not send a tombstone of something the agent
+/// does not hold, so the oldest may be forgotten; the newest refuse what comes late.
+const KEPT_TOMBSTONES: usize = 1_000;
 
 /// Everything durable that is not a bundle, an observation or the identity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,7 +87,9 @@ impl State {
 
     /// Takes what the hub says of items; older generations are refused, conflicts keep what is held.
     pub fn take(&mut self, desired: Vec<Desired>) -> Vec<Taken> {
-        desired.into_iter().map(|desired| self.take_one(desired)).collect()
+        let taken = desired.into_iter().map(|desired| self.take_one(desired)).collect();
+        self.items.values_mut().for_each(forget_old_tombstones);
+        taken
     }
 
     fn take_one(&mut self, desired: Desired) -> Taken {
@@ -134,5 +139,16 @@ impl State {
     pub fn bundles(&self) -> BTreeSet<String> {
         let records = self.items.values().flat_map(BTreeMap::values);
         records.flat_map(|record| [&record.bundle, &record.last_good]).flatten().cloned().collect()
+    }
+}
+
+fn forget_old_tombstones(items: &mut BTreeMap<String, Record>) {
+    let mut gone: Vec<(Version, String)> =
+        items.iter().filter(|(_, record)| record.deleted).map(|(name, record)| (record.generation, name.clone())).collect();
+    if gone.len() > KEPT_TOMBSTONES {
+        gone.sort();
+        for (_, name) in gone.iter().take(gone.len() - KEPT_TOMBSTONES) {
+            items.remove(name);
+        }
     }
 }

@@ -215,3 +215,18 @@ async fn the_identity_is_for_its_owner_alone_and_an_enrolment_keeps_its_key() {
     assert_eq!(mode & 0o777, 0o600);
     assert!(!format!("{identity:?}").contains("first"), "the key is in a debug print");
 }
+
+#[test]
+fn old_tombstones_are_forgotten_and_new_ones_refuse_what_comes_late() {
+    let mut state = State::default();
+    for n in 1..=1_200 {
+        let name = format!("jobs/ml/train-{n}");
+        let tombstone = Desired { bundle: None, ..desired(&name, n, "") };
+        state.take(vec![tombstone]);
+        state.item_mut(&key(&name)).expect("just taken").deleted = true;
+    }
+    state.take(vec![desired("app", 2_000, "x")]);
+    assert_eq!(state.items().count(), 1_001);
+    let late = state.take(vec![desired("jobs/ml/train-1200", 1_199, "x")]);
+    assert_eq!(late[0].arrival, Arrival::Older);
+}

@@ -3,7 +3,7 @@
 
 use super::{LedgerError, Queue, State, disk};
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
 use tokio::sync::{oneshot, watch};
@@ -120,7 +120,7 @@ impl Drop for Writer {
     }
 }
 
-fn write(shared: &Shared, state_file: &PathBuf, queue_file: &PathBuf, batch: Vec<Change>) {
+fn write(shared: &Shared, state_file: &Path, queue_file: &Path, batch: Vec<Change>) {
     let mut state: Option<State> = None;
     let mut queue: Option<Queue> = None;
     let (mut state_done, mut queue_done) = (Vec::new(), Vec::new());

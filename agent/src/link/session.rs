@@ -9,7 +9,7 @@ use super::{
     outbox::Outbox,
 };
 use crate::{
-    domain::{generation::Arrival, observation::Phase},
+    domain::{generation::Arrival, item::ItemKey, observation::Phase},
     inventory::{ClockOffsets, Preflight, preflight},
     ledger::{Identity, Leaving},
 };
@@ -279,7 +279,9 @@ impl<'a> Session<'a> {
         let mut conflict = None;
         for taken in taken {
             match taken.arrival {
-                Arrival::Newer => self.link.reconciler.dirty.mark(taken.key),
+                // Without its bundle there is nothing to look at yet; it is marked when the bundle is here.
+                Arrival::Newer if !self.lacks_bundle(&taken.key) => self.link.reconciler.dirty.mark(taken.key),
+                Arrival::Newer => {}
                 Arrival::Same => {}
                 Arrival::Older => {
                     tracing::warn!(item = %taken.key, generation = %taken.generation, "an old generation was refused")
@@ -295,6 +297,19 @@ impl<'a> Session<'a> {
                 "{} {} with other content than is held under that generation",
                 taken.key, taken.generation
             ))),
+        }
+    }
+
+    fn lacks_bundle(&self, key: &ItemKey) -> bool {
+        let state = self.link.ledger().state();
+        let digest = state.item(key).and_then(|record| record.bundle.as_ref()?.parse::<Digest>().ok());
+        digest.is_some_and(|digest| !self.link.ledger().has_bundle(&digest))
+    }
+
+    fn mark_users_of(&self, digest: &Digest) {
+        let state = self.link.ledger().state();
+        for (key, _) in state.items().filter(|(_, record)| record.bundle.as_deref() == Some(digest.as_str())) {
+            self.link.reconciler.dirty.mark(key);
         }
     }
 
@@ -331,8 +346,9 @@ impl<'a> Session<'a> {
         let content = match content {
             Ok(content) => content,
             Err(status) => {
-                // The item that needs it says so again when it is next looked at.
+                // The items that need it say so, and ask again.
                 tracing::warn!(digest = %digest, error = %status.message(), "a bundle could not be fetched");
+                self.mark_users_of(&digest);
                 return Ok(());
             }
         };
@@ -344,12 +360,7 @@ impl<'a> Session<'a> {
             }
             Err(error) => return Err(error.into()),
         }
-        let (state, name) = (self.link.ledger().state(), digest.to_string());
-        for (key, record) in state.items() {
-            if record.bundle.as_ref() == Some(&name) {
-                self.link.reconciler.dirty.mark(key);
-            }
-        }
+        self.mark_users_of(&digest);
         Ok(())
     }
 

@@ -5,8 +5,11 @@
 
 mod desired;
 mod engine;
+mod leave;
+mod objects;
 mod pass;
 mod prune;
+mod routed;
 mod runs;
 mod verdict;
 mod write;
@@ -32,6 +35,9 @@ use std::{
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+/// How soon to look again at what is on its way.
+const SOON: Duration = Duration::from_millis(500);
 
 /// How passes are paced.
 #[derive(Debug, Clone, Copy)]

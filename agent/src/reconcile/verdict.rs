@@ -1,5 +1,6 @@
 //! From what a pass found to what is said of the item. Pure.
 
+use crate::cluster::ClusterError;
 use crate::domain::{
     item::{ItemKey, Record},
     object::ObjectRef,
@@ -26,6 +27,11 @@ pub(super) struct Findings {
     pub run: Option<RunStatus>,
     /// Set for policies.
     pub verdicts: Option<Verdicts>,
+}
+
+/// Notes that something was refused, in the API server's words.
+pub(super) fn refuse(findings: &mut Findings, object: Option<ObjectRef>, error: &ClusterError) {
+    findings.refused.push((object, error.reason().to_owned(), error.to_string()));
 }
 
 /// The observation that says it.

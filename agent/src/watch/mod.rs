@@ -162,6 +162,9 @@ async fn follow(watches: Watches, info: KindInfo, store: Arc<Store>) {
                 let (object, live) = plain(object, &info);
                 if store.put(object.clone(), Arc::new(live.clone())) {
                     watches.changed(&object, &live);
+                } else {
+                    // The agent's own write, known already: no reason for a pass, but one for the evaluator.
+                    watches.inner.changes.send_modify(|count| *count += 1);
                 }
             }
             Some(Ok(watcher::Event::Delete(object))) => {

@@ -31,7 +31,14 @@ fn batch_job(image: &str) -> Value {
 fn pods_made(world: &World) -> usize {
     let lines = world.sim.audit_lines(0, 100_000).expect("the log is read");
     let entries = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
-    entries.filter(|entry| entry["resource"] == "pods" && entry["verb"] == "create").count()
+    entries
+        .filter(|entry| {
+            entry["resource"] == "pods"
+                && entry["subresource"].as_str().unwrap_or_default().is_empty()
+                && entry["namespace"] == "ml"
+                && entry["verb"] == "create"
+        })
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]

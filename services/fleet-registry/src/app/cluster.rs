@@ -156,11 +156,12 @@ pub async fn leave(app: &App, caller: &Caller, request: wire::LeaveClusterReques
     Ok(answer)
 }
 
-/// The agent has left: its identity is void from now on.
+/// The agent has left, on our word or on its own side's: its identity is void from now on.
 pub async fn left(tx: &mut Tx, name: &str) -> Result<()> {
     let mut gone = cluster::lock(tx, name).await?;
-    if gone.state != State::Leaving {
-        return Ok(());
+    match gone.state {
+        State::NotEnrolled | State::Left => return Ok(()),
+        State::Joining | State::Live | State::Suspect | State::Lost | State::Leaving => {}
     }
     gone.state = State::Left;
     gone.uid = None;
