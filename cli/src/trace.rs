@@ -49,9 +49,10 @@ impl Trace {
         Self { provider, tracer, root }
     }
 
-    /// Begins the span of one call.
+    /// Begins the span of one call, named as in the proto file; a generated method's name is taken too.
     pub fn call(&self, service: &'static str, rpc: &'static str) -> CallSpan {
-        let builder = self.tracer.span_builder(rpc).with_kind(SpanKind::Client);
+        let rpc = method_name(rpc);
+        let builder = self.tracer.span_builder(rpc.clone()).with_kind(SpanKind::Client);
         let mut span = builder.start_with_context(&self.tracer, &self.root);
         span.set_attribute(KeyValue::new("rpc.system", "grpc"));
         span.set_attribute(KeyValue::new("rpc.method", rpc));
@@ -90,6 +91,14 @@ impl CallSpan {
     }
 }
 
+/// `get_job` as `GetJob`.
+fn method_name(rpc: &str) -> String {
+    rpc.split('_')
+        .filter_map(|word| word.split_at_checked(1))
+        .flat_map(|(first, rest)| [first.to_uppercase(), rest.to_owned()])
+        .collect()
+}
+
 /// Reads `00-{trace}-{span}-{flags}`; anything else is no parent.
 fn parse_traceparent(text: &str) -> Option<SpanContext> {
     let [version, trace, span, flags] = text.split('-').collect::<Vec<_>>()[..] else { return None };
@@ -114,6 +123,11 @@ mod tests {
         assert_eq!(one[..36], two[..36]);
         assert_ne!(one, two);
         assert!(one.ends_with("-01"), "{one}");
+    }
+
+    #[test]
+    fn a_call_has_one_name_however_it_was_written() {
+        assert_eq!([method_name("get_job"), method_name("GetJob")], ["GetJob", "GetJob"]);
     }
 
     #[test]

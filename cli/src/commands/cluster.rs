@@ -148,8 +148,10 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
                 .await?;
             if wait {
                 drained(&session, &cluster.name, wait_timeout).await?;
+                get(&session, &cluster.name).await?
+            } else {
+                cluster
             }
-            cluster
         }
         Verb::Leave { cluster, remove_workloads, yes } => {
             let name = named(&cluster)?;
@@ -293,12 +295,12 @@ async fn drained(session: &Session, cluster: &str, limit: Duration) -> Result<()
             return Ok(());
         }
         if said != Some(left) {
-            eprintln!("{}: {left} jobs are still there", short(cluster));
+            eprintln!("{}: jobs still there: {left}", short(cluster));
             said = Some(left);
         }
         if Instant::now() >= deadline {
             let waited = human::duration(limit);
-            return Err(Failure::new(Exit::TimedOut, format!("{}: {left} jobs are still there after {waited}", short(cluster))));
+            return Err(Failure::new(Exit::TimedOut, format!("{}: jobs still there after {waited}: {left}", short(cluster))));
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -4,6 +4,7 @@ use crate::support::{Script, Server};
 use muster_proto::scheduler::v1::{
     CreateJobRequest, GetQueueRequest, Job, ListQueuesRequest, ListQueuesResponse, Queue, UpdateJobRequest,
 };
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -93,6 +94,30 @@ async fn every_call_names_the_caller_and_belongs_to_one_trace() {
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     server.command("get queue a").env("TRACEPARENT", parent).output().await.expect("starts");
     assert!(server.headers("traceparent").last().is_some_and(|trace| trace[..35] == parent[..35]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_gets_the_command_and_its_calls_as_one_tree() {
+    let spans = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&spans);
+    let collect = move |_, request: ExportTraceServiceRequest| {
+        let all = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
+        seen.lock().expect("no panic holds it").extend(all);
+        Ok(ExportTraceServiceResponse::default())
+    };
+    let server = Script::default()
+        .on(GET_QUEUE, |_, request: GetQueueRequest| Ok(queue(&request.name)))
+        .on("opentelemetry.proto.collector.trace.v1.TraceService/Export", collect)
+        .start()
+        .await;
+    let mut command = server.command("get queue a");
+    let ended = command.env("OTEL_EXPORTER_OTLP_ENDPOINT", server.url()).output().await.expect("starts");
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(0), ""));
+    let spans = spans.lock().expect("no panic holds it").clone();
+    let named = |name: &str| spans.iter().find(|span| span.name == name).expect("was exported");
+    let (root, call) = (named("muster get"), named("GetQueue"));
+    assert_eq!((spans.len(), root.parent_span_id.len()), (2, 0));
+    assert_eq!((&call.trace_id, &call.parent_span_id), (&root.trace_id, &root.span_id));
 }
 
 #[tokio::test(flavor = "multi_thread")]

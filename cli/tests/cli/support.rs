@@ -43,7 +43,7 @@ impl Script {
                 Grpc::new(ProstCodec::<A, Q>::default()).unary(service, request.map(Body::new)).await
             }
         };
-        self.router = self.router.route(&format!("/muster.{call}"), post(handler));
+        self.router = self.router.route(&path_of(call), post(handler));
         self
     }
 
@@ -65,7 +65,7 @@ impl Script {
                 Grpc::new(ProstCodec::<A, Q>::default()).server_streaming(service, request.map(Body::new)).await
             }
         };
-        self.router = self.router.route(&format!("/muster.{call}"), post(handler));
+        self.router = self.router.route(&path_of(call), post(handler));
         self
     }
 
@@ -77,6 +77,11 @@ impl Script {
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves until the test ends") });
         Server { address, log: self.log, folder: tempfile::tempdir().expect("a folder"), task }
     }
+}
+
+/// Calls are those of Muster unless they name another package.
+fn path_of(call: &str) -> String {
+    if call.starts_with("opentelemetry.") { format!("/{call}") } else { format!("/muster.{call}") }
 }
 
 fn take_number(count: &Mutex<usize>) -> usize {
@@ -104,11 +109,16 @@ impl Server {
     pub fn command(&self, line: &str) -> Command {
         let mut command = bare(line);
         for service in ["MUSTER_REGISTRY", "MUSTER_SCHEDULER", "MUSTER_ROLLOUT", "MUSTER_POLICY"] {
-            command.env(service, format!("http://{}", self.address));
+            command.env(service, self.url());
         }
         command.env("MUSTER_CONFIG", self.folder.path().join("config.toml")).env("MUSTER_TOKEN", "t0ken");
         command.current_dir(self.folder.path());
         command
+    }
+
+    /// Where the server is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Runs it to its end.
