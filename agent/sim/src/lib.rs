@@ -12,6 +12,7 @@ pub mod apply;
 pub mod audit;
 pub mod cluster;
 pub mod config;
+pub mod contract;
 pub mod control;
 pub mod controllers;
 pub mod delete;

@@ -243,6 +243,13 @@ impl Store {
         if std::mem::take(&mut self.feed_overflowed) { None } else { Some(feed) }
     }
 
+    /// Begins the history of a kind that is served from now on: what was before it is expired.
+    pub fn begin(&mut self, resource: &str) {
+        let revision = self.revision;
+        let table = self.table(resource);
+        table.compacted = table.compacted.max(revision);
+    }
+
     /// Wakes whoever watches a kind.
     pub fn watch(&mut self, resource: &str) -> watch::Receiver<u64> {
         self.table(resource).changed.subscribe()

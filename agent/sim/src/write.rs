@@ -331,7 +331,10 @@ impl State {
         prepare::for_update(&target.kind, &version.schema, &before, &mut object);
         let errors = validate::update(&target.kind, &target.subresource, &before, &object);
         check(&target.kind, target.version, &object, errors)?;
-        if target.kind.counts_generation && spec_differs(&target.kind, &before, &object) {
+        if target.kind.counts_generation
+            && matches!(target.subresource.as_str(), "" | "scale")
+            && spec_differs(&target.kind, &before, &object)
+        {
             let generation = json::integer(&before, "/metadata/generation").unwrap_or(0) + 1;
             json::set(&mut object, &["metadata", "generation"], json!(generation));
         }

@@ -23,6 +23,8 @@ struct Watch {
     pending: VecDeque<Bytes>,
     changed: watch::Receiver<u64>,
     ends: Instant,
+    /// A bookmark a little before the end spares the next watch what this one has seen.
+    last_bookmark: Option<Instant>,
     bookmarks: Option<tokio::time::Interval>,
     cut: CancellationToken,
     over: bool,
@@ -30,6 +32,9 @@ struct Watch {
 
 /// A watch that says nothing about its end lasts this long, as the API server's own do (30 to 60 minutes).
 const DEFAULT_SECONDS: u64 = 1_800;
+
+/// The last bookmark comes this long before the end, as in the API server.
+const BEFORE_THE_END: Duration = Duration::from_secs(2);
 
 /// Starts the watch a request asks for.
 pub fn start(cluster: &Arc<Inner>, target: &Target, query: &Query, view: View) -> Result<Body, ApiError> {
@@ -56,6 +61,7 @@ pub fn start(cluster: &Arc<Inner>, target: &Target, query: &Query, view: View) -
         pending: VecDeque::new(),
         changed: state.store.watch(&target.resource()),
         ends: Instant::now() + Duration::from_secs(seconds),
+        last_bookmark: bookmarks.then(|| Instant::now() + Duration::from_secs(seconds).saturating_sub(BEFORE_THE_END)),
         bookmarks: bookmarks.then(|| tokio::time::interval_at(Instant::now() + every, every)),
         cut: cluster.connection(),
         over: false,
@@ -107,6 +113,12 @@ impl Watch {
                     None => std::future::pending().await,
                 }
             };
+            let last_bookmark = async {
+                match self.last_bookmark {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.cut.cancelled() => {
                     self.over = true;
@@ -114,6 +126,10 @@ impl Watch {
                 }
                 changed = self.changed.changed() => self.over = changed.is_err(),
                 () = tokio::time::sleep_until(self.ends) => self.over = true,
+                () = last_bookmark => {
+                    self.last_bookmark = None;
+                    self.pending.push_back(encode(&self.bookmark()));
+                }
                 () = bookmark => self.pending.push_back(encode(&self.bookmark())),
             }
         }

@@ -19,6 +19,9 @@ pub fn serve(state: &mut State, definition: &Value) {
         before.custom && format!("{:?}", before.versions) == format!("{:?}", kind.versions) && before.kind == kind.kind
     });
     if !unchanged {
+        if state.types.get(&kind.qualified()).is_none() {
+            state.store.begin(&kind.qualified());
+        }
         state.types.register(kind);
     }
     let actor = Actor::controller("kube-apiserver", "kube-apiserver");

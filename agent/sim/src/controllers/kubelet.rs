@@ -128,6 +128,13 @@ pub fn reconcile(state: &mut State, key: &Key, now: Instant) -> Option<Duration>
     };
     let node = json::text(&pod, "/spec/nodeName").to_owned();
     if node.is_empty() {
+        if json::is_deleting(&pod) && !pods::is_ended(&pod) {
+            // Nobody else will say how a pod ended that no node has ever had.
+            let collector = Actor::controller("pod-garbage-collector", pods::MANAGER);
+            drop(amend::change(state, &collector, ("pods", &key.namespace, &key.name), "status", |pod| {
+                json::set(pod, &["status", "phase"], json!("Failed"));
+            }));
+        }
         return None;
     }
     if state.store.find("nodes", "", &node).is_none() {
