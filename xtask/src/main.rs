@@ -3,6 +3,8 @@
 //! The one thing to know: it depends neither on the kit nor on any service, because it writes the SQL cache without
 //! which those don't compile.
 
+mod conformance;
+mod conformance_kyverno;
 mod db;
 mod demo;
 mod doctor;
@@ -31,6 +33,9 @@ enum Chore {
     Db(db::Command),
     /// Play the main job on this machine, every step checked
     Demo(demo::Arguments),
+    /// How far what others wrote is understood
+    #[command(subcommand)]
+    Conformance(conformance::Command),
     /// Run every test, with what they need; `-- FILTER` runs some
     Test(test::Arguments),
 }
@@ -66,6 +71,7 @@ async fn run(chore: Chore) -> Result<()> {
         }
         Chore::Db(command) => db::run(command).await,
         Chore::Demo(arguments) => demo::run(arguments).await,
+        Chore::Conformance(command) => conformance::run(command).await,
         Chore::Test(arguments) => test::run(arguments).await,
     }
 }
