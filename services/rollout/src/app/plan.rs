@@ -6,6 +6,7 @@ use crate::domain::release::{Arrival, ReleaseState, Target, TargetArrival, assig
 use crate::domain::spec::ApplicationSpec;
 use crate::domain::traffic::{self, Stable, Wanted};
 use crate::git::{Commit, Mirror};
+use crate::reconcile::advance;
 use crate::store::{
     application::Application,
     desired,
@@ -105,7 +106,7 @@ pub async fn create(
     new: NewRelease<'_>,
 ) -> Result<ReleaseRow> {
     let now = app.clock.now();
-    supersede(tx, application, new.commit, now).await?;
+    supersede(app, tx, application, new.commit, now).await?;
     application.releases += 1;
     let id = format!("r{}-{}", application.releases, &new.commit.id[..7]);
     let name = view::release_name(&application.name, &id)?;
@@ -223,13 +224,15 @@ fn waves(
 }
 
 /// A newer commit takes the place of a release that is not finished.
-async fn supersede(tx: &mut Tx, application: &Application, commit: &Commit, now: jiff::Timestamp) -> Result<()> {
+async fn supersede(app: &App, tx: &mut Tx, application: &Application, commit: &Commit, now: jiff::Timestamp) -> Result<()> {
     let Some(current) = &application.current_release else { return Ok(()) };
     let name = view::release_name(&application.name, current)?;
-    let Some(mut row) = release::get(tx, &name).await? else { return Ok(()) };
-    if row.state.is_final() {
+    let state = release::get(tx, &name).await?.map(|row| row.state);
+    if state.is_none_or(ReleaseState::is_final) {
         return Ok(());
     }
+    advance::recall(app, tx, &name).await?;
+    let Some(mut row) = release::get(tx, &name).await? else { return Ok(()) };
     row.state = ReleaseState::Superseded;
     row.reason = format!("commit {} took its place", &commit.id[..7]);
     row.finished_at = Some(now);

@@ -52,6 +52,8 @@ struct Pass {
     known: BTreeMap<String, TargetRow>,
     view: View,
     told: BTreeSet<String>,
+    /// Targets go back because a newer commit takes over: nothing is blocked for it.
+    recalls: bool,
 }
 
 /// One pass over one release, in one transaction.
@@ -107,6 +109,32 @@ pub async fn force(app: &App, tx: &mut Tx, name: &ReleaseName, change: Change) -
     view::release(tx, pass.row).await
 }
 
+/// Before a newer commit takes a release's place: clusters that are away and have not become healthy with it are told last
+/// good again, so that on their return they go straight to what is current by then.
+pub async fn recall(app: &App, tx: &mut Tx, name: &ReleaseName) -> Result<()> {
+    let Some(mut pass) = load(app, tx, name).await? else { return Ok(()) };
+    let before = pass.view.clone();
+    let away: Vec<String> = pass
+        .view
+        .targets
+        .iter()
+        .filter(|target| target.phase == TargetPhase::Progressing && target.has_last_good)
+        .filter(|target| pass.view.availability.get(&target.cluster) != Some(&Availability::Here))
+        .map(|target| target.cluster.clone())
+        .collect();
+    if away.is_empty() {
+        return Ok(());
+    }
+    pass.recalls = true;
+    for cluster in away {
+        pass.make(&Change::TurnBack { cluster }, app.clock.now());
+    }
+    let stands = (pass.application.state, pass.application.reason.clone());
+    pass.store(app, tx, &before, stands, &telemetry::current_traceparent()).await?;
+    app.wakes.dispatch.now();
+    Ok(())
+}
+
 async fn load(app: &App, tx: &mut Tx, name: &ReleaseName) -> Result<Option<Pass>> {
     let parent = ApplicationName::new(name.namespace(), name.application()).map_err(Error::internal)?;
     let Some(application) = application::lock(tx, &parent).await? else { return Ok(None) };
@@ -154,7 +182,7 @@ async fn load(app: &App, tx: &mut Tx, name: &ReleaseName) -> Result<Option<Pass>
         measurements,
     };
     let known = target::of(tx, &parent).await?;
-    Ok(Some(Pass { application, row, spec, targets, known, view, told: BTreeSet::new() }))
+    Ok(Some(Pass { application, row, spec, targets, known, view, told: BTreeSet::new(), recalls: false }))
 }
 
 /// An agent's word as the state machine reads it.
@@ -366,7 +394,7 @@ impl Pass {
         let failed = self.view.release.state == ReleaseState::RollingBack && before.release.state != ReleaseState::RollingBack;
         for (progress, old) in self.targets.iter().zip(&before.targets) {
             let turned_back = progress.target.phase == TargetPhase::RollingBack && old.phase != TargetPhase::RollingBack;
-            if (failed && !progress.target.unchanged) || turned_back {
+            if (failed && !progress.target.unchanged) || (turned_back && !self.recalls) {
                 target::block(tx, name, &progress.target.cluster, &progress.rendered_digest, self.row.name.release()).await?;
             }
         }

@@ -15,11 +15,14 @@ const LENGTH: Duration = Duration::from_secs(5);
 /// An answer is good for so long: five loops that ask at every pass would write the row twenty times a second.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
+/// When it was asked, and the epoch if we led then.
+type Answer = (Instant, Option<u64>);
+
 /// This replica's claim to decide, shared by its reconcilers.
 #[derive(Debug, Clone)]
 pub struct Leader {
     lease: Arc<Lease>,
-    last: Arc<Mutex<Option<(Instant, Option<u64>)>>>,
+    last: Arc<Mutex<Option<Answer>>>,
 }
 
 impl Leader {

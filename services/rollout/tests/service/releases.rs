@@ -187,6 +187,33 @@ async fn an_offline_edge_is_pending_and_catches_up_to_the_present_state() {
 }
 
 #[tokio::test]
+async fn what_an_absent_edge_was_told_is_taken_back_when_a_newer_commit_comes() {
+    let stage = with_v2().await;
+    for cluster in ["edge-1", "edge-2", "serve-online"] {
+        stage.measure(cluster, "v3", 1.0);
+        stage.measure(cluster, "v4", 1.0);
+    }
+    stage.ship("v3");
+    // The edge is cut off, and the hub has not noticed when it is told.
+    stage.world.with(|world| world.offline.insert("edge-2".into()));
+    let mut waited = 0;
+    while stage.images("edge-2") != ["registry.example.com/detector:v3"] {
+        stage.seconds(1).await;
+        waited += 1;
+        assert!(waited < 40, "the last wave never begins: {}", stage.releases().await[0].reason);
+    }
+    stage.set_cluster("edge-2", Some("offline")).await;
+    stage.seconds(2).await;
+    stage.ship("v4");
+    stage.seconds(3).await;
+    assert_eq!(stage.images("edge-2"), ["registry.example.com/detector:v2"], "it would find v3 on its return");
+    stage.seconds(30).await;
+    stage.set_cluster("edge-2", None).await;
+    stage.until(State::Completed).await;
+    assert_eq!(stage.images("edge-2"), ["registry.example.com/detector:v4"]);
+}
+
+#[tokio::test]
 async fn a_git_revert_takes_the_fast_lane() {
     let stage = with_v2().await;
     for cluster in ["edge-1", "edge-2", "serve-online"] {

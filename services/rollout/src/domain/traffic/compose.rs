@@ -1,12 +1,13 @@
 //! Putting a target's bundle together: what git renders, with copies for Deployments and weights in the routes.
 
 use super::copy::{Copy, belongs, deployment, disown_replicas, plain, revisioned};
-use super::object::{identity, is_istio, is_workload, scales};
+use super::object::{identity, is_istio, is_workload, kind, scales};
 use super::route::{self, Share};
 use super::rule::{self, Subset};
 use super::{ManagedWorkload, TrafficError, inspect};
 use crate::domain::spec::TrafficSpec;
-use serde_json::Value;
+use muster_core::labels::{GPU_RESOURCE, REVISION};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// What a bundle is composed of.
@@ -240,7 +241,26 @@ fn settled(objects: Vec<Value>) -> Vec<Value> {
     for index in scaled {
         disown_replicas(&mut settled[index]);
     }
+    settled.iter_mut().for_each(make_room);
     settled
+}
+
+/// A Deployment that takes GPUs and is updated under its own name gives one up before it takes the next, unless git says how:
+/// Kubernetes' default starts a pod more than there are, for which a site with as many GPUs as replicas has no room.
+fn make_room(object: &mut Value) {
+    let is_copy = object["metadata"]["labels"].get(REVISION).is_some();
+    if kind(object) != "Deployment" || is_copy || object["spec"].get("strategy").is_some() || !takes_gpus(object) {
+        return;
+    }
+    object["spec"]["strategy"] = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } });
+}
+
+fn takes_gpus(workload: &Value) -> bool {
+    let containers = workload["spec"]["template"]["spec"]["containers"].as_array();
+    containers
+        .into_iter()
+        .flatten()
+        .any(|container| ["requests", "limits"].into_iter().any(|list| container["resources"][list].get(GPU_RESOURCE).is_some()))
 }
 
 /// What a target's pods are called in metrics: the version and the revision of the workload that is released.

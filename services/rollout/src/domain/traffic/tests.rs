@@ -422,3 +422,14 @@ fn traffic_named_by_the_rollout_makes_its_own_rule() {
     assert_eq!(weights(&composed.objects), [("v3".to_owned(), 100)]);
     assert_eq!(subset_labels(&composed.objects, "v3")["version"], "v3");
 }
+
+#[test]
+fn a_site_with_one_gpu_is_updated_without_room_for_two() {
+    let mut git = without(&rendered("v3"), ["VirtualService", "DestinationRule"]);
+    git[2]["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({ "limits": { "nvidia.com/gpu": "1" } });
+    let strategy = |git: &[Value]| find(&alone(git).objects, "Deployment", "detector")["spec"]["strategy"].clone();
+    let one_by_one = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } });
+    assert_eq!(strategy(&git), one_by_one);
+    git[2]["spec"]["strategy"] = json!({ "type": "Recreate" });
+    assert_eq!(strategy(&git), json!({ "type": "Recreate" }), "what git says stands");
+}
