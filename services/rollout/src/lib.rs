@@ -25,7 +25,7 @@ use muster_kit::consume::Consumer;
 use peers::{policy::RemotePolicy, registry::RemoteRegistry, scheduler::RemoteScheduler};
 use reconcile::{
     decide::DecisionReconciler, dispatch::DispatchReconciler, fleets::FleetReconciler, leader::Leader,
-    releases::ReleaseReconciler, sources::SourceReconciler, write::WriteReconciler,
+    releases::ReleaseReconciler, sources::SourceReconciler, tidy::TidyReconciler, write::WriteReconciler,
 };
 use render::{Kustomize, Renderer};
 use sqlx::migrate::Migrator;
@@ -114,6 +114,8 @@ fn reconcilers(app: &App, chassis: &mut Chassis) {
     chassis.reconcile_on(releases, Duration::from_millis(250), wakes.advance);
     let write = Arc::new(WriteReconciler { app: app.clone(), leader: leader.clone() });
     chassis.reconcile_on(write, half_a_second, wakes.write);
+    let tidy = Arc::new(TidyReconciler { app: app.clone(), leader: leader.clone() });
+    chassis.reconcile(tidy, Duration::from_secs(600));
     let dispatch = Arc::new(DispatchReconciler { app, leader, incarnation: chassis.incarnation, health });
     chassis.reconcile_on(dispatch, half_a_second, wakes.dispatch);
 }

@@ -8,5 +8,6 @@ pub mod leader;
 pub mod measure;
 pub mod releases;
 pub mod sources;
+pub mod tidy;
 pub mod verdict;
 pub mod write;

@@ -16,9 +16,13 @@ pub fn item_of(application: &muster_core::name::ApplicationName) -> String {
 pub async fn put_bundle(tx: &mut Tx, objects: &[Value]) -> Result<String> {
     let (digest, content) =
         bundle::encode(objects).map_err(|error| Error::precondition("BUNDLE_TOO_LARGE", error.to_string()))?;
-    sqlx::query!("insert into bundle (digest, content) values ($1, $2) on conflict do nothing", digest.as_str(), content)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "insert into bundle (digest, content) values ($1, $2) on conflict (digest) do update set created_at = now()",
+        digest.as_str(),
+        content
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(digest.as_str().to_owned())
 }
 

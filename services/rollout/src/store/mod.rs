@@ -8,6 +8,7 @@ pub mod model;
 pub mod release;
 pub mod repository;
 pub mod target;
+pub mod tidy;
 
 use jiff::Timestamp;
 use jiff_sqlx::Timestamp as DbTimestamp;

@@ -381,3 +381,23 @@ async fn an_application_that_is_deleted_leaves_its_workloads_unless_told_otherwi
         assert_eq!(stage.images("edge-1").is_empty(), remove);
     }
 }
+
+#[tokio::test]
+async fn what_nobody_needs_is_forgotten_and_what_a_rollback_needs_is_kept() {
+    let stage = with_v2().await;
+    for statement in [
+        "update bundle set created_at = now() - interval '2 days'",
+        "insert into bundle (digest, content, created_at) values ('sha256:stray', '', now() - interval '2 days')",
+    ] {
+        sqlx::query(statement).execute(stage.db.pool()).await.unwrap();
+    }
+    let tidy = muster_rollout::reconcile::tidy::TidyReconciler { app: stage.app.clone(), leader: stage.leader.clone() };
+    muster_kit::reconcile::Reconciler::tick(&tidy).await.unwrap();
+    let stray: i64 =
+        sqlx::query_scalar("select count(*) from bundle where digest = 'sha256:stray'").fetch_one(stage.db.pool()).await.unwrap();
+    assert_eq!(stray, 0);
+    stage.ship("v3");
+    stage.measure("edge-1", "v3", 0.5);
+    stage.until(State::Failed).await;
+    assert_eq!(stage.images("edge-1"), ["registry.example.com/detector:v2"]);
+}
