@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageRule {
-    /// The image, with `*` for any run of characters. An image without a tag is `:latest`.
+    /// The image, with `*` for any run of characters. An image without a tag is found with and without `:latest`.
     #[serde(rename = "match")]
     pub pattern: String,
     /// Only in these clusters; everywhere where it is absent.
@@ -92,7 +92,7 @@ pub fn tag(image: &str) -> String {
 /// What `image` does in `cluster`: each rule that fits lays what it says over the ones before.
 /// `ends_after` is how long a container runs in a pod that is meant to end.
 pub fn behaviour(rules: &[ImageRule], cluster: &str, image: &str, ends_after: Option<Duration>) -> Behaviour {
-    let image = with_tag(image);
+    let (written, image) = (image, with_tag(image));
     let mut behaviour = Behaviour {
         ready_after: Some(Duration::from_millis(200)),
         run_for: ends_after,
@@ -105,7 +105,7 @@ pub fn behaviour(rules: &[ImageRule], cluster: &str, image: &str, ends_after: Op
         log_interval: Duration::from_millis(100),
     };
     let here = |rule: &&ImageRule| rule.clusters.as_ref().is_none_or(|names| names.iter().any(|name| name == cluster));
-    for rule in rules.iter().filter(here).filter(|rule| fits(&rule.pattern, &image)) {
+    for rule in rules.iter().filter(here).filter(|rule| fits(&rule.pattern, &image) || fits(&rule.pattern, written)) {
         let millis = Duration::from_millis;
         behaviour.ready_after = rule.ready_after_ms.map(millis).or(behaviour.ready_after);
         if rule.never_ready {

@@ -4,10 +4,11 @@ use anyhow::Context as _;
 use clap::Parser;
 use muster_simcluster::{SimConfig, server};
 use std::path::PathBuf;
-use tokio::{
-    io::AsyncReadExt as _,
-    signal::unix::{SignalKind, signal},
-};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often the parent is looked for.
+const LOOK_FOR_PARENT: Duration = Duration::from_millis(250);
 
 /// Simulated Kubernetes clusters behind sockets of the loopback interface.
 #[derive(Debug, Parser)]
@@ -23,28 +24,19 @@ struct Arguments {
     /// Where kubeconfigs, endpoints.json and audit logs are written.
     #[arg(long)]
     state_dir: PathBuf,
-    /// End when standard input is closed and when the parent process dies.
+    /// End when the parent process has ended.
     #[arg(long)]
     exit_with_parent: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(run());
-    // A read of standard input cannot be called off; it must not hold the end up.
-    runtime.shutdown_background();
-    result
-}
-
-async fn run() -> anyhow::Result<()> {
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
         .init();
     let arguments = Arguments::parse();
-    if arguments.exit_with_parent {
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).context("asking to end with the parent")?;
-    }
+    let parent = nix::unistd::getppid();
     let text = std::fs::read_to_string(&arguments.config).with_context(|| format!("reading {}", arguments.config.display()))?;
     let config = SimConfig::parse(&text).with_context(|| format!("in {}", arguments.config.display()))?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -52,18 +44,16 @@ async fn run() -> anyhow::Result<()> {
     for one in &served {
         tracing::info!(cluster.name = one.cluster.name(), api = %one.endpoints.api, control = %one.endpoints.control, "cluster is up");
     }
-    let input_closed = async {
-        if !arguments.exit_with_parent {
-            return std::future::pending().await;
+    // A signal on the parent's death would follow the thread that started this process, which may end long before it.
+    let orphaned = async {
+        while !arguments.exit_with_parent || nix::unistd::getppid() == parent {
+            tokio::time::sleep(LOOK_FOR_PARENT).await;
         }
-        let mut input = tokio::io::stdin();
-        let mut bytes = [0; 256];
-        while input.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
     };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
-        () = input_closed => {}
+        () = orphaned => {}
     }
     for one in &served {
         one.cluster.stop().await;

@@ -18,7 +18,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -28,7 +28,7 @@ impl Random {
 
     /// Five letters, as `generateName` appends them.
     pub fn suffix(&mut self) -> String {
-        let mut bits = self.next();
+        let mut bits = self.bits();
         (0..5)
             .map(|_| {
                 let letter = SUFFIX_LETTERS[(bits % SUFFIX_LETTERS.len() as u64) as usize];
@@ -40,7 +40,7 @@ impl Random {
 
     /// A UID in the form of a version 4 UUID.
     pub fn uid(&mut self) -> String {
-        let (high, low) = (self.next(), self.next());
+        let (high, low) = (self.bits(), self.bits());
         format!(
             "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
             high >> 32,

@@ -39,7 +39,9 @@ pub fn update(kind: &ResourceType, subresource: &str, before: &Value, object: &V
                 immutable("spec.template");
             }
         }
-        ("", "Service") if json::text(before, "/spec/clusterIP") != "" && json::text(object, "/spec/type") != "ExternalName" => {
+        ("", "Service")
+            if !json::text(before, "/spec/clusterIP").is_empty() && json::text(object, "/spec/type") != "ExternalName" =>
+        {
             immutable("spec.clusterIP");
         }
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => immutable("roleRef"),

@@ -18,7 +18,7 @@ const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// Moves one Job on.
 pub fn reconcile(state: &mut State, key: &Key) -> Option<Duration> {
     let actor = Actor::controller("job-controller", pods::MANAGER);
-    let Some(job) = state.store.get(key).cloned() else { return None };
+    let job = state.store.get(key).cloned()?;
     let mut status = job.get("status").cloned().unwrap_or_else(|| json!({}));
     count_ended(state, &actor, &job, &mut status);
     if is_finished(&job) {

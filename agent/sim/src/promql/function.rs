@@ -111,12 +111,11 @@ fn wrong_range() -> QueryError {
     QueryError::Execution("expected a range vector".to_owned())
 }
 
+/// Samples of a range, its start and its end, to one value.
+type OverRange<'a> = dyn Fn(&[(i64, f64)], i64, i64) -> Option<f64> + 'a;
+
 /// A function over the samples of a range, with the range's bounds in milliseconds.
-fn over(
-    evaluation: &Evaluation<'_>,
-    argument: &Expr,
-    function: &dyn Fn(&[(i64, f64)], i64, i64) -> Option<f64>,
-) -> Result<Value, QueryError> {
+fn over(evaluation: &Evaluation<'_>, argument: &Expr, function: &OverRange<'_>) -> Result<Value, QueryError> {
     let Value::Matrix(ranges) = evaluation.value(argument)? else { return Err(wrong_range()) };
     let selector = matrix(argument).ok_or_else(wrong_range)?;
     let end = evaluation.shifted(selector.vs.offset.as_ref(), selector.vs.at.as_ref());
