@@ -11,8 +11,10 @@ use muster_proto::scheduler::v1 as scheduler;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
+
+use crate::platform::{Pki, Service};
 
 /// A page of clusters with inventories is larger than tonic's 4 MiB.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -79,8 +81,15 @@ impl Clients {
     /// # Errors
     /// The file can't be read, or an address is no URL.
     pub fn new(addresses: &Addresses, ca_file: &Path, token: Option<&str>) -> Result<Self> {
+        Self::connect(addresses, ca_file, token, None)
+    }
+
+    fn connect(addresses: &Addresses, ca_file: &Path, token: Option<&str>, identity: Option<Identity>) -> Result<Self> {
         let ca = std::fs::read(ca_file).with_context(|| format!("read {}", ca_file.display()))?;
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
+        if let Some(identity) = identity {
+            tls = tls.identity(identity);
+        }
         let channel = |address: &str| -> Result<Channel> {
             Ok(Endpoint::from_shared(address.to_owned())?
                 .tls_config(tls.clone())?
@@ -97,6 +106,17 @@ impl Clients {
         })
     }
 
+    /// Clients that call as a service does, with its certificate.
+    ///
+    /// # Errors
+    /// A file can't be read, or an address is no URL.
+    pub fn as_service(addresses: &Addresses, pki: &Pki, service: Service) -> Result<Self> {
+        let read = |file: &Path| std::fs::read(file).with_context(|| format!("read {}", file.display()));
+        let identity = Identity::from_pem(read(&pki.certificate(service))?, read(&pki.key(service))?);
+        Self::connect(addresses, &pki.ca(), None, Some(identity))
+    }
+
+    client!(desired, registry, registry::desired_service_client::DesiredServiceClient<Link>);
     client!(clusters, registry, registry::cluster_service_client::ClusterServiceClient<Link>);
     client!(fleets, registry, registry::fleet_service_client::FleetServiceClient<Link>);
     client!(price_books, registry, registry::price_book_service_client::PriceBookServiceClient<Link>);

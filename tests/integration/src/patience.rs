@@ -16,6 +16,8 @@ pub enum Look<T> {
     Is(T),
     /// Not yet; the text is what was seen instead, for the message when patience ends.
     NotYet(String),
+    /// It can't come true any more: there is nothing to wait for. The text says why.
+    Never(String),
 }
 
 /// Looks again and again until it is so. A look that fails (a service that is just coming up) counts as not yet.
@@ -36,6 +38,7 @@ pub async fn eventually_within<T>(patience: Duration, what: &str, mut look: impl
         let instead = match look().await {
             Ok(Look::Is(seen)) => return Ok(seen),
             Ok(Look::NotYet(instead)) => instead,
+            Ok(Look::Never(why)) => bail!("it did not happen and can't any more: {what}; {why}"),
             Err(error) => format!("{error:#}"),
         };
         if Instant::now() > deadline {

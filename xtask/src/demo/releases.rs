@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use muster_integration_tests::audit::Write;
-use muster_integration_tests::patience::look;
+use muster_integration_tests::patience::{Look, look};
 use muster_integration_tests::{eventually, eventually_within};
 use muster_proto::event::v1::TrainingComplete;
 use muster_proto::rollout::v1 as rollout;
@@ -66,7 +66,12 @@ pub async fn reaches(scene: &Scene, version: &str, state: State) -> Result<rollo
     eventually_within(RELEASE_WITHIN, &what, async || {
         let releases = of_version(scene, version).await?;
         let release = releases.first().with_context(|| format!("no release brings {version}"))?;
-        Ok(look(release.state() == state, release.clone(), || describe(release)))
+        let over = matches!(release.state(), State::Completed | State::Failed | State::Superseded | State::Refused);
+        Ok(match (release.state() == state, over) {
+            (true, _) => Look::Is(release.clone()),
+            (false, true) => Look::Never(describe(release)),
+            (false, false) => Look::NotYet(describe(release)),
+        })
     })
     .await
 }

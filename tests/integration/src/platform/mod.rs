@@ -180,6 +180,14 @@ impl Platform {
         Clients::new(&self.addresses(), &self.pki.ca(), token)
     }
 
+    /// Clients that call as a service does, with its certificate.
+    ///
+    /// # Errors
+    /// The certificate can't be read.
+    pub fn clients_as_service(&self, service: Service) -> Result<Clients> {
+        Clients::as_service(&self.addresses(), &self.pki, service)
+    }
+
     /// Where the services listen.
     pub fn addresses(&self) -> Addresses {
         let url = |service| self.ports[&service].url();

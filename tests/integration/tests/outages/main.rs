@@ -1,3 +1,11 @@
 //! The stories that stop servers and processes: they run one after another, after all others.
 
-fn main() {}
+#[path = "../common/mod.rs"]
+mod common;
+
+mod a_restored_hub_is_obeyed;
+mod ctrl_c_leaves_nothing;
+mod two_replicas_agree;
+
+/// Held by every story of this binary: each needs the machine's attention.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
