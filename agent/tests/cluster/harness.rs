@@ -58,7 +58,21 @@ impl World {
         Self { sim, ledger, reconciler, stop: stop.drop_guard(), engine, directory }
     }
 
-    /// Ends the agent as a crash would, as far as the disk goes, and starts another on the same ledger.
+    /// Ends the agent in the middle of whatever it does, as SIGKILL would, and starts another on the same ledger.
+    pub async fn crash(self) -> Self {
+        let Self { sim, ledger, reconciler, stop, engine, directory } = self;
+        engine.abort();
+        // Aborted is what it was told to be.
+        _ = engine.await;
+        drop((stop, reconciler, ledger));
+        let path = directory.path().to_owned();
+        // A write to the disk that was under way ends first, as the kernel would end it.
+        eventually("the ledger is free", async || Ledger::open(&path).ok()).await;
+        let (ledger, reconciler, stop, engine) = run(&sim, directory.path());
+        Self { sim, ledger, reconciler, stop: stop.drop_guard(), engine, directory }
+    }
+
+    /// Ends the agent in order and starts another on the same ledger.
     pub async fn restart(self) -> Self {
         let Self { sim, ledger, reconciler, stop, engine, directory } = self;
         drop(stop);
@@ -122,6 +136,12 @@ impl World {
 
     pub fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
         self.sim.object(resource, namespace, name)
+    }
+
+    /// Writes of the agent that the API server has answered so far, dry runs too.
+    pub fn requests(&self) -> usize {
+        let lines = self.sim.audit_lines(0, 100_000).expect("the log is read");
+        lines.iter().filter(|line| line.contains("\"fieldManager\":\"muster-")).count()
     }
 
     /// The writes of the agent so far: (verb, resource, name), dry runs and refusals apart.

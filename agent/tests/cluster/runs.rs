@@ -113,3 +113,30 @@ async fn a_movable_run_ends_with_the_session_and_is_fenced_by_the_cluster_itself
     world.until(&ItemKey::new("scheduler", "jobs/ml/other/1"), 1, Phase::Healthy).await;
     assert_eq!(pods_made(&world), 2, "a run that was stopped is not started again in its epoch");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_again_and_again_it_makes_no_run_twice() {
+    const JOBS: usize = 8;
+    let mut world = World::start(json!([{"match": "*:quick", "runForMs": 200}])).await;
+    let keys: Vec<_> = (0..JOBS).map(|n| ItemKey::new("scheduler", format!("jobs/ml/train-{n}/1"))).collect();
+    for (n, key) in keys.iter().enumerate() {
+        let run = Run { name: format!("namespaces/ml/jobs/train-{n}/runs/1"), movable: false };
+        let mut job = batch_job("registry.example.com/ml/trainer:quick");
+        job["metadata"]["name"] = json!(format!("train-{n}"));
+        job["spec"]["parallelism"] = json!(1);
+        job["spec"]["completions"] = json!(1);
+        world.desire(key, 1, &[config_map(&format!("train-{n}"), "1"), job], Options { run: Some(run), ..healing() }).await;
+        // Each crash comes after another number of requests to the API server, dry runs among them.
+        let before = world.requests();
+        while world.requests() < before + n % 5 {
+            tokio::task::yield_now().await;
+        }
+        world = world.crash().await;
+    }
+    for key in &keys {
+        let what = format!("{key} succeeds");
+        eventually(&what, async || world.last(key).and_then(|last| last.run).filter(|run| run.phase == RunPhase::Succeeded))
+            .await;
+    }
+    assert_eq!(pods_made(&world), JOBS);
+}
