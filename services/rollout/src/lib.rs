@@ -25,7 +25,8 @@ use muster_kit::consume::Consumer;
 use peers::{policy::RemotePolicy, registry::RemoteRegistry, scheduler::RemoteScheduler};
 use reconcile::{
     decide::DecisionReconciler, dispatch::DispatchReconciler, fleets::FleetReconciler, leader::Leader,
-    releases::ReleaseReconciler, sources::SourceReconciler, tidy::TidyReconciler, write::WriteReconciler,
+    releases::ReleaseReconciler, sources::SourceReconciler, tidy::TidyReconciler, verify::VerifyReconciler,
+    write::WriteReconciler,
 };
 use render::{Kustomize, Renderer};
 use sqlx::migrate::Migrator;
@@ -116,6 +117,8 @@ fn reconcilers(app: &App, chassis: &mut Chassis) {
     chassis.reconcile_on(write, half_a_second, wakes.write);
     let tidy = Arc::new(TidyReconciler { app: app.clone(), leader: leader.clone() });
     chassis.reconcile(tidy, Duration::from_secs(600));
+    let verify = Arc::new(VerifyReconciler { app: app.clone(), leader: leader.clone(), health: health.clone() });
+    chassis.reconcile(verify, Duration::from_secs(10));
     let dispatch = Arc::new(DispatchReconciler { app, leader, incarnation: chassis.incarnation, health });
     chassis.reconcile_on(dispatch, half_a_second, wakes.dispatch);
 }

@@ -40,6 +40,15 @@ pub enum Applied {
     UnknownCluster,
 }
 
+/// What the registry holds for us.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// (cluster, item) → the bundle's digest and (incarnation, number) of its generation.
+    pub items: BTreeMap<(String, String), (String, (u64, u64))>,
+    /// The number of our last change, by cluster.
+    pub generations: BTreeMap<String, u64>,
+}
+
 /// The fleet registry.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
@@ -47,8 +56,8 @@ pub trait Registry: Send + Sync + 'static {
     async fn put_bundles(&self, bundles: Vec<(String, Vec<u8>)>) -> Result<()>;
     /// Changes desired state; one answer a change, in order.
     async fn apply_desired(&self, leader_epoch: u64, changes: &[ClusterWish]) -> Result<Vec<Applied>>;
-    /// The items that the registry holds for us, as (cluster, item).
-    async fn list_desired(&self) -> Result<Vec<(String, String)>>;
+    /// What the registry holds for us.
+    async fn list_desired(&self) -> Result<Held>;
     /// An instant query to a cluster's own Prometheus.
     async fn query_metrics(&self, cluster: &str, query: &str) -> Reading;
     /// What a cluster's API server says of manifests: empty where accepted, else its words.

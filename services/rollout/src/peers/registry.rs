@@ -1,6 +1,6 @@
 //! The fleet registry: desired state in, observations and clusters out, and questions to a cluster.
 
-use super::{Applied, ClusterWish, Registry};
+use super::{Applied, ClusterWish, Held, Registry};
 use crate::domain::{cluster::Cluster, release::Reading};
 use crate::store::{cluster as clusters, desired};
 use async_trait::async_trait;
@@ -108,8 +108,8 @@ impl Registry for RemoteRegistry {
             .collect()
     }
 
-    async fn list_desired(&self) -> Result<Vec<(String, String)>> {
-        let mut found = Vec::new();
+    async fn list_desired(&self) -> Result<Held> {
+        let mut held = Held::default();
         let mut page_token = String::new();
         loop {
             let request = ListDesiredRequest { owner: "rollout".to_owned(), page_size: 1_000, page_token };
@@ -120,10 +120,15 @@ impl Registry for RemoteRegistry {
                 .await
                 .map_err(|status| peer::failed("fleet-registry", status))?
                 .into_inner();
-            found.extend(page.items.into_iter().filter_map(|item| Some((id(&item.cluster), item.item?.name))));
+            for row in page.items {
+                let Some(item) = row.item.filter(|item| !item.tombstone) else { continue };
+                let generation = item.generation.unwrap_or_default();
+                held.items.insert((id(&row.cluster), item.name), (item.bundle_digest, (generation.incarnation, generation.n)));
+            }
+            held.generations.extend(page.generations.iter().map(|(cluster, generation)| (id(cluster), *generation)));
             page_token = page.next_page_token;
             if page_token.is_empty() {
-                return Ok(found);
+                return Ok(held);
             }
         }
     }

@@ -289,7 +289,10 @@ impl Pass {
         self.row.finished_at = release.finished_at;
         release::update(tx, &mut self.row).await?;
         if moved {
-            let reason = release.reason.clone();
+            let reason = match release.state {
+                ReleaseState::Progressing => format!("wave {} begins", release.wave + 1),
+                _ => release.reason.clone(),
+            };
             let transition = Transition { state: release.state, wave: release.wave as u32 + 1, reason, at: now };
             measurement::record(tx, &self.row.name, &transition).await?;
         }

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::peers::{Applied, ClusterWish};
 use crate::store::desired;
 use async_trait::async_trait;
-use muster_kit::{Error, Result, db, error::Kind, health::Health, reconcile::Reconciler};
+use muster_kit::{Result, db, error::Kind, health::Health, reconcile::Reconciler};
 use std::collections::BTreeMap;
 
 /// Times a stale number is adopted and tried again within one pass.
@@ -126,24 +126,8 @@ impl DispatchReconciler {
             self.app.wakes.advance.now();
         }
         if adopted {
-            self.show_orphans().await?;
             return Ok(Passed::Adopted);
         }
         Ok(Passed::Done)
-    }
-
-    /// What the registry holds for us and we do not know is shown, and never deleted by itself.
-    async fn show_orphans(&self) -> Result<()> {
-        let mut orphans = Vec::new();
-        let mut connection = self.app.pool.acquire().await?;
-        for (cluster, item) in self.app.registry.list_desired().await? {
-            if !desired::items(&mut connection, &item).await?.contains_key(&cluster) {
-                orphans.push(format!("{cluster}: {item}"));
-            }
-        }
-        let problem =
-            (!orphans.is_empty()).then(|| format!("Orphaned, held by the registry and unknown here: {}", orphans.join(", ")));
-        self.health.report("orphans", problem);
-        Ok::<(), Error>(())
     }
 }

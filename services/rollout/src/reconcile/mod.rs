@@ -10,4 +10,5 @@ pub mod releases;
 pub mod sources;
 pub mod tidy;
 pub mod verdict;
+pub mod verify;
 pub mod write;

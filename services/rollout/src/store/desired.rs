@@ -114,6 +114,45 @@ macro_rules! item {
     };
 }
 
+/// Every item that the registry should have by now.
+pub async fn settled(pool: &PgPool) -> Result<Vec<Item>> {
+    let rows = sqlx::query!("select * from desired_item where pushed_revision = revision order by cluster, item")
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().map(|row| item!(row)).collect())
+}
+
+/// The registry does not have an item as we believed: it is told again, unless somebody told it something meanwhile.
+pub async fn tell_again(tx: &mut Tx, item: &Item) -> Result<()> {
+    sqlx::query!(
+        "update desired_item set pushed_revision = 0 where cluster = $1 and item = $2 and revision = $3 and pushed_revision = $3",
+        item.cluster,
+        item.item,
+        item.revision
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The registry has the item under another generation than we believed.
+pub async fn renumber(tx: &mut Tx, item: &Item, generation: (u64, u64)) -> Result<()> {
+    sqlx::query!(
+        r#"
+        update desired_item set incarnation = $4, generation = $5
+        where cluster = $1 and item = $2 and revision = $3 and pushed_revision = $3
+        "#,
+        item.cluster,
+        item.item,
+        item.revision,
+        generation.0.cast_signed(),
+        generation.1.cast_signed()
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Items that the registry does not have yet, in cluster order; of at most a thousand clusters.
 pub async fn open(pool: &PgPool) -> Result<Vec<Item>> {
     let rows = sqlx::query!(

@@ -341,6 +341,37 @@ async fn a_registry_that_remembers_more_is_adopted_and_one_that_is_away_is_waite
 }
 
 #[tokio::test]
+async fn a_registry_that_lost_what_it_was_told_is_told_again() {
+    let stage = with_v2().await;
+    stage.world.with(|world| {
+        world.held.retain(|(cluster, _), _| cluster == "serve-online");
+        let kept: Vec<String> = world.held.values().map(|(_, digest)| digest.clone()).collect();
+        world.bundles.retain(|digest, _| kept.contains(digest));
+        world.generations = [("serve-online".to_owned(), 7)].into();
+        world.held.values_mut().for_each(|(generation, _)| *generation = 7);
+    });
+    let health = muster_kit::health::Health::default();
+    let verify = muster_rollout::reconcile::verify::VerifyReconciler {
+        app: stage.app.clone(),
+        leader: stage.leader.clone(),
+        health: health.clone(),
+    };
+    muster_kit::reconcile::Reconciler::tick(&verify).await.unwrap();
+    stage.seconds(2).await;
+    assert_eq!(stage.images("edge-1"), ["registry.example.com/detector:v2"]);
+    stage.ship("v3");
+    for cluster in ["edge-1", "edge-2", "serve-online"] {
+        stage.measure(cluster, "v3", 1.0);
+    }
+    stage.until(State::Completed).await;
+    stage.world.with(|world| world.held.insert(("edge-1".into(), "applications/gone/gone".into()), (1, "sha256:x".into())));
+    muster_kit::reconcile::Reconciler::tick(&verify).await.unwrap();
+    let problems: Vec<String> = health.parts().into_iter().filter_map(|part| part.problem).collect();
+    assert!(problems.iter().any(|problem| problem.contains("Orphaned") && problem.contains("edge-1")), "{problems:?}");
+    assert!(stage.world.with(|world| world.held.contains_key(&("edge-1".into(), "applications/gone/gone".into()))));
+}
+
+#[tokio::test]
 async fn two_replicas_agree_because_one_decides() {
     let stage = with_v2().await;
     stage.ship("v3");

@@ -9,7 +9,7 @@ use muster_rollout::app::{App, Wakes, source::Sources};
 use muster_rollout::domain::{cluster::Cluster, release::Reading};
 use muster_rollout::git::Git;
 use muster_rollout::grpc::Server;
-use muster_rollout::peers::{Applied, ClusterWish, Judgement, Policy, Registry, Scheduler};
+use muster_rollout::peers::{Applied, ClusterWish, Held, Judgement, Policy, Registry, Scheduler};
 use muster_rollout::reconcile::{
     decide::DecisionReconciler, dispatch::DispatchReconciler, fleets::FleetReconciler, leader::Leader,
     releases::ReleaseReconciler, sources::SourceReconciler, write::WriteReconciler,
@@ -76,8 +76,11 @@ impl Registry for Played {
         Ok(changes.iter().map(|change| self.with(|world| world.apply(change))).collect())
     }
 
-    async fn list_desired(&self) -> Result<Vec<(String, String)>> {
-        Ok(self.with(|world| world.held.keys().cloned().collect()))
+    async fn list_desired(&self) -> Result<Held> {
+        Ok(self.with(|world| {
+            let items = world.held.iter().map(|(key, (generation, digest))| (key.clone(), (digest.clone(), (1, *generation))));
+            Held { items: items.collect(), generations: world.generations.clone() }
+        }))
     }
 
     async fn query_metrics(&self, cluster: &str, query: &str) -> Reading {
