@@ -65,6 +65,15 @@ pub async fn run(config: Config, client: Client, stop: CancellationToken) -> any
     spawn(&mut tasks, "policy", policy::follow(reconciler.clone(), stop.clone()));
     spawn(&mut tasks, "upkeep", upkeep(cluster.clone(), ledger.clone(), health.clone(), stop.clone()));
 
+    if let Some(address) = config.http_address {
+        let serving = http::serve(address, reconciler.clone(), health.clone(), stop.clone());
+        spawn(&mut tasks, "http", async move {
+            if let Err(error) = serving.await {
+                tracing::error!(error = %format!("{error:#}"), "the HTTP server has ended");
+            }
+        });
+    }
+
     let Some(uid) = until(&stop, "the cluster's UID cannot be read", || cluster_uid(&cluster)).await else {
         return drain(tasks, &stop).await;
     };
@@ -80,16 +89,8 @@ pub async fn run(config: Config, client: Client, stop: CancellationToken) -> any
             identity.cluster_uid
         );
     }
-    let link = Link::new(hub, reconciler, inventory, prometheus, uid, health.clone());
+    let link = Link::new(hub, reconciler, inventory, prometheus, uid, health);
     spawn(&mut tasks, "control", control::follow(config.state_dir.clone(), link.clone(), stop.clone()));
-    if let Some(address) = config.http_address {
-        let serving = http::serve(address, link.clone(), health, stop.clone());
-        spawn(&mut tasks, "http", async move {
-            if let Err(error) = serving.await {
-                tracing::error!(error = %format!("{error:#}"), "the HTTP server has ended");
-            }
-        });
-    }
     let state_dir = config.state_dir.clone();
     let linked = {
         let stop = stop.clone();

@@ -1,7 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz` of the agent. Ready is an agent that can read its cluster's API; a hub that is
 //! away is shown and does not make it unready, because it goes on healing.
 
-use crate::{domain::observation::Phase, link::Link};
+use crate::{domain::observation::Phase, reconcile::Reconciler};
 use anyhow::Context;
 use axum::{Json, Router, http::StatusCode, routing::get};
 use muster_kit::{health::Health, metrics};
@@ -35,9 +35,9 @@ static LEASE: LazyLock<IntGauge> = LazyLock::new(|| {
 });
 
 /// Serves until `stop`.
-pub async fn serve(address: SocketAddr, link: Link, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(address: SocketAddr, reconciler: Reconciler, health: Health, stop: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("http_address: listening on {address}"))?;
-    tokio::spawn(measure(link, stop.clone()));
+    tokio::spawn(measure(reconciler, stop.clone()));
     axum::serve(listener, router(health)).with_graceful_shutdown(stop.cancelled_owned()).await.context("the HTTP server")
 }
 
@@ -51,7 +51,7 @@ fn router(health: Health) -> Router {
     Router::new().route("/readyz", readyz).fallback_service(metrics::router(health))
 }
 
-async fn measure(link: Link, stop: CancellationToken) {
+async fn measure(reconciler: Reconciler, stop: CancellationToken) {
     let phases = [
         ("pending", Phase::Pending),
         ("applying", Phase::Applying),
@@ -63,11 +63,11 @@ async fn measure(link: Link, stop: CancellationToken) {
     ];
     loop {
         for (name, phase) in phases {
-            ITEMS.with_label_values(&[name]).set(i64::try_from(link.count(phase)).unwrap_or(i64::MAX));
+            ITEMS.with_label_values(&[name]).set(i64::try_from(reconciler.count(phase)).unwrap_or(i64::MAX));
         }
-        let queued = link.reconciler.ledger.unacknowledged(0, usize::MAX).len();
+        let queued = reconciler.ledger.unacknowledged(0, usize::MAX).len();
         UNACKNOWLEDGED.set(i64::try_from(queued).unwrap_or(i64::MAX));
-        LEASE.set(i64::try_from(link.reconciler.lease.remaining().as_secs()).unwrap_or(i64::MAX));
+        LEASE.set(i64::try_from(reconciler.lease.remaining().as_secs()).unwrap_or(i64::MAX));
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}

@@ -3,7 +3,10 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use muster_agent::{agent, config::Config, control, inventory::Preflight, ledger::Leaving};
-use muster_kit::{config, telemetry};
+use muster_kit::{
+    config::{self, TelemetryConfig},
+    telemetry,
+};
 use std::{path::PathBuf, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -86,7 +89,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
-    let _telemetry = telemetry::start("agent", &config.telemetry)?;
+    // The client logs every failed request; the agent logs it once, where it is handled.
+    let filter = format!("{},kube_client=off,kube_runtime=error", config.telemetry.log_filter);
+    let telemetry_config = TelemetryConfig { log_filter: filter, ..config.telemetry.clone() };
+    let _telemetry = telemetry::start("agent", &telemetry_config)?;
     let client = agent::client(config.kubeconfig.as_deref()).await?;
     let stop = CancellationToken::new();
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -8,6 +8,7 @@ mod answer;
 mod channel;
 mod convert;
 mod enrol;
+mod fetch;
 mod outbox;
 mod session;
 

@@ -6,23 +6,23 @@ use super::{
     channel::MAX_MESSAGE,
     convert::{self, malformed},
     enrol::{EnrolError, renew, renewal_due},
+    fetch::{self, Bundles},
     outbox::Outbox,
 };
 use crate::{
-    domain::{generation::Arrival, item::ItemKey, observation::Phase},
+    domain::generation::Arrival,
     inventory::{ClockOffsets, Preflight, preflight},
     ledger::{Identity, Leaving},
 };
 use jiff::Timestamp;
-use muster_core::bundle::Digest;
 use muster_kit::time::{duration_from_proto, to_proto};
 use muster_proto::agent::v1::{
-    AgentMessage, Desired, FetchBundleRequest, Heartbeat, Hello, HubMessage, LeaveDone, Welcome,
-    agent_link_service_client::AgentLinkServiceClient, agent_message::Message, hub_message::Message as FromHub,
+    AgentMessage, Desired, Heartbeat, Hello, HubMessage, LeaveDone, Welcome, agent_link_service_client::AgentLinkServiceClient,
+    agent_message::Message, hub_message::Message as FromHub,
 };
 use rand::Rng;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -31,7 +31,6 @@ use std::{
 };
 use tokio::{
     sync::mpsc,
-    task::JoinSet,
     time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,10 +45,6 @@ const WELCOME_WITHIN: Duration = Duration::from_secs(15);
 const BEATS_KEPT: usize = 64;
 /// A hub that has acknowledged nothing for this many heartbeats is dialled anew.
 const SILENT_BEATS: u32 = 6;
-/// Bundles fetched at once.
-const FETCHES: usize = 8;
-/// How long one bundle may take: 8 MiB over a slow edge line.
-const FETCH_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at whether leaving is done and whether the certificate is due.
 const TICK: Duration = Duration::from_millis(500);
 /// Between two questions for the GPU utilisation.
@@ -127,8 +122,7 @@ struct Session<'a> {
     sent: BTreeMap<u64, Duration>,
     outbox: Outbox,
     answers: Answers,
-    fetching: JoinSet<(Digest, Result<Vec<u8>, tonic::Status>)>,
-    wanted: BTreeSet<Digest>,
+    bundles: Bundles,
     said_left: bool,
     utilisation: Option<f64>,
 }
@@ -176,8 +170,7 @@ impl<'a> Session<'a> {
             sent: BTreeMap::new(),
             outbox: Outbox::default(),
             answers: Answers::default(),
-            fetching: JoinSet::new(),
-            wanted: BTreeSet::new(),
+            bundles: Bundles::default(),
             said_left: false,
             utilisation: None,
         })
@@ -193,10 +186,10 @@ impl<'a> Session<'a> {
         let (utilisation, mut measured) = mpsc::channel(1);
         let measuring = tokio::spawn(measure(self.link.clone(), utilisation));
         let _measuring = AbortOnDrop(measuring.abort_handle());
-        self.want_missing();
+        self.bundles.want_missing(&self.link.reconciler);
         loop {
             self.send_observations().await?;
-            self.fetch();
+            self.bundles.fetch(&self.client);
             tokio::select! {
                 () = stop.cancelled() => return Ok(Ended::Shutdown),
                 message = incoming.message() => match message {
@@ -231,9 +224,9 @@ impl<'a> Session<'a> {
                         inventory.mark_changed();
                     }
                 }
-                Some(fetched) = self.fetching.join_next() => self.fetched(fetched).await?,
+                Some(fetched) = self.bundles.next() => fetch::keep(&self.link.reconciler, fetched).await?,
                 () = self.link.reconciler.missing.wanted() => {
-                    self.wanted.extend(self.link.reconciler.missing.take());
+                    self.bundles.want(self.link.reconciler.missing.take());
                 }
                 _ = tick.tick() => {
                     if heard.elapsed() > self.interval * SILENT_BEATS {
@@ -280,7 +273,9 @@ impl<'a> Session<'a> {
         for taken in taken {
             match taken.arrival {
                 // Without its bundle there is nothing to look at yet; it is marked when the bundle is here.
-                Arrival::Newer if !self.lacks_bundle(&taken.key) => self.link.reconciler.dirty.mark(taken.key),
+                Arrival::Newer if !fetch::lacks_bundle(&self.link.reconciler, &taken.key) => {
+                    self.link.reconciler.dirty.mark(taken.key)
+                }
                 Arrival::Newer => {}
                 Arrival::Same => {}
                 Arrival::Older => {
@@ -289,7 +284,7 @@ impl<'a> Session<'a> {
                 Arrival::Conflict => conflict = Some(taken),
             }
         }
-        self.want_missing();
+        self.bundles.want_missing(&self.link.reconciler);
         match conflict {
             None => Ok(()),
             // The digests of the next Hello tell the hub, which then raises its incarnation.
@@ -298,70 +293,6 @@ impl<'a> Session<'a> {
                 taken.key, taken.generation
             ))),
         }
-    }
-
-    fn lacks_bundle(&self, key: &ItemKey) -> bool {
-        let state = self.link.ledger().state();
-        let digest = state.item(key).and_then(|record| record.bundle.as_ref()?.parse::<Digest>().ok());
-        digest.is_some_and(|digest| !self.link.ledger().has_bundle(&digest))
-    }
-
-    fn mark_users_of(&self, digest: &Digest) {
-        let state = self.link.ledger().state();
-        for (key, _) in state.items().filter(|(_, record)| record.bundle.as_deref() == Some(digest.as_str())) {
-            self.link.reconciler.dirty.mark(key);
-        }
-    }
-
-    fn want_missing(&mut self) {
-        let state = self.link.ledger().state();
-        for (_, record) in state.items() {
-            if let Some(digest) = record.bundle.as_ref().and_then(|digest| digest.parse::<Digest>().ok())
-                && !self.link.ledger().has_bundle(&digest)
-            {
-                self.wanted.insert(digest);
-            }
-        }
-    }
-
-    fn fetch(&mut self) {
-        while self.fetching.len() < FETCHES
-            && let Some(digest) = self.wanted.pop_first()
-        {
-            let mut client = self.client.clone();
-            self.fetching.spawn(async move {
-                let mut request = tonic::Request::new(FetchBundleRequest { digest: digest.to_string() });
-                request.set_timeout(FETCH_WITHIN);
-                let fetched = client.fetch_bundle(request).await.map(|bundle| bundle.into_inner().content);
-                (digest, fetched)
-            });
-        }
-    }
-
-    async fn fetched(
-        &mut self,
-        fetched: Result<(Digest, Result<Vec<u8>, tonic::Status>), tokio::task::JoinError>,
-    ) -> Result<(), LinkError> {
-        let (digest, content) = fetched.map_err(|error| LinkError::Hub(error.to_string()))?;
-        let content = match content {
-            Ok(content) => content,
-            Err(status) => {
-                // The items that need it say so, and ask again.
-                tracing::warn!(digest = %digest, error = %status.message(), "a bundle could not be fetched");
-                self.mark_users_of(&digest);
-                return Ok(());
-            }
-        };
-        match self.link.ledger().put_bundle(digest.clone(), content).await {
-            Ok(()) => {}
-            Err(error @ crate::ledger::LedgerError::Bundle(_)) => {
-                tracing::error!(digest = %digest, error = %error, "the hub sent another bundle than was asked for");
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        }
-        self.mark_users_of(&digest);
-        Ok(())
     }
 
     async fn send_observations(&mut self) -> Result<(), LinkError> {
@@ -468,11 +399,5 @@ impl Link {
     /// Leaves on the word of somebody at the cluster; the hub is told when it is done.
     pub async fn leave(&self, leaving: Leaving) -> anyhow::Result<()> {
         Ok(begin_leaving(self, leaving).await?)
-    }
-
-    /// Items that stand in a phase, for metrics.
-    pub fn count(&self, phase: Phase) -> usize {
-        let state = self.ledger().state();
-        state.items().filter(|(key, _)| self.reconciler.phase(key).is_some_and(|(_, at)| at == phase)).count()
     }
 }

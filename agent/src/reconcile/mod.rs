@@ -171,6 +171,12 @@ impl Reconciler {
         memory.get(key).and_then(|memory| Some((memory.generation, memory.phase?)))
     }
 
+    /// How many items stand in a phase.
+    pub fn count(&self, phase: Phase) -> usize {
+        let state = self.ledger.state();
+        state.items().filter(|(key, _)| self.phase(key).is_some_and(|(_, at)| at == phase)).count()
+    }
+
     /// What the evaluator says of a policy item; the item is looked at again where that is news.
     pub fn set_verdicts(&self, key: &ItemKey, verdicts: Verdicts) {
         let mut known = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);

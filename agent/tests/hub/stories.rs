@@ -71,6 +71,8 @@ impl Agent {
     async fn stop(&mut self) {
         self.stop.cancel();
         (&mut self.running).await.expect("no panic").expect("a clean end");
+        // In one process the last of its tasks may end a little later; a process would end with all of them.
+        eventually("the ledger is free", async || Ledger::open(&self.config.state_dir).ok()).await;
     }
 
     fn again(&mut self) {
