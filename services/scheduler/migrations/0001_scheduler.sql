@@ -57,7 +57,11 @@ create table job (
     constraint job_name_is_unique unique (namespace, name)
 );
 
-create index job_of_queue on job (queue) where state not in ('succeeded', 'failed', 'cancelled', 'refused');
+-- What counts against a queue, and what an engine is folded from: the few jobs that are not over.
+create index job_of_queue on job (queue) where state not in ('succeeded', 'failed', 'cancelled', 'refused') or charged;
+create index job_not_over on job (job_id) where state not in ('succeeded', 'failed', 'cancelled', 'refused') or charged;
+create index job_charged on job (job_id) where charged;
+create index job_of_manifest on job (manifest_digest);
 
 create table run (
     job_id bigint not null references job on delete cascade,
@@ -89,6 +93,9 @@ create table run (
 );
 
 create index run_wanted on run (cluster) where wanted;
+create index run_uncleared on run (placed_at, job_id) where wanted and bundle_digest is null;
+create index run_to_retire on run (finished_at) where wanted;
+create index run_of_bundle on run (bundle_digest) where wanted;
 
 -- What each run that began is charged for. Stays when the job is deleted.
 create table cost (
@@ -107,6 +114,8 @@ create table cost (
     finished_at timestamptz,
     primary key (job_id, epoch)
 );
+
+create index cost_of_queue on cost (queue);
 
 -- The registry's clusters, as far as scheduling needs them.
 create table cluster (
@@ -147,6 +156,8 @@ create table desired_item (
     after text[] not null,
     primary key (cluster, name)
 );
+
+create index desired_item_of_bundle on desired_item (bundle_digest);
 
 -- The change that was numbered and is not known to be applied. At most one a cluster; sent until answered.
 create table desired_change (

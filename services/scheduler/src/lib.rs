@@ -40,6 +40,8 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// How often the leader looks for work that nobody woke it for: submits at other replicas, and timers.
 const DECIDE_EVERY: Duration = Duration::from_millis(50);
+/// How often a standby looks whether the lease is free.
+const STAND_BY: Duration = Duration::from_millis(500);
 /// How often the writer of desired state does.
 const TELL_EVERY: Duration = Duration::from_millis(200);
 /// How often lost and drained clusters are looked at.
@@ -71,8 +73,10 @@ impl Book for Scheduler {
             tell: Wake::default(),
         };
         let (health, shutdown) = (chassis.health.clone(), chassis.shutdown.clone());
-        chassis.spawn("lead", lead(Lead::new(app.clone()), app.decide.clone(), shutdown.clone()));
-        let tell = Tell::new(app.clone(), Arc::new(registry.clone()), health.clone());
+        let leadership = app.leadership.clone();
+        let leads = move || leadership.epoch().is_some();
+        chassis.spawn("lead", lead(Lead::new(app.clone()), leads, app.decide.clone(), shutdown.clone()));
+        let tell = Tell::new(app.clone(), Arc::new(registry.clone()), chassis.incarnation, health.clone());
         chassis.reconcile_on(Arc::new(tell), TELL_EVERY, app.tell.clone());
         chassis.reconcile(Arc::new(Stand(app.clone())), STAND_EVERY);
         for what in [What::Clusters, What::Observations] {
@@ -86,13 +90,13 @@ impl Book for Scheduler {
 ///
 /// The chassis' own loop waits longer after each failure. A leader that waits lets its lease run out, so this one does not
 /// wait longer than a part of it.
-async fn lead(lead: Lead, wake: Wake, shutdown: CancellationToken) {
+async fn lead(lead: Lead, leads: impl Fn() -> bool, wake: Wake, shutdown: CancellationToken) {
     let mut failures = 0;
     while !shutdown.is_cancelled() {
         let pause = match lead.tick().await {
             Ok(()) => {
                 failures = 0;
-                DECIDE_EVERY
+                if leads() { DECIDE_EVERY } else { STAND_BY }
             }
             Err(error) => {
                 failures += 1;

@@ -2,10 +2,10 @@
 //! sends it until it is answered. Each step is a row before it is a call, so that a crash between the two repeats the call.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use muster_core::bundle;
 use muster_kit::error::Kind;
 use muster_kit::health::Health;
@@ -34,19 +34,24 @@ const RUNS: i64 = 200;
 const CLUSTERS: i64 = 200;
 /// Finished runs taken out of their clusters, and bundles dropped, in one pass.
 const SWEEP: i64 = 500;
+/// How often that is done: what it removes was over an hour ago.
+const SWEEP_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
 /// The writer of desired state.
 pub struct Tell {
     app: App,
     registry: Arc<dyn Registry>,
+    /// Our database's life: after a restore the lease counts from the past, and the registry refuses an older epoch.
+    incarnation: u64,
     health: Health,
+    swept_at: Mutex<Option<Timestamp>>,
 }
 
 impl Tell {
     /// A writer that works while this replica leads.
     #[must_use]
-    pub fn new(app: App, registry: Arc<dyn Registry>, health: Health) -> Self {
-        Self { app, registry, health }
+    pub fn new(app: App, registry: Arc<dyn Registry>, incarnation: u64, health: Health) -> Self {
+        Self { app, registry, incarnation, health, swept_at: Mutex::new(None) }
     }
 }
 
@@ -160,7 +165,7 @@ impl Tell {
         let digests: Vec<String> = digests.into_iter().collect();
         let sent = async {
             self.registry.put_bundles(store::desired::bundles(&self.app.pool, &digests).await?).await?;
-            self.registry.apply(epoch, &changes).await
+            self.registry.apply(self.incarnation << 32 | epoch, &changes).await
         };
         let answers = sent.await.inspect_err(|error| self.health.report("registry", Some(error.to_string())))?;
         self.health.report("registry", None);
@@ -227,7 +232,11 @@ impl Tell {
 
     /// Takes the objects of runs that ended long ago out of their clusters, and drops what nothing names any more.
     async fn retire(&self, epoch: u64) -> Result<()> {
-        let before = self.app.now() - SignedDuration::from_millis(self.app.settings.keep_finished_ms);
+        let now = self.app.now();
+        if self.swept_at.lock().expect("no holder of this lock panics").is_some_and(|last| now < last + SWEEP_EVERY) {
+            return Ok(());
+        }
+        let before = now - SignedDuration::from_millis(self.app.settings.keep_finished_ms);
         let mut tx = db::begin(&self.app.pool).await?;
         lease::check(&mut tx, LEASE, epoch).await?;
         let clusters: BTreeSet<String> = store::run::retire(&mut tx, before, SWEEP).await?.into_iter().collect();
@@ -236,6 +245,7 @@ impl Tell {
         }
         store::desired::sweep(&mut tx, SWEEP).await?;
         tx.commit().await?;
+        *self.swept_at.lock().expect("no holder of this lock panics") = Some(now);
         Ok(())
     }
 }

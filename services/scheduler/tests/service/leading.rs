@@ -80,7 +80,7 @@ async fn a_change_whose_answer_was_lost_is_sent_again_and_applied_once() {
     world.registry.state.lock().unwrap().lose_next_answer = true;
     assert!(world.tell.tick().await.is_err());
     // Another process takes the row up where this one left it.
-    let tell = Tell::new(world.app.clone(), Arc::clone(&world.registry) as Arc<dyn Registry>, Health::default());
+    let tell = Tell::new(world.app.clone(), Arc::clone(&world.registry) as Arc<dyn Registry>, 1, Health::default());
     tell.tick().await.expect("the same change again");
     tell.tick().await.expect("nothing is left");
     let state = world.registry.state.lock().unwrap();
@@ -150,5 +150,18 @@ async fn a_cluster_that_joins_again_is_told_what_it_should_hold() {
         muster_proto::registry::v1::Cluster { region: "eu".to_owned(), ..crate::world::member("idc", 1, "V100", 1_000_000) };
     world.join(again).await;
     world.settle().await;
+    assert_eq!(world.items("idc"), ["jobs/ml/one/1", "queues/train"]);
+}
+
+#[tokio::test]
+async fn a_restored_scheduler_is_obeyed_by_the_registry() {
+    let mut world = World::with_clusters().await;
+    // Before the restore the lease had come further than it stands now.
+    world.registry.state.lock().unwrap().leader_epoch = (1 << 32) | 7;
+    world.submit("one", 1, 8).await;
+    world.lead.tick().await.unwrap();
+    assert_eq!(world.tell.tick().await.unwrap_err().reason(), "NOT_LEADER");
+    let restored = Tell::new(world.app.clone(), Arc::clone(&world.registry) as Arc<dyn Registry>, 2, Health::default());
+    restored.tick().await.expect("a later life of the database counts more than any epoch of an earlier one");
     assert_eq!(world.items("idc"), ["jobs/ml/one/1", "queues/train"]);
 }

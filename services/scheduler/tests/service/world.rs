@@ -210,7 +210,7 @@ impl World {
         let routes = muster_scheduler::grpc::routes(app.clone(), tail);
         let world = Self {
             lead: Lead::new(app.clone()),
-            tell: Tell::new(app.clone(), Arc::clone(&registry) as Arc<dyn Registry>, Health::default()),
+            tell: Tell::new(app.clone(), Arc::clone(&registry) as Arc<dyn Registry>, 1, Health::default()),
             stand: Stand(app.clone()),
             jobs: JobServiceClient::with_interceptor(routes.clone(), operator),
             queues: QueueServiceClient::with_interceptor(routes, operator),
