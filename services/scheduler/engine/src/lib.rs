@@ -18,6 +18,7 @@ mod lanes;
 mod nodes;
 mod plan;
 mod queues;
+mod reason;
 mod rows;
 mod wake;
 
@@ -28,6 +29,6 @@ pub use event::{
     BoundNode, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec, Refused,
     RunEnd, Slot, Tier, TierOpens, Time, WorkerGroup,
 };
-pub use explain::{ClusterVerdict, Explanation, Hold, Reason, Standing};
 pub use queues::MAX_DEPTH;
+pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing};
 pub use rows::{Audit, JobRow, JobState, Rows};

@@ -1,0 +1,220 @@
+//! The words of an explanation: where a job stands, what holds it, and what each cluster answers.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::amounts::show;
+use crate::event::{Epoch, JobId, Time};
+
+/// Everything there is to say about an unfinished job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Which job.
+    pub job: JobId,
+    /// Its queue.
+    pub queue: String,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Waiting jobs of its queue before it; 0 for the next one, and for a job that does not wait.
+    pub ahead: u64,
+    /// What must change first. Empty for a job that is next and has room.
+    pub holds: Vec<Hold>,
+    /// Every known cluster, by name.
+    pub clusters: Vec<ClusterVerdict>,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In its queue.
+    Waiting,
+    /// Waits for the end of its back-off.
+    BackOff {
+        /// When that is.
+        until: Time,
+    },
+    /// Kept aside until resumed.
+    Suspended,
+    /// In a cluster.
+    Placed {
+        /// Which.
+        cluster: String,
+        /// Of which run.
+        epoch: Epoch,
+        /// Since when it runs, if it does.
+        started_at: Option<Time>,
+    },
+}
+
+/// One thing that must change before the job can be placed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The capability of its queue or an ancestor would be exceeded.
+    Capability {
+        /// Whose.
+        queue: String,
+        /// Of what.
+        resource: String,
+        /// The limit, in base units.
+        limit: i64,
+        /// What is charged already.
+        used: i64,
+        /// What the job asks for.
+        asked: i64,
+    },
+    /// No open cluster has room: these resources are short somewhere it may go.
+    Room {
+        /// Their names.
+        short_of: BTreeSet<String>,
+    },
+    /// No cluster it may use could hold it at all.
+    NoCluster,
+    /// A further tier opens by itself.
+    TierOpens {
+        /// Which, from 0.
+        tier: usize,
+        /// When.
+        at: Time,
+    },
+    /// Its back-off must end.
+    BackOff {
+        /// When it does.
+        until: Time,
+    },
+    /// Somebody must resume it.
+    Resume,
+}
+
+/// One cluster's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterVerdict {
+    /// Which cluster.
+    pub cluster: String,
+    /// The queue's tier it belongs to, from 0; `None` if the queue can't use it.
+    pub tier: Option<usize>,
+    /// The answer.
+    pub reason: Reason,
+}
+
+/// Why a cluster takes a gang or doesn't.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The gang is there.
+    Here,
+    /// It has room now.
+    Room,
+    /// No tier of the queue selects it.
+    NotInTiers,
+    /// It takes no jobs, and the queue has no tiers that name it all the same.
+    TakesNoJobs,
+    /// Its owner wants nothing new on it.
+    Cordoned,
+    /// It was not heard of lately.
+    Suspect,
+    /// It is lost.
+    Lost,
+    /// It is not a member yet, or no more.
+    Absent,
+    /// It doesn't serve the API of the job's manifest.
+    NoApi {
+        /// Group and version.
+        wanted: String,
+    },
+    /// Its tier is not open to the job yet.
+    TierClosed {
+        /// When it opens by itself.
+        opens: Option<Time>,
+    },
+    /// It has none of the GPU models that would do.
+    NoFlavor {
+        /// Models that would do; empty: any.
+        wanted: BTreeSet<String>,
+        /// Models it has.
+        present: BTreeSet<String>,
+    },
+    /// The gang does not fit, even with nothing else there.
+    TooSmall(Gap),
+    /// The gang does not fit now.
+    Full(Gap),
+}
+
+/// How far the gang is from fitting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Name of the worker group that doesn't fit.
+    pub group: String,
+    /// Its workers.
+    pub workers: u32,
+    /// How many of them there is room for.
+    pub fitting: u32,
+    /// What each of them asks for, in words.
+    pub each: String,
+    /// Of which resources the nodes have too little.
+    pub short_of: BTreeSet<String>,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, workers, fitting, each, short_of } = self;
+        write!(out, "gang needs {workers} {group:?} workers × ({each}), room for {fitting}")?;
+        if short_of.is_empty() {
+            return write!(out, ", no node of the kind");
+        }
+        write!(out, ", short of {}", short_of.iter().cloned().collect::<Vec<_>>().join(" and "))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Here => write!(out, "the gang is here"),
+            Self::Room => write!(out, "has room"),
+            Self::NotInTiers => write!(out, "no tier of the queue selects it"),
+            Self::TakesNoJobs => write!(out, "takes no jobs, and the queue has no tiers that name it"),
+            Self::Cordoned => write!(out, "cordoned"),
+            Self::Suspect => write!(out, "not heard of lately"),
+            Self::Lost => write!(out, "lost: not heard of"),
+            Self::Absent => write!(out, "not a member"),
+            Self::NoApi { wanted } => write!(out, "does not serve {wanted}"),
+            Self::TierClosed { opens: Some(at) } => write!(out, "its tier opens for this job at {} ms", at.0),
+            Self::TierClosed { opens: None } => write!(out, "its tier opens after an earlier one"),
+            Self::NoFlavor { wanted, present } if present.is_empty() => {
+                write!(
+                    out,
+                    "has no GPUs{}",
+                    if wanted.is_empty() { String::new() } else { format!("; wanted: {}", list(wanted)) }
+                )
+            }
+            Self::NoFlavor { wanted, present } => write!(out, "has no {}, only {}", list(wanted), list(present)),
+            Self::TooSmall(gap) => write!(out, "too small even when empty: {gap}"),
+            Self::Full(gap) => write!(out, "{gap}"),
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capability { queue, resource, limit, used, asked } => write!(
+                out,
+                "capability of queue {queue:?} exceeded by {} {resource}: {} used + {} asked > {}",
+                show(resource, used.saturating_add(*asked).saturating_sub(*limit)),
+                show(resource, *used),
+                show(resource, *asked),
+                show(resource, *limit),
+            ),
+            Self::Room { short_of } => {
+                write!(
+                    out,
+                    "room on a cluster it may use; short of {}",
+                    short_of.iter().cloned().collect::<Vec<_>>().join(" and ")
+                )
+            }
+            Self::NoCluster => write!(out, "a cluster it may use that can hold it"),
+            Self::TierOpens { tier, at } => write!(out, "tier {tier} opens at {} ms", at.0),
+            Self::BackOff { until } => write!(out, "back-off until {} ms", until.0),
+            Self::Resume => write!(out, "suspended: resume it"),
+        }
+    }
+}
