@@ -6,6 +6,7 @@ pub mod dispatch;
 pub mod fleets;
 pub mod leader;
 pub mod measure;
+mod pass;
 pub mod releases;
 pub mod sources;
 pub mod tidy;
