@@ -4,21 +4,23 @@ use super::{
     Memory, Next, Reconciler, SOON,
     desired::Wanted,
     routed::{admitted, note_written},
-    runs::{is_job, stopped},
+    runs::{is_job, run_label, stopped},
     verdict::{Findings, refuse},
     write::{Leave, Outcome},
 };
 use crate::{
     domain::{
-        item::{Applied, ItemKey, Record},
-        object::api_version,
-        observation::{Health, State},
+        item::{Applied, ItemKey, Record, Run},
+        object::{api_version, text},
+        observation::{Health, RunPhase, State},
         order::Stage,
         routes::{World, is_route, starved},
+        workload::labels,
     },
     health::judge,
     ledger::LedgerError,
 };
+use muster_core::{labels::RUN, selector::Labels};
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -30,6 +32,9 @@ use std::{
 const MAX_HEALS: usize = 6;
 /// See [`MAX_HEALS`].
 const HEAL_WINDOW: Duration = Duration::from_secs(60);
+
+/// How often what is on its way is looked at without being woken.
+const WHILE_PROGRESSING: Duration = Duration::from_secs(5);
 
 /// How far a pass has come with the objects.
 struct Progress {
@@ -86,6 +91,10 @@ impl Reconciler {
         let mut next = if findings.waits.is_empty() { Next::Resync } else { Next::After(SOON) };
         if !progress.routes_settled {
             next = Next::After(SOON);
+        }
+        // Why a workload does not come up stands in its pods, which are not watched.
+        if next == Next::Resync && findings.health.iter().any(|(_, _, health)| health.state == State::Progressing) {
+            next = Next::After(WHILE_PROGRESSING);
         }
         if findings.refused.is_empty() && progress.blocked_below.is_none() && !on_hold {
             let record = Record { applied: progress.applied, ..record.clone() };
@@ -276,6 +285,25 @@ impl Reconciler {
         Ok(true)
     }
 
+    /// Why a workload does not come up, by the first of its pods that does not help itself.
+    async fn stuck_pod(&self, live: &Value, run: Option<&Run>) -> Option<(String, String)> {
+        let mut selector = labels(live, "/spec/selector/matchLabels");
+        if let Some(label) = run.and_then(|run| run_label(&run.name)) {
+            selector = Labels::from([(RUN.to_owned(), label)]);
+        }
+        if selector.is_empty() {
+            return None;
+        }
+        let selector: Vec<String> = selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let pods = self.cluster.list("v1", "Pod", text(live, "/metadata/namespace"), &selector.join(",")).await;
+        // It only explains; where the pods cannot be read the workload's own words stand.
+        let pods = pods.inspect_err(|error| tracing::debug!(error = %error, "a workload's pods cannot be read")).ok()?;
+        let stuck = pods.iter().map(|pod| (pod, judge(pod))).find(|(_, health)| health.state == State::Degraded)?;
+        let (pod, Health { reason, message, .. }) = stuck;
+        let what = format!("pod {}: {reason}: {message}", text(pod, "/metadata/name"));
+        Some((reason, what))
+    }
+
     async fn judge_into(
         &self,
         findings: &mut Findings,
@@ -286,8 +314,21 @@ impl Reconciler {
         world: Option<&World>,
     ) {
         let mut health = judge(live);
+        let mut stuck = None;
+        if health.state == State::Progressing
+            && let Some((reason, what)) = self.stuck_pod(live, record.options.run.as_ref()).await
+        {
+            health.reason = reason;
+            health.message = format!("{}; {what}", health.message);
+            stuck = Some(what);
+        }
         if let (Some(run), true) = (&record.options.run, is_job(wanted)) {
             findings.run = self.status_of_run(&run.name, live).await;
+            if let (Some(status), Some(stuck)) = (&mut findings.run, stuck)
+                && status.phase == RunPhase::Pending
+            {
+                status.message = stuck;
+            }
         }
         if let (true, Some(world)) = (is_route(live), world) {
             let starving = starved(full, world);

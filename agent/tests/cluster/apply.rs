@@ -8,6 +8,7 @@ use muster_agent::{
         observation::Phase,
     },
 };
+use muster_testkit::eventually;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,4 +140,15 @@ async fn an_agent_that_starts_again_writes_nothing_twice() {
     world.desire(&app(), 2, &bundle, healing()).await;
     world.until(&app(), 2, Phase::Healthy).await;
     assert_eq!(world.writes("muster-rollout"), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_cannot_start_is_the_reason_that_is_told() {
+    let world = World::start(json!([{"match": "*:missing", "pullError": true}])).await;
+    world.desire(&app(), 1, &[copy("v2", "registry.example.com/ml/resnet50-server:missing")], healing()).await;
+    let said = eventually("the reason is told", async || {
+        world.last(&app()).filter(|last| last.phase == Phase::Applied && last.reason.contains("Pull"))
+    })
+    .await;
+    assert!(said.message.contains("of 2 pods are available; pod resnet50-v2-"), "{}", said.message);
 }
