@@ -61,6 +61,8 @@ async fn bad_input_names_the_field() -> Result<()> {
         event: Some(muster_proto::event::v1::TrainingComplete {
             model: "resnet50".to_owned(),
             version: "v1".to_owned(),
+            uri: "s3://models/resnet50/v1/model.onnx".to_owned(),
+            completed_at: Some(muster_proto::Timestamp::default()),
             ..Default::default()
         }),
         ..Default::default()
