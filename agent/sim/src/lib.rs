@@ -10,6 +10,7 @@ pub mod amend;
 pub mod api;
 pub mod apply;
 pub mod audit;
+pub mod body;
 pub mod cluster;
 pub mod config;
 pub mod contract;

@@ -50,7 +50,7 @@ pub struct Change<'a> {
 pub fn change(cluster: &Arc<Inner>, target: &Target, actor: &Actor, request: &Change<'_>) -> Result<Answer, ApiError> {
     let verb = verb(request, target);
     let mut state = cluster.lock();
-    let dry_run = request.query.dry_run().unwrap_or(false);
+    let dry_run = is_dry_run(request).unwrap_or(false);
     let result = carry_out(&mut state, target, actor, request);
     match &result {
         Ok(done) => {
@@ -97,7 +97,7 @@ fn media_type(headers: &HeaderMap) -> String {
 fn carry_out(state: &mut State, target: &Target, actor: &Actor, request: &Change<'_>) -> Result<Done, ApiError> {
     let options = WriteOptions {
         actor: actor.clone(),
-        dry_run: request.query.dry_run()?,
+        dry_run: is_dry_run(request)?,
         validation: request.query.field_validation()?,
         force: request.query.flag("force") && request.query.get("force").is_some(),
     };
@@ -191,12 +191,21 @@ pub fn success(target: &Target, object: Option<&Value>) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }
 
+/// A deletion may say in its body, too, that it is a dry run.
+fn is_dry_run(request: &Change<'_>) -> Result<bool, ApiError> {
+    let in_body = request.method == Method::DELETE
+        && delete_body(request)?
+            .pointer("/dryRun")
+            .and_then(Value::as_array)
+            .is_some_and(|words| words.iter().any(|word| word == "All"));
+    Ok(in_body || request.query.dry_run()?)
+}
+
 fn delete_one(state: &mut State, target: &Target, request: &Change<'_>, options: &WriteOptions) -> Result<Done, ApiError> {
     let body = delete_body(request)?;
     let how = DeleteOptions::parse(&body, &|name| request.query.get(name).map(str::to_owned))?;
-    let dry_run = options.dry_run || json::list(&body, "/dryRun").iter().any(|word| word == "All");
-    let options = WriteOptions { dry_run, ..options.clone() };
-    let deleted = state.delete(target, &how, &options)?;
+    let dry_run = options.dry_run;
+    let deleted = state.delete(target, &how, options)?;
     let body = if deleted.gone {
         success(target, Some(&deleted.object))
     } else {
@@ -229,7 +238,7 @@ fn delete_many(state: &mut State, target: &Target, request: &Change<'_>, options
             Outcome::Done { code: 200, object: Some(&deleted.object) }
         };
         state.record(&options.actor, "deletecollection", request.path, &one, options.dry_run, outcome);
-        items.push(crate::write::present(&target.kind, target.version, &deleted.object));
+        items.push(crate::body::present(&target.kind, target.version, &deleted.object));
     }
     let list = json!({
         "kind": target.kind.list_kind, "apiVersion": target.api_version(),

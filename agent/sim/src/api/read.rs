@@ -5,11 +5,11 @@ use super::{
     table,
 };
 use crate::{
+    body::present,
     json,
     selector::{FieldSelector, LabelSelector},
     state::{State, Target},
     status::ApiError,
-    write::present,
 };
 use base64::Engine as _;
 use serde_json::{Map, Value, json};

@@ -1,11 +1,12 @@
 //! The `scale` subresource: the wanted and observed replicas of a workload as one small object.
 
 use crate::{
+    body::present,
     json,
     resource::pointer_of,
     state::{State, Target},
     status::{ApiError, FieldError},
-    write::{WriteOptions, Written, present},
+    write::{WriteOptions, Written},
 };
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use super::{
     request::{Query, View},
     table,
 };
-use crate::{cluster::Inner, json, state::Target, status::ApiError, store::Change, write::present};
+use crate::{body::present, cluster::Inner, json, state::Target, status::ApiError, store::Change};
 use axum::body::Body;
 use bytes::Bytes;
 use serde_json::{Value, json};

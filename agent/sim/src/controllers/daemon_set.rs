@@ -1,6 +1,6 @@
 //! DaemonSets: one pod on every node the template fits, tied to it by node affinity.
 
-use super::{pods, scheduler};
+use super::{affinity, pods};
 use crate::{
     amend,
     delete::Propagation,
@@ -21,7 +21,7 @@ pub fn reconcile(state: &mut State, key: &Key) -> Option<Duration> {
     let nodes: Vec<String> = state
         .store
         .list("nodes", "")
-        .filter(|node| scheduler::daemon_runs_on(&set["spec"]["template"]["spec"], node))
+        .filter(|node| affinity::daemon_runs_on(&set["spec"]["template"]["spec"], node))
         .map(|node| json::name(node).to_owned())
         .collect();
     let mut by_node: BTreeMap<String, Arc<Value>> = BTreeMap::new();

@@ -1,7 +1,9 @@
 //! The controllers of a cluster: one task that turns changes into work, and work into writes. Each file is one controller,
 //! a function of the state as it is; what has to happen later comes back by timer.
 
+pub mod affinity;
 pub mod autoscaler;
+pub mod configuration;
 pub mod cron_job;
 pub mod daemon_set;
 pub mod definition;
@@ -192,6 +194,7 @@ impl Controllers {
         let key = &change.key;
         let object = &change.after;
         self.scheduler.observe(change);
+        let same_spec = change.before.as_ref().is_some_and(|before| before["spec"] == object["spec"]);
         self.route_ownership(state, change);
         match &*key.resource {
             "customresourcedefinitions.apiextensions.k8s.io" => self.add(Loop::Definition, key.clone()),
@@ -210,12 +213,17 @@ impl Controllers {
             "cronjobs.batch" => self.add(Loop::CronJob, key.clone()),
             "jobs.batch.volcano.sh" => {
                 self.add(Loop::Volcano, key.clone());
-                let queue = json::text(object, "/spec/queue");
-                self.add(Loop::Queue, Key::new("queues.scheduling.volcano.sh", "", queue));
+                self.schedule_again(same_spec);
+                let phase = |job: &Value| json::text(job, "/status/state/phase").to_owned();
+                let same_phase = change.before.as_ref().is_some_and(|before| phase(before) == phase(object));
+                if !same_phase || change.removed {
+                    let queue = json::text(object, "/spec/queue");
+                    self.add(Loop::Queue, Key::new("queues.scheduling.volcano.sh", "", queue));
+                }
             }
             "queues.scheduling.volcano.sh" => {
                 self.add(Loop::Queue, key.clone());
-                self.add(Loop::Scheduler, scheduler::everything());
+                self.schedule_again(same_spec);
             }
             "commands.bus.volcano.sh" if !change.removed => {
                 let job = json::text(object, "/target/name");
@@ -230,7 +238,9 @@ impl Controllers {
                 waiting.into_iter().for_each(|pod| self.add(Loop::Kubelet, pod));
             }
             "nodes" => {
-                self.add(Loop::Scheduler, scheduler::everything());
+                // Its status says what it holds.
+                let same = same_spec && change.before.as_ref().is_some_and(|before| before["status"] == object["status"]);
+                self.schedule_again(same && !change.removed);
                 self.add_all(state, Loop::DaemonSet, "daemonsets.apps", "");
                 if change.removed {
                     let on_it = state.store.list("pods", "").filter(|pod| json::text(pod, "/spec/nodeName") == key.name);
@@ -240,6 +250,14 @@ impl Controllers {
             }
             "pods" => self.route_pod(state, change),
             _ => {}
+        }
+    }
+
+    /// A change of what decides about room lets every pod that waits be looked at again.
+    fn schedule_again(&mut self, same: bool) {
+        if !same {
+            self.scheduler.look_again();
+            self.add(Loop::Scheduler, scheduler::everything());
         }
     }
 

@@ -1,13 +1,18 @@
 //! The scheduler: binds pods to nodes with room for them, and gangs as a whole or not at all. What each node holds is kept
 //! from change to change, so that a round costs the pods that wait and not the pods there are.
 
-use super::pods;
+use super::{
+    affinity::{matches_affinity, preference, tolerates},
+    pods,
+};
 use crate::{
-    amend, json, quantity,
+    amend,
+    body::present,
+    json, quantity,
     state::{Actor, State, Target, now},
     status::ApiError,
     store::{Change, Key},
-    write::{WriteOptions, present},
+    write::WriteOptions,
 };
 use serde_json::{Value, json};
 use std::{
@@ -25,6 +30,8 @@ const POD: i128 = 1_000_000_000;
 #[derive(Debug, Default)]
 pub struct Scheduler {
     waiting: BTreeSet<(String, String)>,
+    /// Those of them that found no room, and need not be looked at again before there is more.
+    refused: BTreeSet<(String, String)>,
     bound: HashMap<String, (String, Amounts)>,
     used: HashMap<String, Amounts>,
 }
@@ -76,6 +83,7 @@ impl Scheduler {
         if change.removed || pods::is_ended(pod) || node.is_empty() {
             if let Some((node, amounts)) = self.bound.remove(uid) {
                 self.add(&node, &amounts, -1);
+                self.look_again();
             }
         } else if !self.bound.contains_key(uid) {
             let amounts = requests(pod);
@@ -83,11 +91,20 @@ impl Scheduler {
             self.bound.insert(uid.to_owned(), (node.to_owned(), amounts));
         }
         let waits = !change.removed && node.is_empty() && !pods::is_ended(pod) && !json::is_deleting(pod);
+        let same = change.before.as_ref().is_some_and(|before| before["spec"] == pod["spec"]);
+        if !waits || !same {
+            self.refused.remove(&place);
+        }
         if waits {
-            self.waiting.insert(place)
+            self.waiting.insert(place);
         } else {
-            self.waiting.remove(&place)
-        };
+            self.waiting.remove(&place);
+        }
+    }
+
+    /// There may be room now that was not there before.
+    pub fn look_again(&mut self) {
+        self.refused.clear();
     }
 
     fn add(&mut self, node: &str, amounts: &Amounts, sign: i128) {
@@ -99,7 +116,7 @@ impl Scheduler {
 
     /// Binds what can be bound.
     pub fn reconcile(&mut self, state: &mut State) -> Option<Duration> {
-        if self.waiting.is_empty() {
+        if self.waiting.len() == self.refused.len() {
             return None;
         }
         let nodes: Vec<Arc<Value>> = state.store.list("nodes", "").cloned().collect();
@@ -109,7 +126,12 @@ impl Scheduler {
             .map(|node| (json::name(node).to_owned(), self.free(node)))
             .collect();
         for group in self.groups(state) {
-            self.place(state, &nodes, &mut free, &group);
+            let places = group.pods.iter().map(|pod| (json::namespace(pod).to_owned(), json::name(pod).to_owned()));
+            let places: Vec<(String, String)> = places.collect();
+            if places.iter().any(|place| !self.refused.contains(place)) {
+                self.place(state, &nodes, &mut free, &group);
+                self.refused.extend(places);
+            }
         }
         None
     }
@@ -149,15 +171,17 @@ impl Scheduler {
     }
 
     fn place(&mut self, state: &mut State, nodes: &[Arc<Value>], free: &mut BTreeMap<String, Amounts>, group: &Group) {
-        let mut trial = free.clone();
+        // Copied with the first pod that fits: most groups that wait have none.
+        let mut trial: Option<BTreeMap<String, Amounts>> = None;
         let mut placed: Vec<(usize, String)> = Vec::new();
         let mut why: BTreeMap<usize, String> = BTreeMap::new();
         let refusal = group.job.as_ref().and_then(|job| self.queue_refuses(state, job, &group.pods));
         for (index, pod) in group.pods.iter().enumerate() {
             let wanted = requests(pod);
-            match refusal.clone().map_or_else(|| choose(pod, &wanted, nodes, &trial), Err) {
+            let left = trial.as_ref().unwrap_or(free);
+            match refusal.clone().map_or_else(|| choose(pod, &wanted, nodes, left), Err) {
                 Ok(node) => {
-                    let left = trial.entry(node.clone()).or_default();
+                    let left = trial.get_or_insert_with(|| free.clone()).entry(node.clone()).or_default();
                     wanted.iter().for_each(|(name, amount)| *left.entry(name.clone()).or_default() -= amount);
                     placed.push((index, node));
                 }
@@ -194,7 +218,9 @@ impl Scheduler {
                 state.record(&actor(), "create", &path, &target, false, outcome);
             }
         }
-        *free = trial;
+        if let Some(trial) = trial {
+            *free = trial;
+        }
         for (index, reason) in why {
             unschedulable(state, &group.pods[index], &reason);
         }
@@ -264,73 +290,11 @@ fn choose(pod: &Value, wanted: &Amounts, nodes: &[Arc<Value>], free: &BTreeMap<S
     })
 }
 
-/// The sum of the weights of the preferences a node meets.
-fn preference(spec: &Value, node: &Value) -> i64 {
-    json::list(spec, "/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution")
-        .iter()
-        .filter(|term| matches_term(&term["preference"], node))
-        .filter_map(|term| json::integer(term, "/weight"))
-        .sum()
-}
-
-/// `nodeSelector` and required node affinity.
-pub fn matches_affinity(spec: &Value, node: &Value) -> bool {
-    let labels = node.pointer("/metadata/labels");
-    let selector = spec.get("nodeSelector").is_none_or(|wanted| json::labels_contain(labels, wanted));
-    let terms = spec.pointer("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms");
-    let affinity = terms.and_then(Value::as_array).is_none_or(|terms| terms.iter().any(|term| matches_term(term, node)));
-    selector && affinity
-}
-
-fn matches_term(term: &Value, node: &Value) -> bool {
-    let expressions = json::list(term, "/matchExpressions");
-    let fields = json::list(term, "/matchFields");
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    let by_label = expressions.iter().all(|requirement| {
-        let key = json::text(requirement, "/key");
-        let label = node.pointer("/metadata/labels").and_then(|labels| labels.get(key)).and_then(Value::as_str);
-        meets(requirement, label)
-    });
-    by_label && fields.iter().all(|requirement| meets(requirement, Some(json::name(node))))
-}
-
-fn meets(requirement: &Value, label: Option<&str>) -> bool {
-    let values = json::list(requirement, "/values");
-    let listed = label.is_some_and(|label| values.iter().any(|value| value.as_str() == Some(label)));
-    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
-    let bound = number(values.first().and_then(Value::as_str));
-    match json::text(requirement, "/operator") {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => label.is_some(),
-        "DoesNotExist" => label.is_none(),
-        "Gt" => number(label).zip(bound).is_some_and(|(label, bound)| label > bound),
-        "Lt" => number(label).zip(bound).is_some_and(|(label, bound)| label < bound),
-        _ => false,
-    }
-}
-
-/// Every taint that keeps pods away is tolerated.
-fn tolerates(spec: &Value, node: &Value) -> bool {
-    json::list(node, "/spec/taints").iter().filter(|taint| json::text(taint, "/effect") != "PreferNoSchedule").all(|taint| {
-        json::list(spec, "/tolerations").iter().any(|toleration| {
-            let (key, effect) = (json::text(toleration, "/key"), json::text(toleration, "/effect"));
-            let any_value = json::text(toleration, "/operator") == "Exists";
-            (effect.is_empty() || effect == json::text(taint, "/effect"))
-                && ((key.is_empty() && any_value) || key == json::text(taint, "/key"))
-                && (any_value || json::text(toleration, "/value") == json::text(taint, "/value"))
-        })
-    })
-}
-
-/// Whether a DaemonSet with this pod spec runs on a node; room does not matter, and cordoning neither.
-pub fn daemon_runs_on(spec: &Value, node: &Value) -> bool {
-    matches_affinity(spec, node) && tolerates(spec, node)
-}
-
 fn unschedulable(state: &mut State, pod: &Value, message: &str) {
+    // Most pods that wait have been told so before, and in the same words.
+    if json::condition(pod, "PodScheduled").is_some_and(|found| json::text(found, "/message") == message) {
+        return;
+    }
     let at = now();
     drop(amend::change(state, &actor(), ("pods", json::namespace(pod), json::name(pod)), "status", |pod| {
         let mut status = pod.get("status").cloned().unwrap_or_else(|| json!({}));
