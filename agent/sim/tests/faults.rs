@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api,
     api::{ListParams, PostParams, WatchEvent, WatchParams},
+    runtime::{WatchStreamExt as _, reflector, watcher},
 };
 use muster_simcluster::{ClusterConfig, SimCluster};
 use serde_json::{Value, json};
@@ -166,4 +167,32 @@ async fn a_hundred_clusters_run_in_one_process() {
     }
     let identities: BTreeSet<String> = clusters.iter().map(SimCluster::uid).collect();
     assert_eq!(identities.len(), 100);
+}
+
+#[tokio::test]
+async fn an_ordinary_watcher_survives_what_happens_to_its_server() {
+    let cluster = cluster(1, json!([]));
+    let maps: Api<ConfigMap> = Api::default_namespaced(client(&cluster));
+    let make = async |name: &str| {
+        let body = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        maps.create(&PostParams::default(), &body).await.unwrap();
+    };
+    make("first").await;
+    for settings in [watcher::Config::default(), watcher::Config::default().streaming_lists()] {
+        let (reader, writer) = reflector::store();
+        let stream = reflector(writer, watcher(maps.clone(), settings)).default_backoff();
+        let reading = tokio::spawn(stream.for_each(|_| std::future::ready(())));
+        let knows = |name: &str| reader.state().iter().any(|map| map.metadata.name.as_deref() == Some(name));
+        eventually("the first list", || knows("first").then_some(())).await;
+        make("second").await;
+        eventually("a change", || knows("second").then_some(())).await;
+        // While the watch is down something changes, and the history that would have told it is gone.
+        cluster.faults().pause(true);
+        cluster.faults().cut_connections();
+        cluster.faults().pause(false);
+        maps.delete("second", &Default::default()).await.unwrap();
+        cluster.compact();
+        eventually("the removal it did not see", || (!knows("second")).then_some(())).await;
+        reading.abort();
+    }
 }

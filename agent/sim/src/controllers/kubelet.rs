@@ -19,6 +19,8 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Runs {
     pods: HashMap<String, PodRun>,
+    /// Which run is at a place: a pod may come back under its name with another UID.
+    by_place: HashMap<Key, String>,
     retries: BTreeSet<Key>,
 }
 
@@ -110,6 +112,19 @@ impl Runs {
         }
     }
 
+    fn begin(&mut self, uid: &str, run: PodRun) {
+        if let Some(before) = self.by_place.insert(run.key.clone(), uid.to_owned()) {
+            self.pods.remove(&before);
+        }
+        self.pods.insert(uid.to_owned(), run);
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(uid) = self.by_place.remove(key) {
+            self.pods.remove(&uid);
+        }
+    }
+
     /// Pods to look at again.
     pub fn take_retries(&mut self) -> BTreeSet<Key> {
         std::mem::take(&mut self.retries)
@@ -123,7 +138,7 @@ fn actor() -> Actor {
 /// Moves one pod on.
 pub fn reconcile(state: &mut State, key: &Key, now: Instant) -> Option<Duration> {
     let Some(pod) = state.store.get(key).cloned() else {
-        state.runs.pods.retain(|_, run| run.key != *key);
+        state.runs.forget(key);
         return None;
     };
     let node = json::text(&pod, "/spec/nodeName").to_owned();
@@ -152,7 +167,7 @@ pub fn reconcile(state: &mut State, key: &Key, now: Instant) -> Option<Duration>
     let mut pod = pod;
     if !state.runs.pods.contains_key(&uid) {
         let run = start(state, key, &pod, now);
-        state.runs.pods.insert(uid.clone(), run);
+        state.runs.begin(&uid, run);
         // It has an address now.
         pod = state.store.get(key)?.clone();
     }

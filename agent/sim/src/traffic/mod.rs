@@ -233,8 +233,12 @@ fn scrape(state: &mut State) {
     let now = jiff::Timestamp::now().as_millisecond();
     let State { traffic, store, .. } = state;
     traffic.totals.retain(|key, _| {
-        let uid = key.split('/').next().unwrap_or("");
-        uid == "none" || store.by_uid(uid).is_some()
+        let mut parts = key.split('/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("none"), Some(namespace), Some(service)) => store.find("services", namespace, service).is_some(),
+            (Some(uid), _, _) => store.by_uid(uid).is_some(),
+            (None, _, _) => false,
+        }
     });
     let Traffic { totals, metrics, .. } = traffic;
     for totals in totals.values() {
