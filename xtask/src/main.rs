@@ -3,6 +3,7 @@
 //! The one thing to know: it depends neither on the kit nor on any service, because it writes the SQL cache without
 //! which those don't compile.
 
+mod bench;
 mod conformance;
 mod conformance_kyverno;
 mod db;
@@ -33,6 +34,9 @@ enum Chore {
     Db(db::Command),
     /// Play the main job on this machine, every step checked
     Demo(demo::Arguments),
+    /// Measure, and print the figures of the README
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// How far what others wrote is understood
     #[command(subcommand)]
     Conformance(conformance::Command),
@@ -71,6 +75,7 @@ async fn run(chore: Chore) -> Result<()> {
         }
         Chore::Db(command) => db::run(command).await,
         Chore::Demo(arguments) => demo::run(arguments).await,
+        Chore::Bench(command) => bench::run(command).await,
         Chore::Conformance(command) => conformance::run(command).await,
         Chore::Test(arguments) => test::run(arguments).await,
     }

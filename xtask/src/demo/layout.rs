@@ -20,8 +20,8 @@ pub fn artifact(version: &str) -> String {
     format!("s3://models/resnet50/{version}/model.onnx")
 }
 
-/// The files of a model's component at a version.
-pub fn model(version: &str) -> Vec<(String, String)> {
+/// The files of the model's component at a version, which sets the tag of `image`.
+pub fn model_of(image: &str, version: &str) -> Vec<(String, String)> {
     vec![
         file("models/resnet50/artifact-uri.txt", &format!("{}\n", artifact(version))),
         file("models/resnet50/version.yaml", &format!("version: {version}\ndigest: {}\n", digest(version))),
@@ -32,7 +32,7 @@ pub fn model(version: &str) -> Vec<(String, String)> {
                  apiVersion: kustomize.config.k8s.io/v1alpha1\n\
                  kind: Component\n\
                  configMapGenerator:\n  - name: resnet50-model\n    files:\n      - version.yaml\n      - artifact-uri.txt\n\
-                 images:\n  - name: {SERVER}\n    newTag: {version}\n"
+                 images:\n  - name: {image}\n    newTag: {version}\n"
             ),
         ),
     ]
@@ -40,10 +40,8 @@ pub fn model(version: &str) -> Vec<(String, String)> {
 
 /// The whole first tree, serving `v1`.
 pub fn tree(fleet_application: &str, policy: &str) -> Vec<(String, String)> {
-    let mut files = model("v1");
-    files.push(file("serving/resnet50/base/deployment.yaml", &deployment()));
-    files.push(file("serving/resnet50/base/service.yaml", SERVICE));
-    files.push(file("serving/resnet50/base/kustomization.yaml", BASE));
+    let mut files = model_of(SERVER, "v1");
+    files.extend(base_of(SERVER));
     let online = format!("serving/resnet50/overlays/{SERVE_ONLINE}");
     files.push(file(&format!("{online}/kustomization.yaml"), ONLINE));
     files.push(file(&format!("{online}/virtualservice.yaml"), VIRTUAL_SERVICE));
@@ -57,11 +55,20 @@ pub fn tree(fleet_application: &str, policy: &str) -> Vec<(String, String)> {
     files
 }
 
+/// What every overlay of the model's serving starts from.
+pub fn base_of(image: &str) -> Vec<(String, String)> {
+    vec![
+        file("serving/resnet50/base/deployment.yaml", &deployment(image)),
+        file("serving/resnet50/base/service.yaml", SERVICE),
+        file("serving/resnet50/base/kustomization.yaml", BASE),
+    ]
+}
+
 fn file(path: &str, content: &str) -> (String, String) {
     (path.to_owned(), content.to_owned())
 }
 
-fn deployment() -> String {
+fn deployment(image: &str) -> String {
     format!(
         "apiVersion: apps/v1
 kind: Deployment
@@ -79,7 +86,7 @@ spec:
     spec:
       containers:
         - name: server
-          image: {SERVER}
+          image: {image}
           ports:
             - name: http
               containerPort: 8080

@@ -4,7 +4,7 @@
 //! Kafka, the clusters' APIs and their audit logs. Nothing is believed because a service said "done".
 
 mod documents;
-mod layout;
+pub mod layout;
 mod releases;
 mod scene;
 mod simulation;

@@ -1,0 +1,116 @@
+//! `cargo xtask bench main-job`: how long the main job's steps take, on this machine, from the outside.
+//!
+//! The one thing to know: a moment is when somebody asked (by our clock) and when the cluster had it (by its audit log,
+//! which is this machine's clock as well); beside the figures stand one fsynced commit and one round trip of the same run.
+
+mod jobs;
+mod machine;
+mod releases;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use muster_integration_tests::patience::look;
+use muster_integration_tests::platform::Pace;
+use muster_integration_tests::process::Leash;
+use muster_integration_tests::{Platform, Setup, eventually_within};
+use muster_proto::registry::v1 as registry;
+use serde_json::Value;
+
+use crate::doctor;
+use crate::setup::postgres::{Durability, Postgres};
+use crate::setup::{build, kustomize};
+
+/// What is measured.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Jobs to their clusters, commits to health, events to canaries, rollbacks; memory
+    MainJob {
+        /// Use the programs as they were built last
+        #[arg(long)]
+        no_build: bool,
+        /// Jobs submitted
+        #[arg(long, default_value_t = 500)]
+        jobs: u32,
+        /// Clusters of the large fleet; the small one has five
+        #[arg(long, default_value_t = 100)]
+        clusters: u32,
+    },
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// Something could not be set up, or did not happen.
+pub async fn run(command: Command) -> Result<()> {
+    let Command::MainJob { no_build, jobs, clusters } = command;
+    doctor::check()?;
+    let kustomize = kustomize::program().await?;
+    let postgres = Postgres::start(Durability::Full).await?;
+    if !no_build {
+        build::programs().await?;
+    }
+    let setup = |simulation: Value| -> Result<Setup> {
+        Ok(Setup {
+            programs: std::env::current_exe()?.parent().context("this program stands in a folder")?.to_path_buf(),
+            leash: Leash::this_program(),
+            database_url: postgres.server().url("postgres"),
+            kustomize: kustomize.clone(),
+            brokers: None,
+            documented_ports: false,
+            simulation,
+            pace: Pace { heartbeat_ms: 5_000, suspect_after_ms: 60_000, ..Pace::default() },
+        })
+    };
+    let mut lines = machine::measure(&postgres).await?;
+    lines.extend(jobs::measure(setup(jobs::simulation(jobs))?, jobs).await?);
+    for size in [5, clusters] {
+        lines.extend(releases::measure(setup(releases::simulation(size))?, size).await?);
+    }
+    println!();
+    for (what, figure) in lines {
+        println!("{what:60} {figure}");
+    }
+    Ok(())
+}
+
+/// A line of the report.
+type Line = (String, String);
+
+/// Declares and joins clusters, and returns when all are live.
+async fn join(platform: &mut Platform, names: &[String], tier: &str) -> Result<()> {
+    for name in names {
+        let request = registry::CreateClusterRequest {
+            cluster_id: name.clone(),
+            cluster: Some(registry::Cluster {
+                labels: [("tier".to_owned(), tier.to_owned())].into(),
+                takes_jobs: tier == "train",
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        platform.clients()?.clusters().create_cluster(request).await?;
+        platform.join(name).await?;
+    }
+    eventually_within(Duration::from_secs(300), "every cluster is live", async || {
+        let request = registry::ListClustersRequest { page_size: 1_000, ..Default::default() };
+        let list = platform.clients()?.clusters().list_clusters(request).await?.into_inner().clusters;
+        let live = list
+            .iter()
+            .filter(|cluster| cluster.state() == registry::cluster::State::Live && cluster.inventory.is_some())
+            .count();
+        Ok(look(live == names.len(), (), || format!("{live} of {} are live", names.len())))
+    })
+    .await
+}
+
+/// The value below which this share of the sorted measurements lies (nearest rank).
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}
+
+/// Seconds as milliseconds, for people.
+fn millis(seconds: f64) -> String {
+    format!("{:.1} ms", seconds * 1e3)
+}
