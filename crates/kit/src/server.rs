@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
@@ -24,7 +23,7 @@ use tonic::{
     service::Routes,
     transport::{
         Certificate, Identity, Server, ServerTlsConfig,
-        server::{TcpConnectInfo, TlsConnectInfo},
+        server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo},
     },
 };
 use tower::{Layer, Service};
@@ -203,6 +202,8 @@ pub async fn serve(
 
     let http = TcpListener::bind(config.http_address).await.with_context(|| format!("listening on {}", config.http_address))?;
     let grpc = TcpListener::bind(config.address).await.with_context(|| format!("listening on {}", config.address))?;
+    // Nagle's algorithm and the peer's delayed acknowledgements would hold every second small message back for 40 ms.
+    let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
     tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "serving");
 
     let http = axum::serve(http, metrics::router(health.clone())).with_graceful_shutdown(shutdown.clone().cancelled_owned());
@@ -213,7 +214,7 @@ pub async fn serve(
         .max_concurrent_streams(1_024)
         .layer(Guard { verifier })
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(grpc), shutdown.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     let watch = watch_health(reporter, services, health, shutdown);
     let (http, grpc, ()) = tokio::join!(async { http.await }, grpc, watch);
     http.context("the HTTP server")?;
