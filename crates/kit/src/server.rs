@@ -202,9 +202,9 @@ pub async fn serve(
 
     let http = TcpListener::bind(config.http_address).await.with_context(|| format!("listening on {}", config.http_address))?;
     let grpc = TcpListener::bind(config.address).await.with_context(|| format!("listening on {}", config.address))?;
+    tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "serving");
     // Nagle's algorithm and the peer's delayed acknowledgements would hold every second small message back for 40 ms.
     let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
-    tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "serving");
 
     let http = axum::serve(http, metrics::router(health.clone())).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let grpc = Server::builder()
