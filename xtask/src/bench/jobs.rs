@@ -60,8 +60,7 @@ pub async fn measure(setup: Setup, jobs: u32) -> Result<Vec<Line>> {
         Ok(look(here == submitted.len(), created, || format!("{here} are there")))
     })
     .await?;
-    let mut took: Vec<f64> =
-        submitted.iter().map(|(name, at)| created[name].duration_since(*at).as_secs_f64()).collect();
+    let mut took: Vec<f64> = submitted.iter().map(|(name, at)| created[name].duration_since(*at).as_secs_f64()).collect();
     took.sort_by(f64::total_cmp);
     let what = "job submitted → object created in the member cluster";
     let mut lines = vec![

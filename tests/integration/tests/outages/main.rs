@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod a_broken_cause_fails_its_step_by_name;
 mod a_restored_hub_is_obeyed;
 mod ctrl_c_leaves_nothing;
 mod two_replicas_agree;
