@@ -291,7 +291,8 @@ async fn until_one_waits(platform: &Platform, document: &Document) -> Result<()>
                 // Between two looks it may have been placed: it waits only if nothing takes it.
                 scheduler::job::State::Queued => {
                     explained.position > 0
-                        && (!explained.queue_limits.is_empty() || explained.candidates.iter().all(|candidate| !candidate.fits))
+                        && (!explained.queue_limits.is_empty()
+                            || (!explained.candidates.is_empty() && explained.candidates.iter().all(|candidate| !candidate.fits)))
                 }
                 _ => false,
             };
