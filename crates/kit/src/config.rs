@@ -47,7 +47,7 @@ pub struct ServerConfig {
 pub struct DatabaseConfig {
     /// `postgres://…`.
     pub url: String,
-    /// Connections at most; 16 keeps four services with two replicas each below Postgres' default of 100 (and watches
+    /// Connections at most; 10 keeps four services with two replicas each below Postgres' default of 100 (and watches
     /// hold none).
     #[serde(default = "default_max_connections")]
     pub max_connections: u32,
