@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use muster_kit::caller::fingerprint;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -26,6 +26,8 @@ pub struct Issued {
     pub expires_at: Timestamp,
     /// SHA-256 of it, hex.
     pub fingerprint: String,
+    /// SHA-256 of the public key, hex.
+    pub key_fingerprint: String,
 }
 
 impl Authority {
@@ -50,8 +52,9 @@ impl Authority {
         let mut request = CertificateSigningRequestParams::from_pem(csr_pem).context("not a certificate signing request")?;
         let expires_at = now + SignedDuration::from_hours(i64::from(hours));
         request.params = params(&format!("spiffe://muster/cluster/{cluster}"), cluster, &[], now, expires_at)?;
+        let key_fingerprint = fingerprint(request.public_key.der_bytes());
         let certificate = request.signed_by(&self.issuer)?;
-        Ok(Issued { pem: certificate.pem(), expires_at, fingerprint: fingerprint(certificate.der()) })
+        Ok(Issued { pem: certificate.pem(), expires_at, fingerprint: fingerprint(certificate.der()), key_fingerprint })
     }
 }
 

@@ -77,8 +77,11 @@ impl Registry {
     }
 
     async fn enrol(&self, token: String, uid: &str) -> muster_kit::Result<String> {
-        let key = KeyPair::generate().expect("a key");
-        let csr = CertificateParams::new(vec![]).expect("params").serialize_request(&key).expect("a request");
+        self.enrol_with(&KeyPair::generate().expect("a key"), token, uid).await
+    }
+
+    async fn enrol_with(&self, key: &KeyPair, token: String, uid: &str) -> muster_kit::Result<String> {
+        let csr = CertificateParams::new(vec![]).expect("params").serialize_request(key).expect("a request");
         let csr_pem = csr.pem().expect("pem");
         let request = EnrolRequest { token, cluster_uid: uid.to_owned(), csr_pem, agent_version: "0.1.0".to_owned() };
         Ok(app::enrolment::enrol(&self.app, request).await?.cluster)
@@ -144,6 +147,23 @@ async fn a_token_enrols_one_cluster_once() {
     assert_eq!(registry.cluster("edge-01").await.state(), State::Joining);
     assert_eq!(registry.enrol(token, "uid-1").await.expect_err("used").kind(), Kind::Unauthenticated);
     assert_eq!(registry.enrol("stranger".to_owned(), "uid-2").await.expect_err("unknown").kind(), Kind::Unauthenticated);
+}
+
+#[tokio::test]
+async fn an_agent_that_died_before_it_kept_its_certificate_asks_again() {
+    let registry = Registry::start().await;
+    let token = registry.token_for("edge-01").await;
+    let key = KeyPair::generate().expect("a key");
+    registry.enrol_with(&key, token.clone(), "uid-1").await.expect("enrolled");
+    let enrolled = registry.cluster("edge-01").await;
+
+    assert_eq!(registry.enrol_with(&key, token.clone(), "uid-1").await.expect("again"), "clusters/edge-01");
+
+    assert_eq!(registry.cluster("edge-01").await, enrolled, "it happened once");
+    assert_eq!(registry.enrol_with(&key, token.clone(), "uid-2").await.expect_err("another").kind(), Kind::Unauthenticated);
+    let connected = "update cluster set last_seen_at = enrolled_at + interval '1 second'";
+    sqlx::query(connected).execute(&registry.app.pool).await.expect("heard");
+    assert_eq!(registry.enrol_with(&key, token, "uid-1").await.expect_err("it has one").kind(), Kind::Unauthenticated);
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use super::App;
 use crate::{
-    domain::State,
+    domain::{Cluster, State},
     events, pki,
-    store::{cluster, cluster::Keep, token},
+    store::{cluster, cluster::Keep, token, token::EnrolmentToken},
 };
 use muster_kit::{Caller, Error, Result, audit, caller, db, time::to_proto};
 use muster_proto::agent::v1 as wire;
@@ -27,10 +27,25 @@ pub async fn enrol(app: &App, request: wire::EnrolRequest) -> Result<wire::Enrol
     let hash = crate::domain::secret::hash(&request.token);
     let unknown = || Error::unauthenticated("token: is unknown, was used or has expired");
     let found = token::lock_enrolment_by_secret(&mut tx, &hash).await?.ok_or_else(unknown)?;
-    if found.used_at.is_some() || found.expires_at <= now {
+    if found.expires_at <= now {
         return Err(unknown());
     }
     let mut joining = cluster::lock(&mut tx, &found.cluster).await?;
+    let issue = || {
+        app.authority
+            .sign_cluster(&request.csr_pem, &joining.name, now, app.settings.certificate_hours)
+            .map_err(|error| Error::invalid("csr_pem", error.to_string()))
+    };
+    if found.used_at.is_some() {
+        let issued = issue()?;
+        if !is_repetition(&found, &joining, uid, &issued) {
+            return Err(unknown());
+        }
+        cluster::set_fingerprint(&mut tx, joining.id, Some(&issued.fingerprint), Keep::Nothing).await?;
+        audit::record(&mut tx, &Caller::Anonymous, "Enrol", &joining.resource()).await?;
+        tx.commit().await?;
+        return Ok(answer(app, &joining, issued));
+    }
     if let Some(other) = cluster::find_by_uid(&mut tx, uid).await?
         && other.id != joining.id
     {
@@ -43,11 +58,8 @@ pub async fn enrol(app: &App, request: wire::EnrolRequest) -> Result<wire::Enrol
         }
         Some(_) | None => {}
     }
-    let issued = app
-        .authority
-        .sign_cluster(&request.csr_pem, &joining.name, now, app.settings.certificate_hours)
-        .map_err(|error| Error::invalid("csr_pem", error.to_string()))?;
-    token::use_enrolment(&mut tx, &found.name, now).await?;
+    let issued = issue()?;
+    token::use_enrolment(&mut tx, &found.name, now, &issued.key_fingerprint).await?;
     joining.uid = Some(uid.clone());
     joining.state = State::Joining;
     joining.reason = "its agent has not sent inventory yet".to_owned();
@@ -59,16 +71,29 @@ pub async fn enrol(app: &App, request: wire::EnrolRequest) -> Result<wire::Enrol
     events::cluster(&mut tx, "cluster.joined", &joining).await?;
     tx.commit().await?;
     tracing::info!(cluster.name = joining.name, "a cluster has enrolled");
-    Ok(wire::EnrolResponse {
+    Ok(answer(app, &joining, issued))
+}
+
+/// Whether a used token is shown again by the agent that used it, which died before it had kept its certificate: the same
+/// key and UID, and nothing was heard from the cluster since.
+fn is_repetition(used: &EnrolmentToken, joining: &Cluster, uid: &str, issued: &pki::Issued) -> bool {
+    used.key_fingerprint.as_deref() == Some(issued.key_fingerprint.as_str())
+        && joining.uid.as_deref() == Some(uid)
+        && joining.enrolled_at == used.used_at
+        && joining.last_seen_at <= joining.enrolled_at
+}
+
+fn answer(app: &App, joining: &Cluster, issued: pki::Issued) -> wire::EnrolResponse {
+    wire::EnrolResponse {
         cluster: joining.resource(),
         certificate_pem: issued.pem,
         ca_pem: app.authority.certificate_pem().to_owned(),
         expire_time: Some(to_proto(issued.expires_at)),
-    })
+    }
 }
 
 /// Refuses a second cluster under one identity, and shows it on the one that is known. The token stays unused.
-async fn refuse_second(mut tx: muster_kit::Tx, mut known: crate::domain::Cluster, tried: &str) -> Result<wire::EnrolResponse> {
+async fn refuse_second(mut tx: muster_kit::Tx, mut known: Cluster, tried: &str) -> Result<wire::EnrolResponse> {
     known.reason = format!("a second cluster under its identity was refused (it tried to enrol as {tried})");
     known.version = cluster::update(&mut tx, &known).await?;
     events::cluster(&mut tx, "cluster.duplicate_refused", &known).await?;

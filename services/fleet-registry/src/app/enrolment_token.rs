@@ -25,7 +25,7 @@ const DEFAULT_VALIDITY: SignedDuration = SignedDuration::from_hours(1);
 const MAX_VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 7);
 
 fn to_wire(token: EnrolmentToken) -> wire::EnrolmentToken {
-    let EnrolmentToken { name, version, cluster, expires_at, used_at, created_at } = token;
+    let EnrolmentToken { name, version, cluster, expires_at, used_at, key_fingerprint: _, created_at } = token;
     wire::EnrolmentToken {
         name: format!("enrolmentTokens/{name}"),
         etag: db::etag(version),

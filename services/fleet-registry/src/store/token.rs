@@ -18,6 +18,8 @@ pub struct EnrolmentToken {
     pub expires_at: Timestamp,
     /// When it was used.
     pub used_at: Option<Timestamp>,
+    /// SHA-256 of the public key that used it, hex.
+    pub key_fingerprint: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -28,6 +30,7 @@ struct EnrolmentRow {
     cluster: String,
     expires_at: jiff_sqlx::Timestamp,
     used_at: Option<jiff_sqlx::Timestamp>,
+    key_fingerprint: Option<String>,
     created_at: jiff_sqlx::Timestamp,
 }
 
@@ -39,6 +42,7 @@ impl From<EnrolmentRow> for EnrolmentToken {
             cluster: row.cluster,
             expires_at: row.expires_at.to_jiff(),
             used_at: row.used_at.map(jiff_sqlx::Timestamp::to_jiff),
+            key_fingerprint: row.key_fingerprint,
             created_at: row.created_at.to_jiff(),
         }
     }
@@ -48,7 +52,7 @@ macro_rules! enrolment_tokens {
     ($rest:tt $(, $argument:expr)*) => {
         sqlx::query_as!(
             EnrolmentRow,
-            "select name, version, cluster, expires_at, used_at, created_at from enrolment_token " + $rest $(, $argument)*
+            "select name, version, cluster, expires_at, used_at, key_fingerprint, created_at from enrolment_token " + $rest $(, $argument)*
         )
     };
 }
@@ -100,11 +104,16 @@ pub async fn update_enrolment(tx: &mut Tx, name: &str, expires_at: Timestamp) ->
     Ok(())
 }
 
-/// Marks an enrolment token as used.
-pub async fn use_enrolment(tx: &mut Tx, name: &str, now: Timestamp) -> Result<()> {
-    sqlx::query!("update enrolment_token set used_at = $2, version = version + 1 where name = $1", name, to_db(now))
-        .execute(&mut **tx)
-        .await?;
+/// Marks an enrolment token as used by the holder of a key.
+pub async fn use_enrolment(tx: &mut Tx, name: &str, now: Timestamp, key_fingerprint: &str) -> Result<()> {
+    sqlx::query!(
+        "update enrolment_token set used_at = $2, key_fingerprint = $3, version = version + 1 where name = $1",
+        name,
+        to_db(now),
+        key_fingerprint
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 
