@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use tokio::process::Command;
 
-use crate::setup::build::{self, Cargo};
+use crate::setup::build::{self, Cargo, Profile};
 use crate::setup::kustomize;
 use crate::setup::postgres::{Durability, Postgres};
 use crate::{doctor, workspace};
@@ -40,7 +40,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     // Only the stories start programs; cargo builds those of the package under test by itself.
     let stories = arguments.packages.is_empty() || arguments.packages.iter().any(|p| p == STORIES);
     if stories {
-        build::programs().await?;
+        build::programs(Profile::Dev).await?;
     }
     let started = Instant::now();
     let mut tally = Tally::default();

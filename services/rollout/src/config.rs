@@ -28,6 +28,9 @@ pub struct Settings {
     /// Targets that take the fast lane or go back at once, at most.
     #[serde(default = "default_fast_concurrency")]
     pub fast_concurrency: usize,
+    /// A git configuration file for every call of git: `url.<base>.insteadOf` for mirrors, `http.proxy`, `http.sslCAInfo`.
+    /// Nothing else is read from the machine.
+    pub git_config_file: Option<PathBuf>,
     /// Credentials by the name that a GitRepository's `secretRef` uses.
     #[serde(default)]
     pub git_credentials: BTreeMap<String, CredentialSettings>,
@@ -73,7 +76,12 @@ fn default_fast_concurrency() -> usize {
 impl Settings {
     /// How git is called, without a credential.
     pub fn git(&self) -> Git {
-        Git { author_name: self.author_name.clone(), author_email: self.author_email.clone(), ..Git::default() }
+        Git {
+            author_name: self.author_name.clone(),
+            author_email: self.author_email.clone(),
+            config_file: self.git_config_file.clone(),
+            ..Git::default()
+        }
     }
 
     /// For rendering one target.

@@ -10,7 +10,8 @@ use muster_integration_tests::{Platform, Setup, eventually_within};
 use muster_proto::scheduler::v1 as scheduler;
 use serde_json::{Value, json};
 
-use super::{Line, join, machine, millis, percentile};
+use super::figure::{Figure, millis};
+use super::{join, machine, percentile};
 
 const CLUSTER: &str = "train";
 
@@ -25,8 +26,8 @@ pub fn simulation(jobs: u32) -> Value {
     }]})
 }
 
-pub async fn measure(setup: Setup, jobs: u32) -> Result<Vec<Line>> {
-    println!("{jobs} jobs");
+pub async fn measure(setup: Setup, jobs: u32) -> Result<Vec<Figure>> {
+    eprintln!("{jobs} jobs");
     let mut platform = Platform::start(setup).await?;
     join(&mut platform, &[CLUSTER.to_owned()], "train").await?;
     let queue = "apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {name: bench}\nspec: {weight: 1}\n";
@@ -63,13 +64,13 @@ pub async fn measure(setup: Setup, jobs: u32) -> Result<Vec<Line>> {
     let mut took: Vec<f64> = submitted.iter().map(|(name, at)| created[name].duration_since(*at).as_secs_f64()).collect();
     took.sort_by(f64::total_cmp);
     let what = "job submitted → object created in the member cluster";
-    let mut lines = vec![
+    let mut figures = vec![
         machine::round_trip(&platform, CLUSTER).await?,
-        (format!("{what}, p50 of {jobs}"), millis(percentile(&took, 0.5))),
-        (format!("{what}, p99 of {jobs}"), millis(percentile(&took, 0.99))),
+        millis(format!("{what}, p50 of {jobs}"), percentile(&took, 0.5)),
+        millis(format!("{what}, p99 of {jobs}"), percentile(&took, 0.99)),
     ];
-    lines.extend(machine::memory(&mut platform, &format!("{jobs} jobs"))?);
-    Ok(lines)
+    figures.extend(machine::memory(&mut platform, &format!("{jobs} jobs"))?);
+    Ok(figures)
 }
 
 fn job(name: &str) -> Value {

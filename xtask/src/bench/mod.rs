@@ -3,13 +3,14 @@
 //! The one thing to know: a moment is when somebody asked (by our clock) and when the cluster had it (by its audit log,
 //! which is this machine's clock as well); beside the figures stand one fsynced commit and one round trip of the same run.
 
+mod figure;
 mod jobs;
 mod machine;
 mod releases;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use muster_integration_tests::patience::look;
 use muster_integration_tests::platform::Pace;
 use muster_integration_tests::process::Leash;
@@ -18,8 +19,9 @@ use muster_proto::registry::v1 as registry;
 use serde_json::Value;
 
 use crate::doctor;
+use crate::setup::build::{self, Profile};
+use crate::setup::kustomize;
 use crate::setup::postgres::{Durability, Postgres};
-use crate::setup::{build, kustomize};
 
 /// What is measured.
 #[derive(clap::Subcommand)]
@@ -29,6 +31,12 @@ pub enum Command {
         /// Use the programs as they were built last
         #[arg(long)]
         no_build: bool,
+        /// Programs built as they are deployed, instead of as they are developed
+        #[arg(long)]
+        release: bool,
+        /// Print the figures as JSON, for programs
+        #[arg(long)]
+        json: bool,
         /// Jobs submitted
         #[arg(long, default_value_t = 500)]
         jobs: u32,
@@ -43,39 +51,34 @@ pub enum Command {
 /// # Errors
 /// Something could not be set up, or did not happen.
 pub async fn run(command: Command) -> Result<()> {
-    let Command::MainJob { no_build, jobs, clusters } = command;
+    let Command::MainJob { no_build, release, json, jobs, clusters } = command;
+    let profile = if release { Profile::Release } else { Profile::Dev };
     doctor::check()?;
     let kustomize = kustomize::program().await?;
     let postgres = Postgres::start(Durability::Full).await?;
     if !no_build {
-        build::programs().await?;
+        build::programs(profile).await?;
     }
     let setup = |simulation: Value| -> Result<Setup> {
         Ok(Setup {
-            programs: std::env::current_exe()?.parent().context("this program stands in a folder")?.to_path_buf(),
+            programs: profile.folder()?,
             leash: Leash::this_program(),
             database_url: postgres.server().url("postgres"),
             kustomize: kustomize.clone(),
+            git_config: None,
             brokers: None,
             documented_ports: false,
             simulation,
             pace: Pace { heartbeat_ms: 5_000, suspect_after_ms: 60_000, ..Pace::default() },
         })
     };
-    let mut lines = machine::measure(&postgres).await?;
-    lines.extend(jobs::measure(setup(jobs::simulation(jobs))?, jobs).await?);
+    let mut figures = machine::measure(&postgres).await?;
+    figures.extend(jobs::measure(setup(jobs::simulation(jobs))?, jobs).await?);
     for size in [5, clusters] {
-        lines.extend(releases::measure(setup(releases::simulation(size))?, size).await?);
+        figures.extend(releases::measure(setup(releases::simulation(size))?, size).await?);
     }
-    println!();
-    for (what, figure) in lines {
-        println!("{what:60} {figure}");
-    }
-    Ok(())
+    figure::print(&figures, json)
 }
-
-/// A line of the report.
-type Line = (String, String);
 
 /// Declares and joins clusters, and returns when all are live.
 async fn join(platform: &mut Platform, names: &[String], tier: &str) -> Result<()> {
@@ -108,9 +111,4 @@ async fn join(platform: &mut Platform, names: &[String], tier: &str) -> Result<(
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
-}
-
-/// Seconds as milliseconds, for people.
-fn millis(seconds: f64) -> String {
-    format!("{:.1} ms", seconds * 1e3)
 }

@@ -12,7 +12,8 @@ use muster_proto::event::v1::TrainingComplete;
 use muster_proto::rollout::v1 as rollout;
 use serde_json::{Value, json};
 
-use super::{Line, join, machine};
+use super::figure::{Figure, millis};
+use super::{join, machine};
 use crate::demo::layout;
 
 const IMAGE: &str = "registry.example.com/ml/resnet50-server";
@@ -32,17 +33,20 @@ pub fn simulation(size: u32) -> Value {
     json!({"clusters": clusters})
 }
 
-pub async fn measure(setup: Setup, size: u32) -> Result<Vec<Line>> {
-    println!("{size} clusters");
+pub async fn measure(setup: Setup, size: u32) -> Result<Vec<Figure>> {
+    eprintln!("{size} clusters");
     let mut platform = Platform::start(setup).await?;
     let names = names(size);
     join(&mut platform, &names, "edge").await?;
     let repository = Repository::create(&platform.folder().join("git"), &tree("v1")).await?;
     let folder = platform.folder().join("documents");
     std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("all.yaml"), documents(&repository.url()))?;
-    let folder = folder.to_str().context("a readable name")?.to_owned();
-    platform.muster().succeed(&["apply", "-f", &folder]).await?;
+    let apply = async |application: String| {
+        std::fs::write(folder.join("all.yaml"), documents(&repository.url()) + &application)?;
+        let folder = folder.to_str().context("a readable name")?;
+        platform.muster().succeed(&["apply", "-f", folder]).await
+    };
+    apply(application("")).await?;
     serve(&platform, &names, "v1").await?;
     settled(&platform).await?;
 
@@ -52,6 +56,7 @@ pub async fn measure(setup: Setup, size: u32) -> Result<Vec<Line>> {
     let commit = began.elapsed();
     settled(&platform).await?;
 
+    apply(application(&canary_first(&names[0]))).await?;
     let asked = Timestamp::now();
     let event = TrainingComplete {
         model: "resnet50".to_owned(),
@@ -76,14 +81,13 @@ pub async fn measure(setup: Setup, size: u32) -> Result<Vec<Line>> {
     for name in &names {
         back = back.max(told(&platform, name, "v2", asked)?);
     }
-    let seconds = |seconds: f64| format!("{seconds:.2} s");
-    let mut lines = vec![
-        (format!("commit pushed → healthy on {size} clusters"), seconds(commit.as_secs_f64())),
-        (format!("training-complete event → canary applied ({size} clusters)"), seconds(canary)),
-        (format!("rollback decided → applied on {size} clusters"), seconds(back)),
+    let mut figures = vec![
+        millis(format!("commit pushed → healthy on {size} clusters"), commit.as_secs_f64()),
+        millis(format!("training-complete event → canary applied, of {size} clusters"), canary),
+        millis(format!("rollback asked → applied on {size} clusters"), back),
     ];
-    lines.extend(machine::memory(&mut platform, &format!("{size} clusters"))?);
-    Ok(lines)
+    figures.extend(machine::memory(&mut platform, &format!("{size} clusters"))?);
+    Ok(figures)
 }
 
 /// Seconds from `since` until a cluster was told to run a version.
@@ -165,7 +169,14 @@ spec:
   trust:
     subjects: [bootstrap-admin]
 ---
-apiVersion: muster.dev/v1
+"
+    )
+}
+
+/// The application; without waves it goes to every cluster at once.
+fn application(rollout: &str) -> String {
+    format!(
+        "apiVersion: muster.dev/v1
 kind: Application
 metadata: {{name: bench}}
 spec:
@@ -176,6 +187,11 @@ spec:
       path: ./serving/resnet50/overlays/edge
   syncPolicy:
     automated: {{prune: true, selfHeal: true}}
-"
+{rollout}"
     )
+}
+
+/// One cluster before the others.
+fn canary_first(canary: &str) -> String {
+    format!("  rollout:\n    waves:\n      - clusters: [{canary}]\n      - fleet: edges\n    minSuccessTime: 1s\n")
 }

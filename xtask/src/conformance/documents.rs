@@ -1,11 +1,11 @@
 //! `cargo xtask conformance documents PATH`: a folder of documents as users have it must work as it is.
 //!
-//! The one thing to know: the only thing that is changed is the address of each GitRepository, since its tree is served
-//! from the folder of the same name beside the documents.
+//! The one thing to know: nothing in them is changed. The rollout service is told, as an operator with a mirror tells it
+//! (`url.<base>.insteadOf`), that each GitRepository's address is the folder of the same name beside the documents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use muster_core::manifest::{Manifest, parse_documents};
@@ -17,11 +17,12 @@ use muster_integration_tests::{Platform, Setup, eventually, eventually_within};
 use muster_proto::registry::v1 as registry;
 use muster_proto::rollout::v1 as rollout;
 use muster_proto::scheduler::v1 as scheduler;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::doctor;
+use crate::setup::build::{self, Profile};
+use crate::setup::kustomize;
 use crate::setup::postgres::{Durability, Postgres};
-use crate::setup::{build, kustomize};
 
 /// The same training is submitted at most so often until one waits.
 const MOST_JOBS: u32 = 64;
@@ -39,14 +40,17 @@ pub async fn run(path: &Path, no_build: bool) -> Result<()> {
     ensure!(!clusters.is_empty(), "{}: no document names a cluster", path.display());
     let kustomize = kustomize::program().await?;
     let postgres = Postgres::start(Durability::None).await?;
+    let repositories = tempfile::tempdir()?;
+    let git_config = serve(repositories.path(), path, &documents).await?;
     if !no_build {
-        build::programs().await?;
+        build::programs(Profile::Dev).await?;
     }
     let setup = Setup {
-        programs: std::env::current_exe()?.parent().context("this program stands in a folder")?.to_path_buf(),
+        programs: Profile::Dev.folder()?,
         leash: Leash::this_program(),
         database_url: postgres.server().url("postgres"),
         kustomize,
+        git_config: Some(git_config),
         brokers: None,
         documented_ports: false,
         simulation: simulation(&clusters),
@@ -56,8 +60,12 @@ pub async fn run(path: &Path, no_build: bool) -> Result<()> {
     enrol(&mut platform, &clusters, &documents).await?;
     println!("enrolled: {}", clusters.iter().cloned().collect::<Vec<_>>().join(", "));
 
-    let folder = served(&platform, path, &documents).await?;
-    let applied = platform.muster().succeed(&["apply", "-f", text(&folder)?]).await?;
+    let mut apply = vec!["apply"];
+    let files: BTreeSet<PathBuf> = documents.iter().map(|document| path.join(&document.file)).collect();
+    for file in &files {
+        apply.extend(["-f", text(file)?]);
+    }
+    let applied = platform.muster().succeed(&apply).await?;
     print!("{applied}");
     for document in of_kinds(&documents, &["FleetApplication", "Application"]) {
         healthy(&platform, document).await?;
@@ -157,26 +165,22 @@ async fn enrol(platform: &mut Platform, clusters: &BTreeSet<String>, documents: 
     .await
 }
 
-/// A copy of the documents in which every repository is one of this machine.
-async fn served(platform: &Platform, path: &Path, documents: &[Document]) -> Result<std::path::PathBuf> {
-    let folder = platform.folder().join("documents");
-    fs::create_dir_all(&folder)?;
-    for file in documents.iter().map(|document| &document.file).collect::<BTreeSet<_>>() {
-        fs::copy(path.join(file), folder.join(file))?;
-    }
+/// Makes a repository of each tree, and a git configuration that leads the documents' addresses there.
+async fn serve(folder: &Path, path: &Path, documents: &[Document]) -> Result<PathBuf> {
+    let mut config = String::new();
     for document in of_kinds(documents, &["GitRepository"]) {
         let name = document.manifest.name();
         let tree = path.join(name);
         ensure!(tree.is_dir(), "{}: no folder {name} with its tree", document.file);
         let mut files = Vec::new();
         collect(&tree, "", &mut files)?;
-        let repository = Repository::create(&platform.folder().join("git").join(name), &files).await?;
+        let repository = Repository::create(&folder.join(name), &files).await?;
         let written = document.manifest.value.pointer("/spec/url").and_then(Value::as_str).context("spec.url")?;
-        let file = folder.join(&document.file);
-        let changed = fs::read_to_string(&file)?.replace(written, &repository.url());
-        fs::write(&file, changed)?;
+        config += &format!("[url {:?}]\n\tinsteadOf = {written:?}\n", repository.url());
     }
-    Ok(folder)
+    let file = folder.join("gitconfig");
+    fs::write(&file, config)?;
+    Ok(file)
 }
 
 fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, String)>) -> Result<()> {
@@ -215,44 +219,62 @@ async fn healthy(platform: &Platform, document: &Document) -> Result<()> {
     Ok(())
 }
 
-/// Behind every subset that a VirtualService gives weight to stand ready pods, and the weights total 100.
+/// Behind everything that a VirtualService gives weight to stand ready pods, and the weights total 100.
 async fn routes(platform: &Platform, cluster: &str) -> Result<()> {
     let api = &platform.cluster(cluster)?.api;
-    for service in api.list("/apis/networking.istio.io/v1beta1/virtualservices").await? {
-        let name = service["metadata"]["name"].as_str().unwrap_or_default();
-        let namespace = service["metadata"]["namespace"].as_str().unwrap_or_default();
+    for route in api.list("/apis/networking.istio.io/v1beta1/virtualservices").await? {
+        let name = route["metadata"]["name"].as_str().unwrap_or_default();
+        let namespace = route["metadata"]["namespace"].as_str().unwrap_or_default();
         let rules = api.list(&format!("/apis/networking.istio.io/v1beta1/namespaces/{namespace}/destinationrules")).await?;
+        let services = api.list(&format!("/api/v1/namespaces/{namespace}/services")).await?;
         let pods = api.list(&format!("/api/v1/namespaces/{namespace}/pods")).await?;
-        for route in service["spec"]["http"].as_array().into_iter().flatten() {
-            let destinations = route["route"].as_array().map_or(&[][..], Vec::as_slice);
+        for http in route["spec"]["http"].as_array().into_iter().flatten() {
+            let destinations = http["route"].as_array().map_or(&[][..], Vec::as_slice);
             let mut total = 0;
-            for destination in destinations {
-                let weight = destination["weight"].as_i64().unwrap_or(100);
+            for entry in destinations {
+                let destination = &entry["destination"];
+                // Istio's default for a single destination.
+                let weight = entry["weight"].as_i64().unwrap_or(if destinations.len() == 1 { 100 } else { 0 });
                 total += weight;
-                let host = destination["destination"]["host"].as_str().unwrap_or_default();
-                let subset = destination["destination"]["subset"].as_str().unwrap_or_default();
-                if weight == 0 || subset.is_empty() {
+                if weight == 0 {
                     continue;
                 }
-                let labels = rules
-                    .iter()
-                    .filter(|rule| rule["spec"]["host"] == host)
-                    .flat_map(|rule| rule["spec"]["subsets"].as_array().into_iter().flatten())
-                    .find(|candidate| candidate["name"] == subset)
-                    .with_context(|| format!("{cluster}: {name} names the subset {subset}, which nobody defines"))?;
-                let labels = labels["labels"].as_object().cloned().unwrap_or_default();
-                let behind = pods
-                    .iter()
-                    .filter(|pod| is_ready(pod))
-                    .filter(|pod| labels.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value))
-                    .count();
-                ensure!(behind > 0, "{cluster}: {name} gives {subset} {weight} % and no ready pod stands behind it");
-                println!("{cluster}: {name} gives {subset} {weight} %, {behind} ready pods behind it");
+                let labels = selected(destination, &services, &rules).with_context(|| format!("{cluster}: {name}"))?;
+                let has = |pod: &Value| labels.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value);
+                let behind = pods.iter().filter(|pod| is_ready(pod) && has(pod)).count();
+                let whom = match destination["subset"].as_str() {
+                    Some(subset) => format!("the subset {subset}"),
+                    None => destination["host"].as_str().unwrap_or_default().to_owned(),
+                };
+                ensure!(behind > 0, "{cluster}: {name} gives {whom} {weight} % and no ready pod stands behind it");
+                println!("{cluster}: {name} gives {whom} {weight} %, {behind} ready pods behind it");
             }
             ensure!(total == 100, "{cluster}: the weights of {name} total {total}");
         }
     }
     Ok(())
+}
+
+/// The labels of the pods a destination leads to: those its Service selects, and of these those of its subset.
+fn selected(destination: &Value, services: &[Value], rules: &[Value]) -> Result<Map<String, Value>> {
+    let host = destination["host"].as_str().context("a destination without a host")?;
+    let short = host.split('.').next().unwrap_or_default();
+    let service = services
+        .iter()
+        .find(|service| service["metadata"]["name"] == short)
+        .with_context(|| format!("there is no Service for the host {host}"))?;
+    let mut labels = service["spec"]["selector"].as_object().cloned().unwrap_or_default();
+    ensure!(!labels.is_empty(), "the Service {short} selects nothing");
+    if let Some(subset) = destination["subset"].as_str() {
+        let found = rules
+            .iter()
+            .filter(|rule| rule["spec"]["host"] == host)
+            .flat_map(|rule| rule["spec"]["subsets"].as_array().into_iter().flatten())
+            .find(|candidate| candidate["name"] == subset)
+            .with_context(|| format!("nobody defines the subset {subset} of {host}"))?;
+        labels.extend(found["labels"].as_object().cloned().unwrap_or_default());
+    }
+    Ok(labels)
 }
 
 fn is_ready(pod: &Value) -> bool {

@@ -22,13 +22,14 @@ mod table;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use muster_integration_tests::platform::Pace;
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::{Platform, Setup};
 
+use crate::setup::build::{self, Profile};
+use crate::setup::kustomize;
 use crate::setup::postgres::{Durability, Postgres};
-use crate::setup::{build, kustomize};
 use crate::{doctor, setup};
 use scene::Scene;
 use table::{Outcome, Row};
@@ -95,13 +96,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     };
     if !arguments.no_build {
         println!("building");
-        build::programs().await?;
+        build::programs(Profile::Dev).await?;
     }
     let setup = Setup {
-        programs: std::env::current_exe()?.parent().context("this program stands in a folder")?.to_path_buf(),
+        programs: Profile::Dev.folder()?,
         leash: Leash::this_program(),
         database_url,
         kustomize,
+        git_config: None,
         brokers: arguments.kafka.clone(),
         documented_ports: arguments.keep,
         simulation: simulation::simulation(),

@@ -3,6 +3,7 @@
 //! The one thing to know: a cargo we start has a process group of its own, which is killed when we stop waiting for
 //! it, so that no compiler and no test binary outlives an interrupted chore.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -19,14 +20,42 @@ pub struct Cargo {
     group: Option<Pid>,
 }
 
-/// Builds every program of the workspace, beside this one.
+/// How programs are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// As this one: quickly, with every check.
+    Dev,
+    /// As they are deployed.
+    Release,
+}
+
+impl Profile {
+    /// Where cargo puts the programs.
+    ///
+    /// # Errors
+    /// This program stands in no folder.
+    pub fn folder(self) -> Result<PathBuf> {
+        let own = std::env::current_exe()?.parent().context("this program stands in a folder")?.to_path_buf();
+        Ok(match self {
+            Self::Dev => own,
+            Self::Release => own.with_file_name("release"),
+        })
+    }
+}
+
+/// Builds every program of the workspace.
 ///
 /// # Errors
 /// Something does not compile.
-pub async fn programs() -> Result<()> {
-    let status =
-        Cargo::start(Command::new(workspace::cargo()).args(["build", "--workspace", "--bins", "--quiet"]))?.lines(|_| ()).await?;
-    if !status {
+pub async fn programs(profile: Profile) -> Result<()> {
+    let mut command = Command::new(workspace::cargo());
+    command.args(["build", "--workspace", "--bins", "--quiet"]);
+    match profile {
+        Profile::Dev => {}
+        // This one is left out: it runs, and what it measures is elsewhere.
+        Profile::Release => _ = command.args(["--release", "--exclude", "xtask"]),
+    }
+    if !Cargo::start(&mut command)?.lines(|_| ()).await? {
         bail!("the programs do not build");
     }
     Ok(())

@@ -50,6 +50,8 @@ pub struct Git {
     pub author_name: String,
     /// Address of that author.
     pub author_email: String,
+    /// What the operator configures of git; none: nothing.
+    pub config_file: Option<PathBuf>,
     /// What opens the remote, where it needs to be opened.
     pub credential: Option<Credential>,
     /// For one call.
@@ -62,6 +64,7 @@ impl Default for Git {
             program: PathBuf::from("git"),
             author_name: "Muster".to_owned(),
             author_email: "muster@localhost".to_owned(),
+            config_file: None,
             credential: None,
             timeout: Duration::from_secs(60),
         }
@@ -170,7 +173,7 @@ impl Call<'_> {
             .env("HOME", "/nonexistent")
             .env("LC_ALL", "C")
             .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_GLOBAL", self.git.config_file.as_deref().unwrap_or(Path::new("/dev/null")))
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "/bin/false")
             .env("GIT_OPTIONAL_LOCKS", "0")

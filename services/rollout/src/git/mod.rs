@@ -1,6 +1,6 @@
 //! Git repositories through the `git` program: a bare mirror on disk a repository, read by commit, written by pushing.
 //!
-//! Nothing is trusted: no prompts, no hooks, no configuration of the machine, every call bounded in time and output.
+//! Nothing is trusted: no prompts, no hooks, no configuration but the operator's, every call bounded in time and output.
 //! There is never a checkout of a branch; a commit is a tree made in the object store.
 
 mod command;

@@ -72,6 +72,18 @@ async fn a_commit_is_found_and_read_through_a_mirror() {
 }
 
 #[tokio::test]
+async fn the_operators_configuration_leads_to_a_mirror() {
+    let repository = model_repository().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let config_file = folder.path().join("gitconfig");
+    let base = repository.url().replace("bare.git", "");
+    std::fs::write(&config_file, format!("[url \"{base}\"]\n\tinsteadOf = https://git.example.com/ml/\n")).unwrap();
+    let git = Git { config_file: Some(config_file), ..Git::default() };
+    let mirror = Mirror::open(git, folder.path().join("mirror"), "https://git.example.com/ml/bare.git").await.unwrap();
+    assert_eq!(mirror.fetch(&main(), None).await.unwrap().commit.title, "first");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_named() {
     let repository = model_repository().await;
     let (_folder, mirror) = repository.mirror().await;

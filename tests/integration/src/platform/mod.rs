@@ -38,6 +38,8 @@ pub struct Setup {
     pub database_url: String,
     /// The kustomize program.
     pub kustomize: PathBuf,
+    /// A git configuration for the rollout service, as an operator with a mirror has one; none: nothing.
+    pub git_config: Option<PathBuf>,
     /// A real Kafka, `host:port`; none: one embedded in this process.
     pub brokers: Option<String>,
     /// The documented ports instead of free ones.
@@ -81,6 +83,7 @@ impl Setup {
             leash: Leash::new(leash),
             database_url: variable("MUSTER_TEST_DATABASE_URL")?,
             kustomize: variable("MUSTER_KUSTOMIZE")?.into(),
+            git_config: None,
             brokers: None,
             documented_ports: false,
             simulation,
@@ -409,6 +412,9 @@ impl Platform {
                 let work = self.folder.path().join(format!("rollout{suffix}"));
                 set("state_directory", text(&work)?.into());
                 set("kustomize_file", text(&self.setup.kustomize)?.into());
+                if let Some(file) = &self.setup.git_config {
+                    set("git_config_file", text(file)?.into());
+                }
             }
             Service::Scheduler | Service::Policy => {}
         }
