@@ -1,10 +1,12 @@
 //! Manifests as people write them: YAML or JSON, several documents to a text, read by Kubernetes' YAML rules.
 //!
-//! YAML 1.1 scalars as Kubernetes reads them (`0644` is 420, `yes` is true), merge keys, the last of two equal keys.
-//! Every error has a line; a strict reading also has the field.
+//! YAML 1.1 scalars as Kubernetes reads them (`0644` is 420, `yes` is true), merge keys, the last of two equal keys. What
+//! people hand in is read strictly, as Kubernetes' strict field validation does: the same field twice is refused. Every
+//! error has a line; a strict reading also has the field.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_saphyr::DuplicateKeyPolicy;
 
 /// Texts larger than this are refused before they are read: 4 MiB.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -36,9 +38,18 @@ pub struct ManifestError {
 
 /// Reads every document of a text; empty documents are passed over, a `List` is taken apart.
 pub fn parse_documents(text: &str) -> Result<Vec<Manifest>, ManifestError> {
+    documents(text, DuplicateKeyPolicy::LastWins)
+}
+
+/// As [`parse_documents`], and refuses a document that says a field twice.
+pub fn parse_documents_strictly(text: &str) -> Result<Vec<Manifest>, ManifestError> {
+    documents(text, DuplicateKeyPolicy::Error)
+}
+
+fn documents(text: &str, twice: DuplicateKeyPolicy) -> Result<Vec<Manifest>, ManifestError> {
     let mut manifests = Vec::new();
     for (line, text) in split(text)? {
-        let value: Value = read(&text, line)?;
+        let value: Value = read(&text, line, twice)?;
         match value {
             Value::Null => continue,
             Value::Object(ref fields) if fields.get("kind").and_then(Value::as_str) == Some("List") => {
@@ -59,7 +70,15 @@ pub fn parse_documents(text: &str) -> Result<Vec<Manifest>, ManifestError> {
 
 /// Reads a text that must hold exactly one document.
 pub fn parse_one(text: &str) -> Result<Manifest, ManifestError> {
-    let mut manifests = parse_documents(text)?;
+    only(parse_documents(text)?)
+}
+
+/// As [`parse_one`], and refuses a document that says a field twice.
+pub fn parse_one_strictly(text: &str) -> Result<Manifest, ManifestError> {
+    only(parse_documents_strictly(text)?)
+}
+
+fn only(mut manifests: Vec<Manifest>) -> Result<Manifest, ManifestError> {
     match (manifests.pop(), manifests.is_empty()) {
         (Some(manifest), true) => Ok(manifest),
         (None, _) => Err(ManifestError { line: 1, column: 1, message: "the manifest is empty".to_owned() }),
@@ -71,18 +90,18 @@ pub fn parse_one(text: &str) -> Result<Manifest, ManifestError> {
 
 /// Any YAML or JSON text as a value, by the same rules.
 pub fn parse_value(text: &str) -> Result<Value, ManifestError> {
-    read(text, 1)
+    read(text, 1, DuplicateKeyPolicy::LastWins)
 }
 
-fn options() -> serde_saphyr::Options {
+fn options(twice: DuplicateKeyPolicy) -> serde_saphyr::Options {
     serde_saphyr::options! {
         legacy_octal_numbers: true,
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        duplicate_keys: twice,
     }
 }
 
-fn read<T: DeserializeOwned>(text: &str, first_line: usize) -> Result<T, ManifestError> {
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
+fn read<T: DeserializeOwned>(text: &str, first_line: usize, twice: DuplicateKeyPolicy) -> Result<T, ManifestError> {
+    serde_saphyr::from_str_with_options(text, options(twice)).map_err(|error| {
         let location = error.location();
         let line = location.map_or(1, |location| usize::try_from(location.line()).unwrap_or(1)).max(1);
         let column = location.map_or(1, |location| usize::try_from(location.column()).unwrap_or(1)).max(1);
@@ -143,7 +162,7 @@ impl Manifest {
     /// Reads the document into a type, with line and column of what does not fit; with `deny_unknown_fields` on the
     /// type an unknown field is refused by name.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
-        read(&self.text, self.line)
+        read(&self.text, self.line, DuplicateKeyPolicy::LastWins)
     }
 
     /// `apiVersion`, as in `batch/v1`.
@@ -192,6 +211,16 @@ mod tests {
         let text = "apiVersion: v1\nkind: ConfigMap\ndata:\n  mode: 0644\n  on: yes\n  twice: 1\n  twice: 2\n";
         let manifest = parse_one(text).expect("legal");
         assert_eq!(manifest.value["data"], json!({"mode": 420, "on": true, "twice": 2}));
+    }
+
+    #[test]
+    fn the_same_field_twice_is_refused_by_name_where_people_hand_it_in() {
+        let text = "apiVersion: v1\nkind: A\n---\napiVersion: v1\nkind: B\nspec:\n  weight: 1\n  weight: 2\n";
+        let error = parse_documents_strictly(text).expect_err("weight twice");
+        assert_eq!(error.line, 8, "{error}");
+        assert!(error.message.contains("weight"), "{error}");
+        let merged = "apiVersion: v1\nkind: A\nbase: &base {cpu: 1}\nspec: {<<: *base, cpu: 2}\n";
+        assert_eq!(parse_one_strictly(merged).expect("a merge is no repetition").value["spec"], json!({"cpu": 2}));
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl Error {
         error
     }
 
+    /// The bytes of the request are no message of its kind.
+    pub fn malformed(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { reason: "MALFORMED_MESSAGE", ..Self::invalid(field, description) }
+    }
+
     /// Nothing of that name.
     pub fn not_found(name: impl fmt::Display) -> Self {
         Self::new(Kind::NotFound, "NOT_FOUND", format!("{name} does not exist")).with("name", name)
@@ -254,12 +259,12 @@ pub fn parse_name<N: std::str::FromStr<Err = NameError>>(field: &str, name: &str
     name.parse().map_err(|error: NameError| Error::invalid(field, error.to_string()))
 }
 
-/// A manifest in a field of the request: exactly one document of at most `max_bytes`.
+/// A manifest in a field of the request: exactly one document of at most `max_bytes` that says nothing twice.
 pub fn parse_manifest(field: &str, text: &str, max_bytes: usize) -> Result<muster_core::Manifest> {
     if text.len() > max_bytes {
         return Err(Error::invalid(field, format!("is larger than {max_bytes} bytes")));
     }
-    manifest::parse_one(text).map_err(|error| manifest_error(field, &error))
+    manifest::parse_one_strictly(text).map_err(|error| manifest_error(field, &error))
 }
 
 /// A fault within a manifest that came in a field.

@@ -19,6 +19,7 @@ pub mod lease;
 pub mod metrics;
 pub mod peer;
 pub mod reconcile;
+mod refusal;
 pub mod relay;
 pub mod server;
 pub mod telemetry;

@@ -5,7 +5,7 @@ use crate::{
     caller::{self, Caller, TokenVerifier},
     config::ServerConfig,
     health::Health,
-    metrics, telemetry,
+    metrics, refusal, telemetry,
 };
 use anyhow::Context as _;
 use futures::future::BoxFuture;
@@ -80,7 +80,7 @@ where
                 let response = match identified {
                     Ok(caller) => {
                         request.extensions_mut().insert(caller);
-                        inner.call(request).await?
+                        refusal::explain(inner.call(request).await?)
                     }
                     Err(error) => Status::from(error).into_http(),
                 };

@@ -2,7 +2,7 @@
 
 use super::{Closure, RenderError};
 use crate::git::Mirror;
-use muster_core::manifest::parse_documents;
+use muster_core::manifest::parse_documents_strictly;
 use serde_json::Value;
 
 /// Bytes of files below one folder.
@@ -30,7 +30,7 @@ pub(super) async fn read(mirror: &Mirror, closure: &Closure) -> Result<Vec<Value
 /// The objects of a text, each of which must have a kind and a name.
 pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Value>, RenderError> {
     let malformed = |message: String| RenderError::Malformed { file: file.to_owned(), message };
-    let manifests = parse_documents(text).map_err(|error| malformed(error.to_string()))?;
+    let manifests = parse_documents_strictly(text).map_err(|error| malformed(error.to_string()))?;
     for manifest in &manifests {
         if manifest.name().is_empty() {
             return Err(malformed(format!("line {}: metadata.name is missing", manifest.line)));
