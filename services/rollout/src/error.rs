@@ -6,9 +6,12 @@ use crate::git::GitError;
 use crate::render::RenderError;
 use muster_kit::Error;
 
-/// A document's fault, in the field of the request that brought the document.
+/// A document's fault, in the field of the request that brought the document, and at its path where one is known.
 pub fn in_field(field: &str, error: &SpecError) -> Error {
-    Error::invalid(field, error.to_string())
+    match error.field.as_str() {
+        line if line.starts_with("line ") => Error::invalid(field, error.to_string()),
+        path => Error::invalid(format!("{field}.{path}"), &error.message),
+    }
 }
 
 impl From<TrafficError> for Error {

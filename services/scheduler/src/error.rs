@@ -4,8 +4,10 @@ use muster_kit::Error;
 
 use crate::domain::Fault;
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        Self::invalid(fault.field, fault.why)
+/// A manifest's fault, in the field of the request that brought the manifest, and at its path where one is known.
+pub fn in_field(field: &str, fault: Fault) -> Error {
+    match fault.field.as_str() {
+        "manifest" => Error::invalid(field, fault.why),
+        path => Error::invalid(format!("{field}.{path}"), fault.why),
     }
 }

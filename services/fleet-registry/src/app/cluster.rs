@@ -78,7 +78,8 @@ pub async fn update(app: &App, caller: &Caller, request: wire::UpdateClusterRequ
     let given = request.cluster.clone().ok_or_else(|| Error::invalid("cluster", "is missing"))?;
     let mask = db::check_mask(request.update_mask.as_ref(), &["labels", "region", "takes_jobs"])?;
     check_labels(&given.labels)?;
-    change(app, caller, "UpdateCluster", &given.name, &given.etag, &request.request_id, &request, |cluster| {
+    let name: ClusterName = parse_name("cluster.name", &given.name)?;
+    change(app, caller, "UpdateCluster", &name, &given.etag, &request.request_id, &request, |cluster| {
         for field in &mask {
             match field.as_str() {
                 "labels" => cluster.labels.clone_from(&given.labels),
@@ -117,7 +118,8 @@ async fn set_schedulability(
     to: Schedulability,
 ) -> Result<wire::Cluster> {
     caller.require(Role::Admin)?;
-    change(app, caller, method, name, "", request_id, request, |cluster| {
+    let name: ClusterName = parse_name("name", name)?;
+    change(app, caller, method, &name, "", request_id, request, |cluster| {
         cluster.schedulability = to;
         Ok(match to {
             Schedulability::Open => "cluster.uncordoned",
@@ -199,13 +201,12 @@ async fn change(
     app: &App,
     caller: &Caller,
     method: &'static str,
-    name: &str,
+    name: &ClusterName,
     etag: &str,
     request_id: &str,
     request: &impl prost::Message,
     apply: impl FnOnce(&mut Cluster) -> Result<&'static str>,
 ) -> Result<wire::Cluster> {
-    let name: ClusterName = parse_name("name", name)?;
     once!(app.pool, caller, method, request_id, *request, tx => {
         let mut changed = cluster::lock(tx, name.cluster()).await?;
         db::check_etag(etag, changed.version)?;

@@ -66,11 +66,11 @@ struct Given {
     spec: FleetSpec,
 }
 
-fn read(text: &str, id: &str) -> Result<Given> {
+fn read(text: &str, id_field: &str, id: &str) -> Result<Given> {
     let manifest = parse_manifest("fleet.manifest", text, MAX_MANIFEST_BYTES)?;
     let spec = FleetSpec::read(&manifest).map_err(|error| manifest_error("fleet.manifest", &error))?;
     if !id.is_empty() && id != spec.name {
-        return Err(Error::invalid("fleet.manifest", format!("metadata.name is {}, not {id}", spec.name)));
+        return Err(Error::invalid(id_field, format!("is {id:?}, and the manifest's metadata.name is {:?}", spec.name)));
     }
     Ok(Given { manifest, spec })
 }
@@ -79,7 +79,7 @@ fn read(text: &str, id: &str) -> Result<Given> {
 pub async fn create(app: &App, caller: &Caller, request: wire::CreateFleetRequest) -> Result<wire::Fleet> {
     caller.require(Role::Operator)?;
     let text = request.fleet.as_ref().map(|fleet| fleet.manifest.as_str()).unwrap_or_default();
-    let given = read(text, &request.fleet_id)?;
+    let given = read(text, "fleet_id", &request.fleet_id)?;
     write(app, caller, "CreateFleet", &request.request_id, &request, given, Existing::Refuse, request.validate_only).await
 }
 
@@ -93,7 +93,7 @@ pub async fn update(app: &App, caller: &Caller, request: wire::UpdateFleetReques
     } else {
         parse_name::<FleetName>("fleet.name", &fleet.name)?.fleet().to_owned()
     };
-    let given = read(&fleet.manifest, &id)?;
+    let given = read(&fleet.manifest, "fleet.name", &id)?;
     let existing = Existing::Replace { etag: fleet.etag.clone(), make_missing: request.allow_missing };
     write(app, caller, "UpdateFleet", &request.request_id, &request, given, existing, request.validate_only).await
 }

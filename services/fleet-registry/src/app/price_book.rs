@@ -44,11 +44,11 @@ struct Given {
     spec: PriceBookSpec,
 }
 
-fn read(text: &str, id: &str) -> Result<Given> {
+fn read(text: &str, id_field: &str, id: &str) -> Result<Given> {
     let manifest = parse_manifest("price_book.manifest", text, MAX_MANIFEST_BYTES)?;
     let spec = PriceBookSpec::read(&manifest).map_err(|error| manifest_error("price_book.manifest", &error))?;
     if !id.is_empty() && id != spec.name {
-        return Err(Error::invalid("price_book.manifest", format!("metadata.name is {}, not {id}", spec.name)));
+        return Err(Error::invalid(id_field, format!("is {id:?}, and the manifest's metadata.name is {:?}", spec.name)));
     }
     Ok(Given { manifest, spec })
 }
@@ -57,7 +57,7 @@ fn read(text: &str, id: &str) -> Result<Given> {
 pub async fn create(app: &App, caller: &Caller, request: wire::CreatePriceBookRequest) -> Result<wire::PriceBook> {
     caller.require(Role::Admin)?;
     let text = request.price_book.as_ref().map(|book| book.manifest.as_str()).unwrap_or_default();
-    let given = read(text, &request.price_book_id)?;
+    let given = read(text, "price_book_id", &request.price_book_id)?;
     write(app, caller, "CreatePriceBook", &request.request_id, &request, given, Existing::Refuse, request.validate_only).await
 }
 
@@ -65,14 +65,14 @@ pub async fn create(app: &App, caller: &Caller, request: wire::CreatePriceBookRe
 pub async fn update(app: &App, caller: &Caller, request: wire::UpdatePriceBookRequest) -> Result<wire::PriceBook> {
     caller.require(Role::Admin)?;
     db::check_mask(request.update_mask.as_ref(), &["manifest"])?;
-    let fleet = request.price_book.as_ref().ok_or_else(|| Error::invalid("price_book", "is missing"))?;
-    let id = if fleet.name.is_empty() {
+    let book = request.price_book.as_ref().ok_or_else(|| Error::invalid("price_book", "is missing"))?;
+    let id = if book.name.is_empty() {
         String::new()
     } else {
-        parse_name::<PriceBookName>("price_book.name", &fleet.name)?.book().to_owned()
+        parse_name::<PriceBookName>("price_book.name", &book.name)?.book().to_owned()
     };
-    let given = read(&fleet.manifest, &id)?;
-    let existing = Existing::Replace { etag: fleet.etag.clone(), make_missing: request.allow_missing };
+    let given = read(&book.manifest, "price_book.name", &id)?;
+    let existing = Existing::Replace { etag: book.etag.clone(), make_missing: request.allow_missing };
     write(app, caller, "UpdatePriceBook", &request.request_id, &request, given, existing, request.validate_only).await
 }
 

@@ -40,8 +40,9 @@ pub fn read(parent: &str, id: &str, manifest: &str) -> Result<Document> {
     if !id.is_empty() && id != document.name {
         return Err(Error::invalid("application_id", format!("the manifest says metadata.name {}", document.name)));
     }
-    let namespace = namespace_of(parent, &document.namespace)?;
-    let name = ApplicationName::new(&namespace, &document.name).map_err(|error| Error::invalid(field, error.to_string()))?;
+    let namespace = namespace_of(field, parent, &document.namespace)?;
+    let name = ApplicationName::new(&namespace, &document.name)
+        .map_err(|error| Error::invalid(format!("{field}.metadata.name"), error.to_string()))?;
     let repository = match &document.spec.source {
         Source::Repository { .. } => None,
         Source::Inline(_) => Some(inline_repository(&parsed, &name)),

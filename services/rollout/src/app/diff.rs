@@ -26,7 +26,7 @@ pub async fn of(app: &App, caller: &Caller, name: &str, commit: &str) -> Result<
     caller.require(Role::Viewer)?;
     let parsed: ApplicationName = parse_name("application", name)?;
     application::get(&app.pool, &parsed).await?.ok_or_else(|| Error::not_found(&parsed))?;
-    let prepared = release::prepare(app, name, commit).await?;
+    let prepared = release::prepare(app, parsed.clone(), "commit", commit).await?;
     let spec = prepared.spec();
     let clusters = cluster::all(&app.pool).await?;
     let mut connection = app.pool.acquire().await?;

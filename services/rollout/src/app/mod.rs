@@ -72,8 +72,12 @@ pub fn parse_parent(field: &str, parent: &str) -> muster_kit::Result<String> {
     }
 }
 
-/// The namespace of a document to be made: the request's, else the document's, else the default.
-fn namespace_of(parent: &str, document: &str) -> muster_kit::Result<String> {
+/// The namespace of a document that came in `field`: the request's, else the document's, else the default.
+fn namespace_of(field: &str, parent: &str, document: &str) -> muster_kit::Result<String> {
+    if !document.is_empty() {
+        muster_core::name::check_id(document)
+            .map_err(|error| muster_kit::Error::invalid(format!("{field}.metadata.namespace"), error.to_string()))?;
+    }
     if parent.is_empty() {
         return Ok(if document.is_empty() { DEFAULT_NAMESPACE.to_owned() } else { document.to_owned() });
     }

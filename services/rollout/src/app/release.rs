@@ -109,9 +109,8 @@ impl Prepared {
     }
 }
 
-/// Reads and renders a commit of an application's repository.
-pub async fn prepare(app: &App, parent: &str, commit: &str) -> Result<Prepared> {
-    let name: ApplicationName = parse_name("parent", parent)?;
+/// Reads and renders a commit of an application's repository; `commit_field` is the field that names the commit.
+pub async fn prepare(app: &App, name: ApplicationName, commit_field: &str, commit: &str) -> Result<Prepared> {
     let application = application::get(&app.pool, &name).await?.ok_or_else(|| Error::not_found(&name))?;
     let spec = spec(&application.manifest)?;
     let source = super::repository::source_of(&name, &application.manifest)?;
@@ -124,7 +123,7 @@ pub async fn prepare(app: &App, parent: &str, commit: &str) -> Result<Prepared> 
     let open = app.sources.open(&source).await?;
     let wanted = if commit.is_empty() { source.commit.as_deref().unwrap_or_default() } else { commit };
     let commit = open.mirror.resolve(wanted).await.map_err(|error| match error {
-        crate::git::GitError::NoSuchReference(_) => Error::invalid("commit", error.to_string()),
+        crate::git::GitError::NoSuchReference(_) => Error::invalid(commit_field, error.to_string()),
         other => other.into(),
     })?;
     let rendering = plan::render(app, &open.mirror, &commit.id, &selected).await?;
@@ -147,7 +146,8 @@ pub async fn prepare_commit(app: &App, parent: &str, commit: &str) -> Result<Pre
     if commit.is_empty() {
         return Err(Error::invalid("release.commit", "must be a full hash or a ref of the repository"));
     }
-    let mut prepared = prepare(app, parent, commit).await?;
+    let name: ApplicationName = parse_name("parent", parent)?;
+    let mut prepared = prepare(app, name, "release.commit", commit).await?;
     match plan::arrival(app, &prepared.application, &prepared.rendering).await? {
         Arrival::NoChange => return Err(Error::precondition("NO_CHANGE", "it renders to what runs everywhere")),
         Arrival::Blocked(clusters) => {

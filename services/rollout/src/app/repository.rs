@@ -34,8 +34,9 @@ pub fn read(parent: &str, id: &str, manifest: &str) -> Result<Document> {
     if !id.is_empty() && id != document.name {
         return Err(Error::invalid("git_repository_id", format!("the manifest says metadata.name {}", document.name)));
     }
-    let namespace = namespace_of(parent, &document.namespace)?;
-    let name = GitRepositoryName::new(&namespace, &document.name).map_err(|error| Error::invalid(field, error.to_string()))?;
+    let namespace = namespace_of(field, parent, &document.namespace)?;
+    let name = GitRepositoryName::new(&namespace, &document.name)
+        .map_err(|error| Error::invalid(format!("{field}.metadata.name"), error.to_string()))?;
     Ok(Document { name, manifest: manifest.to_owned() })
 }
 

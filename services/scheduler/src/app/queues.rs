@@ -11,11 +11,16 @@ use muster_scheduler_engine::Amounts;
 use prost::Message;
 
 use super::{App, Once};
+use crate::domain::Fault;
 use crate::domain::cost::Usage;
 use crate::domain::desired::queue_item;
 use crate::domain::queue::{QueueDefinition, shown};
+use crate::error::in_field;
 use crate::store::inbox::{self, Subject};
 use crate::store::queue::{self as store, Queue};
+
+/// The field of a request that holds a queue's manifest.
+pub const MANIFEST: &str = "queue.manifest";
 
 /// A queue with everything that is shown of it.
 #[derive(Clone, Debug)]
@@ -36,8 +41,10 @@ pub struct QueueView {
 
 /// What is to be done about an existing queue of the name.
 pub struct Put<'a> {
-    /// The queue's identifier where the request names it; else the manifest's.
-    pub id: Option<&'a str>,
+    /// The queue's identifier where the request names it; empty: the manifest's.
+    pub id: &'a str,
+    /// The field that names it.
+    pub id_field: &'static str,
     /// The manifest as it came.
     pub text: &'a str,
     /// The manifest, parsed.
@@ -72,15 +79,15 @@ impl App {
         R: Message + Default,
     {
         once.caller.require(Role::Operator)?;
-        let definition = QueueDefinition::read(&put.manifest)?;
-        let name = put.id.filter(|id| !id.is_empty()).unwrap_or(&definition.name).to_owned();
+        let definition = QueueDefinition::read(&put.manifest).map_err(|fault| in_field(MANIFEST, fault))?;
+        let name = definition.name.clone();
         let name = name.as_str();
-        check_id(name).map_err(|error| Error::invalid("metadata.name", error.to_string()))?;
-        if name != definition.name {
-            return Err(Error::invalid("metadata.name", format!("is {:?}, and the request names {name:?}", definition.name)));
+        check_id(name).map_err(|error| in_field(MANIFEST, Fault::new("metadata.name", error.to_string())))?;
+        if !put.id.is_empty() && put.id != name {
+            return Err(Error::invalid(put.id_field, format!("is {:?}, and the manifest's metadata.name is {name:?}", put.id)));
         }
         if definition.parent.as_deref() == Some(name) {
-            return Err(Error::invalid("spec.parent", "a queue can't be below itself"));
+            return Err(in_field(MANIFEST, Fault::new("spec.parent", "a queue can't be below itself")));
         }
         let mut tx = db::begin(&self.pool).await?;
         let pending = match once.begin(&mut tx).await? {

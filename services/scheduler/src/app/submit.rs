@@ -14,16 +14,20 @@ use serde_json::Value;
 
 use super::queues::read;
 use super::{App, JobView, Once};
+use crate::domain::Fault;
 use crate::domain::cluster::{ClusterFacts, Standing};
 use crate::domain::compose::{MAX_NAMES, RunMarks, compose};
 use crate::domain::job::JobState;
 use crate::domain::manifest::{DEFAULT_QUEUE, Kind, Requirements, in_manifest, templates};
 use crate::domain::queue::QueueDefinition;
 use crate::domain::record::{Job, time};
+use crate::error::in_field;
 use crate::peers::Verdict;
 use crate::store;
 use crate::store::inbox::{self, Subject};
 
+/// The field of a request that holds a job's manifest.
+pub const MANIFEST: &str = "job.manifest";
 /// At most this many retries.
 const MAX_RETRIES: u32 = 100;
 
@@ -81,7 +85,7 @@ impl App {
         R: Message + Default,
     {
         once.caller.require(Role::Operator)?;
-        let requirements = Requirements::read(&submission.manifest)?;
+        let requirements = Requirements::read(&submission.manifest).map_err(|fault| in_field(MANIFEST, fault))?;
         let mut job = self.job_of(&submission, &requirements)?;
         // A repetition, or the same job again, is answered before anybody is asked: policies may have changed since.
         if let Some(response) = self.known(&once, &mut job, &submission, &respond).await? {
@@ -127,37 +131,47 @@ impl App {
             (of_request, of_manifest) if of_request == of_manifest => of_request,
             (of_request, of_manifest) => {
                 return Err(Error::invalid(
-                    "metadata.namespace",
-                    format!("is {of_manifest:?}, and the request's parent is {of_request:?}"),
+                    "parent",
+                    format!("is {of_request:?}, and the manifest's metadata.namespace is {of_manifest:?}"),
                 ));
             }
         };
+        // Without one in the request it is the manifest's.
+        let of_name = |why: String| match submission.name {
+            "" => in_field(MANIFEST, Fault::new("metadata.name", why)),
+            _ => Error::invalid("job_id", why),
+        };
         let name = match (submission.name, manifest.name(), manifest.generate_name()) {
-            ("", "", "") => return Err(Error::invalid("metadata.name", "a name or a generateName is needed")),
+            ("", "", "") => return Err(of_name("a name or a generateName is needed".to_owned())),
             ("", "", prefix) => format!("{prefix}{}", &uuid::Uuid::new_v4().simple().to_string()[..5]),
             ("", name, _) | (name, "", _) => name.to_owned(),
             (of_request, of_manifest, _) if of_request == of_manifest => of_request.to_owned(),
             (of_request, of_manifest, _) => {
-                return Err(Error::invalid("metadata.name", format!("is {of_manifest:?}, and job_id is {of_request:?}")));
+                let why = format!("is {of_request:?}, and the manifest's metadata.name is {of_manifest:?}");
+                return Err(Error::invalid("job_id", why));
             }
         };
-        let name = JobName::new(namespace, &name).map_err(|error| Error::invalid("metadata.name", error.to_string()))?;
+        let name = JobName::new(namespace, &name).map_err(|error| of_name(error.to_string()))?;
         if name.namespace().len() + name.job().len() > MAX_NAMES {
             let why = format!("namespace and name may have {MAX_NAMES} characters together: they label the pods of each run");
-            return Err(Error::invalid("metadata.name", why));
+            return Err(of_name(why));
         }
         if submission.max_retries > MAX_RETRIES {
             return Err(Error::invalid("job.max_retries", format!("must be from 0 to {MAX_RETRIES}")));
         }
         let queue =
             if submission.queue.is_empty() { requirements.queue.as_deref().unwrap_or(DEFAULT_QUEUE) } else { submission.queue };
-        muster_core::name::check_id(queue).map_err(|error| Error::invalid("queue", error.to_string()))?;
+        muster_core::name::check_id(queue).map_err(|error| match submission.queue {
+            "" => in_field(MANIFEST, Fault::new("spec.queue", error.to_string())),
+            _ => Error::invalid("job.queue", error.to_string()),
+        })?;
         let of_class = requirements.priority_class.as_ref().and_then(|class| self.settings.priority_classes.get(class)).copied();
         let total = requirements
             .gang
             .total()
-            .map_err(|resource| Error::invalid("spec", format!("the sum of {resource} is too large")))?;
-        let gpus = u32::try_from(total.gpus()).map_err(|_| Error::invalid("spec", "the sum of GPUs is too large"))?;
+            .map_err(|resource| in_field(MANIFEST, Fault::new("spec", format!("the sum of {resource} is too large"))))?;
+        let gpus =
+            u32::try_from(total.gpus()).map_err(|_| in_field(MANIFEST, Fault::new("spec", "the sum of GPUs is too large")))?;
         let mut job = Job {
             id: 0,
             namespace: name.namespace().to_owned(),
@@ -230,7 +244,7 @@ impl App {
         admission.engine.admit(&spec).map_err(|refused| {
             let kind = Kind::of(&job.gang.api, kind_word(manifest));
             let templates = kind.and_then(|kind| templates(kind, manifest)).unwrap_or_default();
-            Error::from(in_manifest(&templates, refused.into()))
+            in_field(MANIFEST, in_manifest(&templates, refused.into()))
         })?;
         Ok(admission.usable(&job.queue))
     }
@@ -272,7 +286,7 @@ impl App {
             slots: &[],
             require_model: None,
         };
-        let composed = compose(manifest, &marks)?;
+        let composed = compose(manifest, &marks).map_err(|fault| in_field(MANIFEST, fault))?;
         let verdict = self.policy.evaluate(composed.to_string(), clusters, &job.namespace).await?;
         if verdict.allowed {
             return Ok(verdict);

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use muster_core::selector::LabelSelector;
 use muster_core::{Manifest, Quantity};
 use muster_scheduler_engine::{Amounts, QueueSpec, Tier, TierOpens};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::Fault;
@@ -73,7 +75,7 @@ impl QueueDefinition {
             Some(_) => return Err(Fault::new("spec", "must be an object")),
         };
         if strict {
-            known("spec", spec, &["weight", "capability", "reclaimable", "parent", "tiers"])?;
+            strictly(manifest, spec)?;
         }
         let weight = match spec.get("weight") {
             None | Some(Value::Null) => 1,
@@ -148,9 +150,49 @@ impl QueueDefinition {
     }
 }
 
+/// The fields of Muster's own kind, to find the place of one that is not among them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only which fields there are is of interest")]
+struct Shape {
+    #[serde(rename = "apiVersion")]
+    api_version: IgnoredAny,
+    kind: IgnoredAny,
+    metadata: IgnoredAny,
+    spec: Option<SpecShape>,
+    status: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "as Shape")]
+struct SpecShape {
+    weight: Option<IgnoredAny>,
+    capability: Option<IgnoredAny>,
+    reclaimable: Option<IgnoredAny>,
+    parent: Option<IgnoredAny>,
+    tiers: Option<IgnoredAny>,
+}
+
+/// An unknown field is refused by name, with line and column.
+fn strictly(manifest: &Manifest, spec: &Map<String, Value>) -> Result<(), Fault> {
+    let whole = manifest.value.as_object().into_iter();
+    let mut checks = whole.map(|whole| known("", whole, &["apiVersion", "kind", "metadata", "spec", "status"]));
+    checks
+        .try_for_each(|check| check)
+        .and_then(|()| known("spec", spec, &["weight", "capability", "reclaimable", "parent", "tiers"]))
+        .map_err(|fault| match manifest.read::<Shape>() {
+            Err(at) => Fault::new(fault.field, format!("line {}, column {}: {}", at.line, at.column, fault.why)),
+            Ok(_) => fault,
+        })
+}
+
 fn known(path: &str, object: &Map<String, Value>, fields: &[&str]) -> Result<(), Fault> {
     match object.keys().find(|key| !fields.contains(&key.as_str())) {
-        Some(key) => Err(Fault::new(format!("{path}.{key}"), format!("unknown field; known are {}", fields.join(", ")))),
+        Some(key) => {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            Err(Fault::new(path, format!("unknown field; known are {}", fields.join(", "))))
+        }
         None => Ok(()),
     }
 }
@@ -287,6 +329,9 @@ mod tests {
         };
         assert_eq!(muster("{weight: 0}"), "spec.weight");
         assert_eq!(muster("{wieght: 1}"), "spec.wieght");
+        let misplaced = read("apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {name: q}\nweight: 1\n").unwrap_err();
+        assert_eq!(misplaced.field, "weight");
+        assert!(misplaced.why.starts_with("line 4, column 1: "), "{misplaced}");
         assert_eq!(muster("{capability: {cpu: -1}}"), "spec.capability[cpu]");
         assert_eq!(muster("{capability: {cpu: many}}"), "spec.capability[cpu]");
         assert_eq!(muster("{tiers: [{}]}"), "spec.tiers[0]");

@@ -1,7 +1,7 @@
 //! `muster.scheduler.v1.JobService`.
 
 use async_trait::async_trait;
-use muster_core::name::{JobName, RunName};
+use muster_core::name::{JobName, RunName, check_id};
 use muster_core::page::Page;
 use muster_kit::error::{parse_manifest, parse_name};
 use muster_kit::event::{Cursor, Event};
@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use super::{convert, identifier};
 use crate::app::control::Order;
 use crate::app::jobs::Snapshot;
-use crate::app::submit::Submission;
+use crate::app::submit::{MANIFEST, Submission};
 use crate::app::{App, JobView, Once};
 use crate::events::TOPIC;
 use crate::store::job::Filter;
@@ -44,7 +44,10 @@ fn namespace(parent: &str) -> Result<Option<String>, Error> {
     match identifier("parent", "namespaces", parent)? {
         "" => Err(Error::invalid("parent", "must be namespaces/{namespace}, or namespaces/- for all")),
         "-" => Ok(None),
-        namespace => Ok(Some(namespace.to_owned())),
+        namespace => {
+            check_id(namespace).map_err(|error| Error::invalid("parent", error.to_string()))?;
+            Ok(Some(namespace.to_owned()))
+        }
     }
 }
 
@@ -78,11 +81,17 @@ impl JobService for Jobs {
         caller.require(Role::Operator)?;
         let request = request.get_ref();
         let job = request.job.as_ref().ok_or_else(|| Error::invalid("job", "is missing"))?;
+        let parent = if request.parent.is_empty() { None } else { Some(namespace(&request.parent)?) };
+        let namespace = match &parent {
+            None => "",
+            Some(Some(namespace)) => namespace,
+            Some(None) => return Err(Error::invalid("parent", "must name one namespace").into()),
+        };
         let submission = Submission {
-            namespace: identifier("parent", "namespaces", &request.parent)?,
+            namespace,
             name: &request.job_id,
             text: &job.manifest,
-            manifest: parse_manifest("job.manifest", &job.manifest, MAX_MANIFEST_BYTES)?,
+            manifest: parse_manifest(MANIFEST, &job.manifest, MAX_MANIFEST_BYTES)?,
             queue: identifier("job.queue", "queues", &job.queue)?,
             priority: job.priority,
             max_retries: job.max_retries,

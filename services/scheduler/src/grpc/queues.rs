@@ -12,7 +12,7 @@ use muster_proto::scheduler::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{convert, identifier};
-use crate::app::queues::{Mode, Put};
+use crate::app::queues::{MANIFEST, Mode, Put};
 use crate::app::{App, Once};
 use crate::store::cost::Group;
 
@@ -45,9 +45,10 @@ impl QueueService for Queues {
         let request = request.get_ref();
         let queue = request.queue.as_ref().ok_or_else(|| Error::invalid("queue", "is missing"))?;
         let put = Put {
-            id: Some(&request.queue_id),
+            id: &request.queue_id,
+            id_field: "queue_id",
             text: &queue.manifest,
-            manifest: parse_manifest("queue.manifest", &queue.manifest, MAX_MANIFEST_BYTES)?,
+            manifest: parse_manifest(MANIFEST, &queue.manifest, MAX_MANIFEST_BYTES)?,
             etag: "",
             mode: Mode::Create,
             validate_only: request.validate_only,
@@ -62,9 +63,10 @@ impl QueueService for Queues {
         let queue = request.queue.as_ref().ok_or_else(|| Error::invalid("queue", "is missing"))?;
         db::check_mask(request.update_mask.as_ref(), &["manifest"])?;
         let put = Put {
-            id: Some(identifier("queue.name", "queues", &queue.name)?),
+            id: identifier("queue.name", "queues", &queue.name)?,
+            id_field: "queue.name",
             text: &queue.manifest,
-            manifest: parse_manifest("queue.manifest", &queue.manifest, MAX_MANIFEST_BYTES)?,
+            manifest: parse_manifest(MANIFEST, &queue.manifest, MAX_MANIFEST_BYTES)?,
             etag: &queue.etag,
             mode: if request.allow_missing { Mode::Upsert } else { Mode::Update },
             validate_only: request.validate_only,

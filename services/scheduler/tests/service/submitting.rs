@@ -83,12 +83,15 @@ async fn a_finished_jobs_name_is_taken_and_generate_name_makes_another() {
 async fn what_is_impossible_is_refused_by_field() {
     let mut world = World::with_clusters().await;
     let cases = [
-        (training("j", 3, 8), "spec"),
-        (training("j", 1, 1).replace("cpu: 4", "cpu: -4"), "spec.tasks[0].template.spec.containers[0].resources.limits[cpu]"),
-        (training("j", 0, 1), "spec.tasks"),
-        (training("j", 1, 1).replace("queue: train", "queue: Train!"), "queue"),
-        (training("J_", 1, 1), "metadata.name"),
-        ("apiVersion: v1\nkind: Pod\nmetadata: {name: j}\n".to_owned(), "manifest"),
+        (training("j", 3, 8), "job.manifest.spec"),
+        (
+            training("j", 1, 1).replace("cpu: 4", "cpu: -4"),
+            "job.manifest.spec.tasks[0].template.spec.containers[0].resources.limits[cpu]",
+        ),
+        (training("j", 0, 1), "job.manifest.spec.tasks"),
+        (training("j", 1, 1).replace("queue: train", "queue: Train!"), "job.manifest.spec.queue"),
+        (training("J_", 1, 1), "job.manifest.metadata.name"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: j}\n".to_owned(), "job.manifest"),
         ("a: [".to_owned(), "job.manifest"),
     ];
     for (manifest, expected) in cases {
@@ -145,6 +148,6 @@ async fn priority_goes_first_and_can_be_changed_while_a_job_waits() {
 async fn names_too_long_to_label_pods_are_refused() {
     let mut world = World::with_clusters().await;
     let refused = world.create(create("", &training(&"a".repeat(54), 1, 1))).await.unwrap_err();
-    assert_eq!((refused.code(), field(&refused).as_str()), (Code::InvalidArgument, "metadata.name"));
+    assert_eq!((refused.code(), field(&refused).as_str()), (Code::InvalidArgument, "job.manifest.metadata.name"));
     world.create(create("", &training(&"a".repeat(53), 1, 1))).await.expect("55 characters with the namespace");
 }
