@@ -8,7 +8,7 @@ mod database;
 mod patience;
 mod port;
 
-pub use broker::Broker;
+pub use broker::{Broker, State as BrokerState};
 pub use database::{DATABASE_URL_VARIABLE, TestDb};
 pub use patience::{PATIENCE, eventually, eventually_within};
 pub use port::free_port;

@@ -17,7 +17,7 @@ use tonic::{Request, Status};
 use crate::platform::{Pki, Service};
 
 /// A page of clusters with inventories is larger than tonic's 4 MiB.
-const MAX_MESSAGE_BYTES: usize = 64 << 20;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 /// Every call's deadline.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -114,6 +114,17 @@ impl Clients {
         let read = |file: &Path| std::fs::read(file).with_context(|| format!("read {}", file.display()));
         let identity = Identity::from_pem(read(&pki.certificate(service))?, read(&pki.key(service))?);
         Self::connect(addresses, &pki.ca(), None, Some(identity))
+    }
+
+    /// The bare link to a service, for calls that no generated client makes.
+    pub fn link(&self, service: Service) -> Link {
+        let channel = match service {
+            Service::Registry => &self.registry,
+            Service::Scheduler => &self.scheduler,
+            Service::Rollout => &self.rollout,
+            Service::Policy => &self.policy,
+        };
+        InterceptedService::new(channel.clone(), self.caller.clone())
     }
 
     client!(desired, registry, registry::desired_service_client::DesiredServiceClient<Link>);

@@ -13,8 +13,10 @@ pub mod patience;
 pub mod platform;
 pub mod process;
 pub mod proxy;
+pub mod refusal;
 pub mod repository;
 pub mod spans;
+pub mod wire;
 
 pub use patience::{eventually, eventually_within};
 pub use platform::{Platform, Setup};

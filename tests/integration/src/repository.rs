@@ -16,6 +16,24 @@ pub struct Repository {
     clone: PathBuf,
 }
 
+/// A repository that is not where its URL points.
+#[derive(Debug)]
+#[must_use]
+pub struct Vanished {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl Vanished {
+    /// Puts it back.
+    ///
+    /// # Errors
+    /// It can't be moved.
+    pub fn come_back(self) -> Result<()> {
+        std::fs::rename(&self.to, &self.from).context("bring the repository back")
+    }
+}
+
 /// A commit, as `git log` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
@@ -54,13 +72,7 @@ impl Repository {
     /// Git fails.
     pub async fn commit(&self, message: &str, files: &[(String, String)]) -> Result<String> {
         self.pull().await?;
-        for (path, content) in files {
-            let file = self.clone.join(path);
-            if let Some(folder) = file.parent() {
-                std::fs::create_dir_all(folder)?;
-            }
-            std::fs::write(&file, content).with_context(|| format!("write {path}"))?;
-        }
+        self.write(files)?;
         self.push(message).await
     }
 
@@ -74,6 +86,29 @@ impl Repository {
             std::fs::remove_file(self.clone.join(path)).with_context(|| format!("remove {path}"))?;
         }
         self.push(message).await
+    }
+
+    /// Writes files, and puts the commit in the place of the branch's newest, which is then in no history any more.
+    ///
+    /// # Errors
+    /// Git fails.
+    pub async fn rewrite(&self, message: &str, files: &[(String, String)]) -> Result<String> {
+        self.pull().await?;
+        self.write(files)?;
+        self.git(&["add", "--all"]).await?;
+        self.git(&["commit", "--quiet", "--amend", "--message", message]).await?;
+        self.git(&["push", "--quiet", "--force", "origin", BRANCH]).await?;
+        self.head().await
+    }
+
+    /// Takes the repository away from where its URL points.
+    ///
+    /// # Errors
+    /// It can't be moved.
+    pub fn vanish(&self) -> Result<Vanished> {
+        let vanished = Vanished { from: self.bare.clone(), to: self.bare.with_extension("hidden") };
+        std::fs::rename(&vanished.from, &vanished.to).context("hide the repository")?;
+        Ok(vanished)
     }
 
     /// The content of a file on the branch as it is now.
@@ -111,6 +146,17 @@ impl Repository {
     /// Git fails.
     pub async fn head(&self) -> Result<String> {
         Ok(git(&self.bare, &["rev-parse", BRANCH]).await?.trim().to_owned())
+    }
+
+    fn write(&self, files: &[(String, String)]) -> Result<()> {
+        for (path, content) in files {
+            let file = self.clone.join(path);
+            if let Some(folder) = file.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            std::fs::write(&file, content).with_context(|| format!("write {path}"))?;
+        }
+        Ok(())
     }
 
     async fn pull(&self) -> Result<()> {

@@ -257,6 +257,23 @@ impl Replica {
         ready.with_context(|| self.process.log_tail())
     }
 
+    /// The status and text of `/readyz`: each part that it needs, and what is wrong with it.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn health(&self) -> Result<(u16, String)> {
+        let response = reqwest::get(format!("http://127.0.0.1:{}/readyz", self.ports.http)).await?;
+        Ok((response.status().as_u16(), response.text().await?))
+    }
+
+    /// What it has logged.
+    ///
+    /// # Errors
+    /// It has no log.
+    pub fn logged(&self) -> Result<String> {
+        std::fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
+    }
+
     /// The text of `/metrics`.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! What the stories have in common: small platforms, and what they ask of them.
 
+pub mod release;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -13,19 +15,25 @@ use serde_json::{Value, json};
 /// The trainers' image; tags decide how long a run takes.
 pub const TRAINER: &str = "registry.example.com/ml/trainer";
 
-/// A platform with one training cluster `train` of 4 nodes with 8 GPUs each, joined and live, and the queue `research`.
+/// The simulation of one training cluster `train` of 4 nodes with 8 GPUs each.
+pub fn training_clusters() -> Value {
+    json!({
+        "clusters": [{"name": "train", "nodes": [{"count": 4, "gpuModel": "V100", "gpus": 8}], "crds": ["volcano"]}],
+        "images": [
+            {"match": format!("{TRAINER}:short"), "runForMs": 1_000},
+            {"match": format!("{TRAINER}:endless"), "runForMs": 3_600_000},
+        ],
+    })
+}
+
+/// A platform with [`training_clusters`], joined and live, and the queue `research`.
 pub async fn training_platform() -> Result<Platform> {
-    let mut platform = Platform::start(Setup::for_tests(
-        env!("CARGO_BIN_EXE_leash"),
-        json!({
-            "clusters": [{"name": "train", "nodes": [{"count": 4, "gpuModel": "V100", "gpus": 8}], "crds": ["volcano"]}],
-            "images": [
-                {"match": format!("{TRAINER}:short"), "runForMs": 1_000},
-                {"match": format!("{TRAINER}:endless"), "runForMs": 3_600_000},
-            ],
-        }),
-    )?)
-    .await?;
+    let setup = Setup::for_tests(env!("CARGO_BIN_EXE_leash"), training_clusters())?;
+    with_queue(Platform::start(setup).await?).await
+}
+
+/// The platform once `train` is live, with the queue `research`.
+pub async fn with_queue(mut platform: Platform) -> Result<Platform> {
     join(&mut platform, "train", true).await?;
     let manifest = "apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {name: research}\nspec: {weight: 1}\n";
     let queue = scheduler::CreateQueueRequest {
