@@ -7,3 +7,4 @@ mod a_gang_is_placed_whole_or_not_at_all;
 mod an_old_generation_is_refused;
 mod bad_input_names_the_field;
 mod children_end_with_their_parent;
+mod every_service_speaks_its_whole_api;
