@@ -88,6 +88,11 @@ impl WriteReconciler {
         let mut connection = self.app.pool.acquire().await?;
         let Some(row) = model::get(&mut connection, &version.training.model).await? else { return Ok(()) };
         drop(connection);
+        if row.latest != version.training.version {
+            // It waited, and a training that ended later was reported meanwhile: writing it now would release the older one.
+            let reason = format!("{} is newer", row.latest);
+            return model::tried(&self.app.pool, version, CommitState::NotNewest, "", &reason, self.app.clock.now()).await;
+        }
         let document = document(&row.manifest)?;
         let name = GitRepositoryName::new(&document.repository_namespace, &document.repository).map_err(Error::internal)?;
         let outcome = match self.open(&name).await {

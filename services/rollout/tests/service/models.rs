@@ -156,6 +156,42 @@ async fn a_model_says_whose_events_it_believes() {
 }
 
 #[tokio::test]
+async fn a_version_that_waited_for_its_repository_is_not_written_over_a_newer_one() {
+    let stage = Stage::new().await;
+    stage.apply("").await;
+    stage.until(State::Completed).await;
+    let bare = stage.url().trim_start_matches("file://").to_owned();
+    std::fs::rename(&bare, format!("{bare}.away")).unwrap();
+    report(&stage, training("v3", "3")).await.unwrap();
+    // Its next attempt is far away by now.
+    stage.seconds(20).await;
+    std::fs::rename(format!("{bare}.away"), &bare).unwrap();
+    report(&stage, training("v4", "4")).await.unwrap();
+    stage.seconds(60).await;
+    assert_eq!(stage.log(), ["detector v4", "the model and how it is served"]);
+    let overtaken = version(&stage, "v3").await;
+    assert_eq!(overtaken.commit_state(), CommitState::NotNewest);
+    assert!(overtaken.reason.contains("v4"), "{}", overtaken.reason);
+    assert_eq!(stage.images("edge-1"), ["registry.example.com/detector:v4"]);
+}
+
+#[tokio::test]
+async fn a_digest_that_somebody_squashed_into_the_branch_is_adopted_and_not_written_again() {
+    let stage = Stage::new().await;
+    stage.apply("").await;
+    stage.until(State::Completed).await;
+    let event = training("v3", "3");
+    let version_file = format!("version: v3\ndigest: {}\n", event.digest);
+    let squashed = stage.commit("all of this week", &[("models/detector/version.yaml", version_file)]);
+    stage.seconds(3).await;
+    report(&stage, event).await.unwrap();
+    stage.seconds(3).await;
+    let recorded = version(&stage, "v3").await;
+    assert_eq!((recorded.commit_state(), recorded.commit.as_str()), (CommitState::CommitPushed, squashed.as_str()));
+    assert_eq!(stage.log()[0], "all of this week");
+}
+
+#[tokio::test]
 async fn a_repository_that_is_away_is_tried_again_until_it_is_back() {
     let stage = Stage::new().await;
     stage.apply("").await;
