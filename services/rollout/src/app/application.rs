@@ -133,7 +133,9 @@ pub async fn delete(app: &App, tx: &mut Tx, caller: &Caller, name: &str, etag: &
     let known = application::lock(tx, &name).await?.ok_or_else(|| Error::not_found(&name))?;
     check_etag(etag, known.version)?;
     let item = desired::item_of(&name);
-    for (cluster, known) in desired::items(tx, &item).await? {
+    // What is withdrawn from a cluster that left stays withdrawn.
+    let items = desired::items(tx, &item).await?.into_iter().filter(|(_, known)| !known.wish.tombstone);
+    for (cluster, known) in items {
         let mut wish = known.wish;
         wish.tombstone = remove_workloads;
         wish.self_heal = false;

@@ -3,10 +3,11 @@
 use super::{App, view};
 use crate::domain::cluster::Cluster;
 use crate::domain::release::{Arrival, ReleaseState, Target, TargetArrival, assign_waves, classify};
+use crate::domain::selection::select;
 use crate::domain::spec::ApplicationSpec;
 use crate::domain::traffic::{self, Stable, Wanted};
 use crate::git::{Commit, Mirror};
-use crate::reconcile::advance;
+use crate::reconcile::{advance, leave};
 use crate::store::{
     application::Application,
     desired,
@@ -151,6 +152,9 @@ pub async fn create(
         let known = known.get(cluster).unwrap_or(&none);
         let progress = progress(tx, cluster, wave, rendered, known, new.spec, new.fast, now).await?;
         release::save_target(tx, &name, &progress).await?;
+    }
+    if let Ok(selected) = select(new.spec, clusters, fleets) {
+        leave::mark(tx, &application.name, &name, new.spec, &selected, now).await?;
     }
     application.current_release = Some(id);
     let release = release::get(tx, &name).await?.ok_or_else(|| Error::not_found(&name))?;

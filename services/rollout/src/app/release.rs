@@ -22,6 +22,7 @@ use muster_core::{
     page::Page,
 };
 use muster_kit::{Caller, Error, Result, Role, Tx, audit, error::parse_name, telemetry};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a stored application's document says; it was checked when it was stored.
@@ -119,7 +120,7 @@ pub async fn prepare(app: &App, name: ApplicationName, commit_field: &str, commi
         .ok_or_else(|| Error::precondition("NO_REPOSITORY", format!("{source} does not exist")))?;
     let clusters = cluster::all(&app.pool).await?;
     let selected = select(&spec, &clusters, &cluster::fleets(&app.pool).await?)
-        .map_err(|reason| Error::precondition("NO_TARGETS", reason))?;
+        .map_err(|reason| Error::precondition("NO_TARGETS", reason.to_string()))?;
     let open = app.sources.open(&source).await?;
     let wanted = if commit.is_empty() { source.commit.as_deref().unwrap_or_default() } else { commit };
     let commit = open.mirror.resolve(wanted).await.map_err(|error| match error {
@@ -173,9 +174,12 @@ pub async fn prepare_retry(app: &App, name: &str) -> Result<Prepared> {
     }
     let parent = ApplicationName::new(name.namespace(), name.application()).map_err(Error::internal)?;
     let application = application::get(&app.pool, &parent).await?.ok_or_else(|| Error::not_found(&parent))?;
-    let rendering = stored(&mut connection, &name, &row).await?;
+    let spec = spec(&application.manifest)?;
+    let mut rendering = stored(&mut connection, &name, &row).await?;
+    drop(connection);
+    select_anew(app, &application, &spec, &row.commit, &mut rendering).await?;
     Ok(Prepared {
-        spec: spec(&application.manifest)?,
+        spec,
         application,
         commit: commit_of(&row),
         rendering,
@@ -190,11 +194,40 @@ pub async fn prepare_retry(app: &App, name: &str) -> Result<Prepared> {
 /// What a release rendered, from what is stored.
 async fn stored(connection: &mut sqlx::PgConnection, name: &ReleaseName, row: &ReleaseRow) -> Result<Rendering> {
     let mut rendering = Rendering { paths: row.paths.iter().cloned().collect(), ..Rendering::default() };
-    for target in release::targets(connection, name).await? {
+    for target in release::targets(connection, name).await?.into_iter().filter(|target| !target.target.has_left()) {
         let objects = Arc::new(desired::bundle(connection, &target.rendered_digest).await?);
         rendering.targets.insert(target.target.cluster, RenderedTarget { objects, digest: target.rendered_digest });
     }
     Ok(rendering)
+}
+
+/// What is stored is of the clusters of its day: those that no target means now are left out, and those that came since are
+/// rendered, where the repository can be read.
+async fn select_anew(
+    app: &App,
+    application: &Application,
+    spec: &ApplicationSpec,
+    commit: &str,
+    rendering: &mut Rendering,
+) -> Result<()> {
+    let clusters = cluster::all(&app.pool).await?;
+    let selected = select(spec, &clusters, &cluster::fleets(&app.pool).await?)
+        .map_err(|reason| Error::precondition("NO_TARGETS", reason.to_string()))?;
+    rendering.targets.retain(|cluster, _| selected.contains_key(cluster));
+    let new: BTreeMap<String, String> =
+        selected.into_iter().filter(|(cluster, _)| !rendering.targets.contains_key(cluster)).collect();
+    let source = super::repository::source_of(&application.name, &application.manifest)?;
+    if !new.is_empty()
+        && let Some(source) = repository::get(&app.pool, &source).await?
+        && let Ok(open) = app.sources.open(&source).await
+        && let Ok(rendered) = plan::render(app, &open.mirror, commit, &new).await
+    {
+        rendering.targets.extend(rendered.targets);
+    }
+    if rendering.targets.is_empty() {
+        return Err(Error::precondition("NO_TARGETS", "none of its clusters is selected any more"));
+    }
+    Ok(())
 }
 
 fn commit_of(row: &ReleaseRow) -> crate::git::Commit {
@@ -212,8 +245,10 @@ pub async fn prepare_rollback(app: &App, name: &str) -> Result<Prepared> {
         .find(|row| row.commit != last.commit)
         .ok_or_else(|| Error::precondition("NOTHING_BEFORE", "no release has completed before the last one"))?;
     let mut connection = app.pool.acquire().await?;
+    let spec = spec(&application.manifest)?;
     let mut rendering = stored(&mut connection, &previous.name, previous).await?;
     drop(connection);
+    select_anew(app, &application, &spec, &previous.commit, &mut rendering).await?;
     let source = super::repository::source_of(&name, &application.manifest)?;
     let mut reverts = vec![last.commit.clone()];
     if let Some(source) = repository::get(&app.pool, &source).await?
@@ -227,7 +262,7 @@ pub async fn prepare_rollback(app: &App, name: &str) -> Result<Prepared> {
     commit.title = format!("Back to: {}", previous.title);
     rendering.paths.extend(last.paths.iter().cloned());
     Ok(Prepared {
-        spec: spec(&application.manifest)?,
+        spec,
         application,
         commit,
         rendering,
@@ -356,7 +391,7 @@ pub async fn intervene(app: &App, tx: &mut Tx, caller: &Caller, name: &str, what
             app.wakes.dispatch.now();
             app.wakes.advance.now();
             app.wakes.write.now();
-            return advance::force(app, tx, &name, change).await;
+            return advance::force(app, tx, &name, &[change]).await;
         }
         (Intervention::Pause, _) => return refuse("pending or progressing"),
         (Intervention::Resume, _) => return refuse("paused"),

@@ -4,6 +4,20 @@ use crate::domain::cluster::Cluster;
 use crate::domain::spec::{ApplicationSpec, Selection};
 use std::collections::BTreeMap;
 
+/// Why it cannot be said which clusters are meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unselected {
+    /// A fleet that the registry has not, or not yet.
+    #[error("fleets/{0} is not known yet")]
+    UnknownFleet(String),
+    /// The targets mean no cluster.
+    #[error("no cluster is selected")]
+    Nothing,
+    /// They mean more than can be served.
+    #[error("{0} clusters are selected, more than {MAX_CLUSTERS}")]
+    TooMany(usize),
+}
+
 /// Clusters of one application, at most: bundles are composed for each.
 const MAX_CLUSTERS: usize = 10_000;
 
@@ -13,8 +27,8 @@ pub fn select(
     spec: &ApplicationSpec,
     clusters: &BTreeMap<String, Cluster>,
     fleets: &BTreeMap<String, Vec<String>>,
-) -> Result<BTreeMap<String, String>, String> {
-    let members = |fleet: &str| fleets.get(fleet).ok_or_else(|| format!("fleets/{fleet} is not known yet"));
+) -> Result<BTreeMap<String, String>, Unselected> {
+    let members = |fleet: &str| fleets.get(fleet).ok_or_else(|| Unselected::UnknownFleet(fleet.to_owned()));
     let mut selected: BTreeMap<String, String> = BTreeMap::new();
     let (named, wide): (Vec<_>, Vec<_>) =
         spec.targets.iter().partition(|target| matches!(target.selection, Selection::Cluster(_)));
@@ -38,9 +52,9 @@ pub fn select(
         }
     }
     match selected.len() {
-        0 => Err("no cluster is selected".to_owned()),
+        0 => Err(Unselected::Nothing),
         1..=MAX_CLUSTERS => Ok(selected),
-        many => Err(format!("{many} clusters are selected, more than {MAX_CLUSTERS}")),
+        many => Err(Unselected::TooMany(many)),
     }
 }
 
@@ -71,12 +85,12 @@ mod tests {
         let clusters = BTreeMap::from([("e1".to_owned(), cluster), ("t1".to_owned(), Cluster::default())]);
         let wanted = spec("[{selector: {matchLabels: {tier: edge}}, path: p}]");
         assert_eq!(select(&wanted, &clusters, &BTreeMap::new()).unwrap().into_keys().collect::<Vec<_>>(), ["e1"]);
-        assert_eq!(select(&wanted, &BTreeMap::new(), &BTreeMap::new()), Err("no cluster is selected".into()));
+        assert_eq!(select(&wanted, &BTreeMap::new(), &BTreeMap::new()), Err(Unselected::Nothing));
     }
 
     #[test]
     fn an_unknown_fleet_is_waited_for() {
         let wanted = spec("[{fleet: edge, path: p}]");
-        assert_eq!(select(&wanted, &BTreeMap::new(), &BTreeMap::new()), Err("fleets/edge is not known yet".into()));
+        assert_eq!(select(&wanted, &BTreeMap::new(), &BTreeMap::new()), Err(Unselected::UnknownFleet("edge".into())));
     }
 }

@@ -101,6 +101,8 @@ fn target(progress: &TargetProgress, observed: Option<&ObservationRow>) -> wire:
     let broken = observed.filter(|observed| matches!(observed.phase.as_str(), "degraded" | "drifted" | "failed" | "deleted"));
     let settled = target.settled_at.is_some() || target.unchanged;
     let (state, reason) = match (target.phase, broken) {
+        (TargetPhase::Leaving, _) => (TargetState::Leaving, target.reason.clone()),
+        (TargetPhase::Left, _) => (TargetState::Left, target.reason.clone()),
         (_, Some(observed)) if settled => (TargetState::Failed, format!("{}: {}", observed.reason, observed.message)),
         (TargetPhase::Waiting, _) if target.unchanged => (TargetState::Healthy, String::new()),
         (TargetPhase::Waiting, _) => (TargetState::Pending, target.reason.clone()),
@@ -111,7 +113,12 @@ fn target(progress: &TargetProgress, observed: Option<&ObservationRow>) -> wire:
         (TargetPhase::RolledBack, _) => (TargetState::RolledBack, target.reason.clone()),
         (TargetPhase::RollingBack, _) => (TargetState::RollingBack, target.reason.clone()),
     };
-    let told = !matches!(target.phase, TargetPhase::Waiting | TargetPhase::RollingBack | TargetPhase::RolledBack);
+    let told = match target.phase {
+        TargetPhase::Progressing | TargetPhase::Healthy | TargetPhase::Failed => true,
+        TargetPhase::Waiting | TargetPhase::RollingBack | TargetPhase::RolledBack | TargetPhase::Leaving | TargetPhase::Left => {
+            false
+        }
+    };
     wire::TargetStatus {
         cluster: format!("clusters/{}", target.cluster),
         wave: target.wave as u32 + 1,

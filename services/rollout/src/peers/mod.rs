@@ -82,6 +82,8 @@ pub struct Judgement {
 pub trait Policy: Send + Sync + 'static {
     /// What the policies of some clusters say of manifests.
     async fn evaluate(&self, manifests: &[Value], clusters: &[String]) -> Result<Judgement>;
+    /// The present [`Judgement::revision`]: whether a verdict taken before still stands.
+    async fn revision(&self) -> Result<String>;
 }
 
 /// The scheduler.

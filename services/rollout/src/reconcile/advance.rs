@@ -21,17 +21,18 @@ const MAX_ROUNDS: usize = 10_000;
 pub enum Advanced {
     /// For time, or for what agents say.
     Waits,
-    /// For its verdict.
+    /// For its verdict: the first one, or the one on policies that have moved since.
     NeedsVerdict,
     /// For a measurement of its gate, due now.
     NeedsMeasurement,
 }
 
-/// One pass over one release, in one transaction.
-pub async fn advance(app: &App, epoch: u64, name: &ReleaseName) -> Result<Advanced> {
+/// One pass over one release, in one transaction. Nothing new is told unless `judged_by`, the revision of the policies as
+/// they are now, is that of its verdict.
+pub async fn advance(app: &App, epoch: u64, name: &ReleaseName, judged_by: Option<&str>) -> Result<Advanced> {
     let mut tx = db::begin(&app.pool).await?;
     leader::check(&mut tx, epoch).await?;
-    let Some(mut pass) = load(app, &mut tx, name).await? else { return Ok(Advanced::Waits) };
+    let Some(mut pass) = load(app, &mut tx, name, judged_by).await? else { return Ok(Advanced::Waits) };
     if pass.row.state == ReleaseState::Pending {
         return Ok(Advanced::NeedsVerdict);
     }
@@ -40,7 +41,7 @@ pub async fn advance(app: &App, epoch: u64, name: &ReleaseName) -> Result<Advanc
     let due_before = pass.row.due_at;
     pass.row.due_at = match &waits {
         Outcome::Wait { until, .. } => *until,
-        Outcome::Advance(_) => None,
+        Outcome::Advance(_) | Outcome::Judge => None,
     };
     let reason_before = pass.row.reason.clone();
     if let Outcome::Wait { reason, .. } = &waits
@@ -65,16 +66,19 @@ pub async fn advance(app: &App, epoch: u64, name: &ReleaseName) -> Result<Advanc
         }
     }
     match waits {
+        Outcome::Judge => Ok(Advanced::NeedsVerdict),
         Outcome::Wait { measure: true, .. } => Ok(Advanced::NeedsMeasurement),
         Outcome::Wait { .. } | Outcome::Advance(_) => Ok(Advanced::Waits),
     }
 }
 
-/// Makes one change that a person asks for, within that person's transaction.
-pub async fn force(app: &App, tx: &mut Tx, name: &ReleaseName, change: Change) -> Result<ReleaseView> {
-    let mut pass = load(app, tx, name).await?.ok_or_else(|| Error::not_found(name))?;
+/// Makes changes that a person or policy asks for, within the transaction of that.
+pub async fn force(app: &App, tx: &mut Tx, name: &ReleaseName, changes: &[Change]) -> Result<ReleaseView> {
+    let mut pass = load(app, tx, name, None).await?.ok_or_else(|| Error::not_found(name))?;
     let before = pass.view.clone();
-    pass.make(&change, app.clock.now());
+    for change in changes {
+        pass.make(change, app.clock.now());
+    }
     let stands = (ApplicationState::Progressing, pass.view.release.reason.clone());
     pass.store(app, tx, &before, stands, &telemetry::current_traceparent()).await?;
     view::release(tx, pass.row).await
@@ -83,7 +87,7 @@ pub async fn force(app: &App, tx: &mut Tx, name: &ReleaseName, change: Change) -
 /// Before a newer commit takes a release's place: clusters that are away and have not become healthy with it are told last
 /// good again, so that on their return they go straight to what is current by then.
 pub async fn recall(app: &App, tx: &mut Tx, name: &ReleaseName) -> Result<()> {
-    let Some(mut pass) = load(app, tx, name).await? else { return Ok(()) };
+    let Some(mut pass) = load(app, tx, name, None).await? else { return Ok(()) };
     let before = pass.view.clone();
     let away: Vec<String> = pass
         .view
@@ -117,7 +121,7 @@ impl Pass {
                         self.make(&change, now);
                     }
                 }
-                waits @ Outcome::Wait { .. } => return Ok(waits),
+                waits @ (Outcome::Wait { .. } | Outcome::Judge) => return Ok(waits),
             }
         }
         Err(Error::internal(anyhow::anyhow!("{} does not come to rest", self.row.name)))
@@ -154,7 +158,7 @@ impl Pass {
     }
 
     fn completed_state(&self) -> (ApplicationState, String) {
-        for target in self.view.targets.iter().filter(|target| !target.away) {
+        for target in self.view.targets.iter().filter(|target| !target.away && !target.has_left()) {
             let observed = self.view.observations.get(&target.cluster);
             let current = observed.filter(|observed| target.generation.is_none_or(|told| observed.generation >= told));
             match (target.phase, current.map(|observed| observed.phase)) {
@@ -168,7 +172,7 @@ impl Pass {
                 (TargetPhase::Progressing, _) => {
                     return (ApplicationState::Progressing, format!("{} catches up", target.cluster));
                 }
-                (TargetPhase::Waiting | TargetPhase::Healthy, _) => {}
+                (TargetPhase::Waiting | TargetPhase::Healthy | TargetPhase::Leaving | TargetPhase::Left, _) => {}
             }
         }
         (ApplicationState::Healthy, String::new())

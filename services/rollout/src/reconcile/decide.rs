@@ -1,6 +1,7 @@
 //! Decides what the commit of each application's repository means: nothing, a release, or what failed before.
 
 use super::leader::{self, Leader};
+use super::leave;
 use crate::app::{
     App,
     plan::{self, NewRelease, Rendering},
@@ -10,7 +11,7 @@ use crate::app::{
 };
 use crate::domain::cluster::Cluster;
 use crate::domain::release::{Arrival, ReleaseState};
-use crate::domain::selection::select;
+use crate::domain::selection::{Unselected, select};
 use crate::domain::spec::ApplicationSpec;
 use crate::store::{
     application::{self, Application, ApplicationState},
@@ -79,11 +80,17 @@ async fn decide(
         let why = if source.problem.is_empty() { "has not been read yet" } else { &source.problem };
         return remember(app, epoch, &application, Decision::NotYet(format!("{source_name}: {why}")), None).await;
     };
+    let intent = Digest::of(format!("{commit}\0{}", application.manifest).as_bytes());
     let selected = match select(&spec, clusters, fleets) {
         Ok(selected) => selected,
-        Err(reason) => return remember(app, epoch, &application, Decision::NotYet(reason), None).await,
+        // Nobody said that it is to go, so it stays where it is, and that is shown.
+        Err(Unselected::Nothing) if application.current_release.is_some() => {
+            let reason = "no cluster is selected any more; what was delivered stays until the application is deleted";
+            let key = format!("{} none", intent.hex());
+            return remember(app, epoch, &application, Decision::Settled(reason.to_owned()), Some(&key)).await;
+        }
+        Err(reason) => return remember(app, epoch, &application, Decision::NotYet(reason.to_string()), None).await,
     };
-    let intent = Digest::of(format!("{commit}\0{}", application.manifest).as_bytes());
     let key = format!("{} {}", intent.hex(), Digest::of(format!("{selected:?}").as_bytes()).hex());
     if key == application.decided_from {
         return Ok(());
@@ -109,7 +116,7 @@ async fn decide(
         return remember(app, epoch, &application, Decision::Silent, Some(&key)).await;
     }
     let fast = match plan::arrival(app, &application, &rendering).await? {
-        Arrival::NoChange => return no_change(app, epoch, &application, &spec, &key).await,
+        Arrival::NoChange => return no_change(app, epoch, &application, &spec, &selected, &key).await,
         Arrival::Blocked(names) => {
             let reason = format!(
                 "commit {} would bring again to {} what was rolled back there; `retry` of the failed release lets it",
@@ -180,7 +187,8 @@ async fn is_same_as_under_way(app: &App, application: &Application, rendering: &
     if !matches!(row.state, ReleaseState::Pending | ReleaseState::Progressing | ReleaseState::Paused) {
         return Ok(false);
     }
-    let targets = release::targets(&mut connection, &name).await?;
+    let mut targets = release::targets(&mut connection, &name).await?;
+    targets.retain(|target| !target.target.has_left());
     Ok(row.manifest == application.manifest
         && targets.len() == rendering.targets.len()
         && targets.iter().all(|target| {
@@ -188,13 +196,25 @@ async fn is_same_as_under_way(app: &App, application: &Application, rendering: &
         }))
 }
 
-/// It renders to what runs: only what the document says of healing and pruning may be new.
-async fn no_change(app: &App, epoch: u64, application: &Application, spec: &ApplicationSpec, key: &str) -> Result<()> {
+/// It renders to what runs: only what the document says of healing and pruning may be new, and clusters may have left.
+async fn no_change(
+    app: &App,
+    epoch: u64,
+    application: &Application,
+    spec: &ApplicationSpec,
+    selected: &BTreeMap<String, String>,
+    key: &str,
+) -> Result<()> {
     let mut tx = db::begin(&app.pool).await?;
     leader::check(&mut tx, epoch).await?;
     let Some(mut row) = locked(&mut tx, application).await? else { return Ok(()) };
     let item = desired::item_of(&application.name);
-    for (cluster, known) in desired::items(&mut tx, &item).await? {
+    if let Some(current) = &row.current_release {
+        let name = view::release_name(&row.name, current)?;
+        leave::mark(&mut tx, &row.name, &name, spec, selected, app.clock.now()).await?;
+    }
+    let items = desired::items(&mut tx, &item).await?.into_iter().filter(|(cluster, _)| selected.contains_key(cluster));
+    for (cluster, known) in items {
         let mut wish = known.wish.clone();
         wish.self_heal = spec.self_heal;
         wish.prune |= spec.prune;

@@ -5,6 +5,7 @@ pub mod decide;
 pub mod dispatch;
 pub mod fleets;
 pub mod leader;
+pub mod leave;
 pub mod measure;
 mod pass;
 pub mod releases;

@@ -39,8 +39,9 @@ pub(super) struct Pass {
     pub recalls: bool,
 }
 
-/// Everything about a release that is the application's present one, with the application's row locked.
-pub(super) async fn load(app: &App, tx: &mut Tx, name: &ReleaseName) -> Result<Option<Pass>> {
+/// Everything about a release that is the application's present one, with the application's row locked. `judged_by` is the
+/// revision of the policies as they are now, where that was asked.
+pub(super) async fn load(app: &App, tx: &mut Tx, name: &ReleaseName, judged_by: Option<&str>) -> Result<Option<Pass>> {
     let parent = ApplicationName::new(name.namespace(), name.application()).map_err(Error::internal)?;
     let Some(application) = application::lock(tx, &parent).await? else { return Ok(None) };
     let Some(row) = release::get(tx, name).await? else { return Ok(None) };
@@ -85,6 +86,7 @@ pub(super) async fn load(app: &App, tx: &mut Tx, name: &ReleaseName) -> Result<O
         availability,
         observations: observations.into_iter().map(|(cluster, row)| (cluster, observation(row))).collect(),
         measurements,
+        verdict_is_current: judged_by.is_some_and(|revision| revision == row.policy_revision),
     };
     let known = target::of(tx, &parent).await?;
     Ok(Some(Pass { application, row, spec, targets, known, view, told: BTreeSet::new(), recalls: false }))
@@ -190,6 +192,9 @@ impl Pass {
 
     /// Composes a target's bundle and wishes it of its cluster.
     async fn tell(&mut self, tx: &mut Tx, index: usize, traceparent: &str) -> Result<()> {
+        if self.targets[index].target.has_left() {
+            return self.leave(tx, index, traceparent).await;
+        }
         let cluster = self.targets[index].target.cluster.clone();
         let known = self.known.get(&cluster).cloned().unwrap_or_default();
         let progress = &self.targets[index];
@@ -242,6 +247,8 @@ impl Pass {
             let target = &progress.target;
             let mut row = self.known.get(&target.cluster).cloned().unwrap_or_default();
             match target.phase {
+                // What such a target has is kept where it leaves.
+                TargetPhase::Leaving | TargetPhase::Left => continue,
                 TargetPhase::Waiting => {}
                 TargetPhase::RollingBack | TargetPhase::RolledBack => row.desired_digest.clone_from(&row.last_good_digest),
                 TargetPhase::Progressing | TargetPhase::Healthy | TargetPhase::Failed => {
@@ -272,7 +279,7 @@ impl Pass {
         let failed = self.view.release.state == ReleaseState::RollingBack && before.release.state != ReleaseState::RollingBack;
         for (progress, old) in self.targets.iter().zip(&before.targets) {
             let turned_back = progress.target.phase == TargetPhase::RollingBack && old.phase != TargetPhase::RollingBack;
-            if (failed && !progress.target.unchanged) || (turned_back && !self.recalls) {
+            if (failed && !progress.target.unchanged && !progress.target.has_left()) || (turned_back && !self.recalls) {
                 target::block(tx, name, &progress.target.cluster, &progress.rendered_digest, self.row.name.release()).await?;
             }
         }

@@ -41,16 +41,16 @@ impl Reconciler for ReleaseReconciler {
 
 impl ReleaseReconciler {
     async fn take(&self, epoch: u64, row: &ReleaseRow) -> Result<()> {
+        let mut judged_by: Option<String> = None;
         for _ in 0..MAX_TURNS {
-            let waits = advance(&self.app, epoch, &row.name).await?;
+            let waits = advance(&self.app, epoch, &row.name, judged_by.as_deref()).await?;
             let now = release::get(&mut *self.app.pool.acquire().await?, &row.name).await?;
             let Some(now) = now else { return Ok(()) };
             match waits {
                 Advanced::Waits => return Ok(()),
                 Advanced::NeedsVerdict => {
-                    verdict::judge(&self.app, epoch, &now).await?;
-                    let after = release::get(&mut *self.app.pool.acquire().await?, &row.name).await?;
-                    if after.is_none_or(|after| after.state == now.state) {
+                    judged_by = verdict::judge(&self.app, epoch, &now).await?;
+                    if judged_by.is_none() {
                         return Ok(());
                     }
                 }

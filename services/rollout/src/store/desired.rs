@@ -122,6 +122,12 @@ pub async fn settled(pool: &PgPool) -> Result<Vec<Item>> {
     Ok(rows.into_iter().map(|row| item!(row)).collect())
 }
 
+/// A cluster that is no more has nothing to be told.
+pub async fn forget(tx: &mut Tx, cluster: &str, item: &str) -> Result<()> {
+    sqlx::query!("delete from desired_item where cluster = $1 and item = $2", cluster, item).execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// The registry does not have an item as we believed: it is told again, unless somebody told it something meanwhile.
 pub async fn tell_again(tx: &mut Tx, item: &Item) -> Result<()> {
     sqlx::query!(

@@ -15,7 +15,7 @@ fn shares(pairs: &[(&str, i64)]) -> BTreeMap<String, i64> {
 }
 
 /// A stage on which v2 is completed everywhere.
-async fn with_v2() -> Stage {
+pub async fn with_v2() -> Stage {
     let stage = Stage::new().await;
     for cluster in ["edge-1", "edge-2", "serve-online"] {
         stage.measure(cluster, "v2", 1.0);
@@ -151,6 +151,66 @@ async fn a_version_that_never_becomes_healthy_is_turned_back_after_its_deadline(
     let release = stage.until(State::Failed).await;
     assert!(release.reason.contains("ImagePullBackOff"), "{}", release.reason);
     assert_eq!(stage.images("edge-1"), ["registry.example.com/detector:v2"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_renders_to_what_runs_is_no_release() {
+    let stage = with_v2().await;
+    stage.commit("a note", &[("NOTES.md", "nothing that is served\n".into())]);
+    stage.seconds(5).await;
+    assert_eq!(stage.releases().await.len(), 1);
+    assert_eq!(stage.application().await.state(), ApplicationState::Healthy);
+}
+
+#[tokio::test]
+async fn the_previous_copy_stays_for_keep_stable_for_after_the_release_is_complete_everywhere() {
+    let stage = with_v2().await;
+    ["edge-1", "edge-2", "serve-online"].into_iter().for_each(|cluster| stage.measure(cluster, "v3", 1.0));
+    stage.ship("v3");
+    stage.until(State::Completed).await;
+    let both = ["registry.example.com/detector:v2", "registry.example.com/detector:v3"];
+    assert_eq!(stage.images("serve-online"), both);
+    stage.seconds(4).await;
+    assert_eq!(stage.images("serve-online"), both, "five seconds are not over");
+    stage.seconds(3).await;
+    assert_eq!(stage.images("serve-online"), ["registry.example.com/detector:v3"]);
+}
+
+#[tokio::test]
+async fn routes_before_a_stateful_set_are_refused_by_name() {
+    let stage = with_v2().await;
+    let set = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: { name: detector }\nspec: { serviceName: detector, selector: { matchLabels: { app: detector } }, template: { metadata: { labels: { app: detector } }, spec: { containers: [{ name: server, image: registry.example.com/detector }] } } }\n";
+    stage.commit("pods with names", &[("serving/base/deployment.yaml", set.into())]);
+    stage.seconds(5).await;
+    let application = stage.application().await;
+    assert_eq!(application.state(), ApplicationState::Degraded);
+    assert!(application.reason.contains("StatefulSet detector cannot be a traffic workload"), "{}", application.reason);
+    assert_eq!(stage.images("serve-online"), ["registry.example.com/detector:v2"]);
+}
+
+#[tokio::test]
+async fn a_revert_that_conflicts_is_shown_and_the_clusters_stay_rolled_back() {
+    let stage = with_v2().await;
+    stage.ship("v3");
+    stage.seconds(5).await;
+    stage.measure("edge-1", "v3", 0.5);
+    for _ in 0..10 {
+        stage.seconds(1).await;
+        if stage.releases().await[0].state() == State::RollingBack {
+            break;
+        }
+    }
+    assert_eq!(stage.releases().await[0].state(), State::RollingBack);
+    // Somebody touches the same line before the revert is written; it renders to the same.
+    let noted = component("v3").replace("newTag: v3", "newTag: v3 # looked at by Ada");
+    stage.commit("a note on v3", &[("models/detector/kustomization.yaml", noted)]);
+    stage.seconds(10).await;
+    let release = &stage.releases().await[0];
+    assert_eq!((release.state(), release.revert()), (State::Failed, Revert::Blocked), "{:?}", release.warnings);
+    assert!(release.warnings.iter().any(|warning| warning.contains("the revert is not in git")), "{:?}", release.warnings);
+    assert_eq!(stage.log()[0], "a note on v3", "nothing is forced over it");
+    assert_eq!(stage.images("edge-1"), ["registry.example.com/detector:v2"]);
+    assert!(stage.application().await.reason.contains("rolled back there"));
 }
 
 #[tokio::test]

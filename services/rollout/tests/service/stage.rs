@@ -48,6 +48,8 @@ pub struct World {
     pub offline: BTreeSet<String>,
     pub refusals: Vec<String>,
     pub policy_away: bool,
+    /// Counts the changes of policies.
+    pub policy_revision: usize,
     pub judged: usize,
     pub epochs: BTreeMap<String, u64>,
     pub registry_away: bool,
@@ -136,7 +138,14 @@ impl Policy for Played {
                 return Err(Error::unavailable("PEER_AWAY", "the policy service is away"));
             }
             world.judged += 1;
-            Ok(Judgement { revision: "p1".into(), refusals: world.refusals.clone(), warnings: vec![] })
+            Ok(Judgement { revision: format!("p{}", world.policy_revision), refusals: world.refusals.clone(), warnings: vec![] })
+        })
+    }
+
+    async fn revision(&self) -> Result<String> {
+        self.with(|world| match world.policy_away {
+            true => Err(Error::unavailable("PEER_AWAY", "the policy service is away")),
+            false => Ok(format!("p{}", world.policy_revision)),
         })
     }
 }
@@ -299,7 +308,12 @@ impl Stage {
     }
 
     pub async fn apply_application(&self, rollout: &str) -> wire::Application {
-        let application = wire::Application { manifest: application(rollout), ..wire::Application::default() };
+        self.apply_document(application(rollout)).await
+    }
+
+    /// Applies an application as it is written.
+    pub async fn apply_document(&self, manifest: String) -> wire::Application {
+        let application = wire::Application { manifest, ..wire::Application::default() };
         let request = wire::UpdateApplicationRequest {
             application: Some(application),
             allow_missing: true,

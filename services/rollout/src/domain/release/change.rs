@@ -70,6 +70,11 @@ pub enum Change {
         /// Which.
         cluster: String,
     },
+    /// The application stands elsewhere, so that what a target's cluster has may be withdrawn, or left to it.
+    Leave {
+        /// Which.
+        cluster: String,
+    },
     /// The release failed: everything it touched is told its last good at once.
     Fail {
         /// Why.
@@ -83,7 +88,10 @@ impl Change {
     /// The target that must be told something new because of this change, if it is one.
     pub fn tells(&self) -> Option<&str> {
         match self {
-            Self::Start { cluster, .. } | Self::TurnBack { cluster } | Self::RemoveStable { cluster } => Some(cluster),
+            Self::Start { cluster, .. }
+            | Self::TurnBack { cluster }
+            | Self::RemoveStable { cluster }
+            | Self::Leave { cluster } => Some(cluster),
             Self::BecomeHealthy { .. }
             | Self::LoseHealth { .. }
             | Self::GoAway { .. }
@@ -171,6 +179,10 @@ impl View {
                 target.told_at = None;
                 target.two_copies = false;
             }),
+            Change::Leave { cluster } => self.change(cluster, |target| {
+                target.tell(TargetPhase::Left, now);
+                target.two_copies = false;
+            }),
             Change::Fail { reason } => self.fail(reason, now),
             Change::FinishRollback => {
                 self.release.state = ReleaseState::Failed;
@@ -185,7 +197,7 @@ impl View {
         reason.clone_into(&mut self.release.reason);
         for target in &mut self.targets {
             match target.phase {
-                TargetPhase::RollingBack | TargetPhase::RolledBack => {}
+                TargetPhase::RollingBack | TargetPhase::RolledBack | TargetPhase::Leaving | TargetPhase::Left => {}
                 TargetPhase::Waiting | TargetPhase::Progressing | TargetPhase::Healthy | TargetPhase::Failed => {
                     if target.touched && target.has_last_good {
                         target.tell(TargetPhase::RollingBack, now);

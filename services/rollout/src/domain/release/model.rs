@@ -87,6 +87,10 @@ pub enum TargetPhase {
     RollingBack,
     /// Back on last good.
     RolledBack,
+    /// No target of the application means the cluster any more; it keeps what it has until the application stands elsewhere.
+    Leaving,
+    /// What it had was withdrawn, or is left to it: nobody heals it and no release reaches it.
+    Left,
 }
 
 /// One cluster of a release.
@@ -162,8 +166,15 @@ impl Target {
     pub(super) fn has_failed(&self) -> bool {
         match self.phase {
             TargetPhase::Failed | TargetPhase::RollingBack | TargetPhase::RolledBack => true,
-            TargetPhase::Waiting | TargetPhase::Progressing | TargetPhase::Healthy => false,
+            TargetPhase::Waiting | TargetPhase::Progressing | TargetPhase::Healthy | TargetPhase::Leaving | TargetPhase::Left => {
+                false
+            }
         }
+    }
+
+    /// Whether no target of the application means it any more.
+    pub fn has_left(&self) -> bool {
+        matches!(self.phase, TargetPhase::Leaving | TargetPhase::Left)
     }
 
     pub(super) fn in_flight(&self) -> bool {
@@ -245,6 +256,8 @@ pub struct View {
     pub observations: BTreeMap<String, Observation>,
     /// In time order.
     pub measurements: Vec<Measurement>,
+    /// Whether the verdict was taken from the policies as they are now; else nothing new is told before policy was asked.
+    pub verdict_is_current: bool,
 }
 
 impl View {

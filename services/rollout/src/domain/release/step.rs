@@ -2,7 +2,7 @@
 
 use super::change::Change;
 use super::gate;
-use super::model::{Availability, ObservedPhase, ReleaseState, Target, TargetPhase, View};
+use super::model::{Availability, Lane, ObservedPhase, ReleaseState, Target, TargetPhase, View};
 use super::wave::{Progress, later};
 use jiff::Timestamp;
 
@@ -20,6 +20,8 @@ pub enum Outcome {
     },
     /// These changes, in this order; then ask again.
     Advance(Vec<Change>),
+    /// Something is to be told that policy has not judged as it is now: its verdict comes first.
+    Judge,
 }
 
 fn wait(reason: impl Into<String>) -> Outcome {
@@ -34,11 +36,33 @@ pub fn step(view: &View, now: Timestamp) -> Outcome {
         ReleaseState::RollingBack => rolling_back(view, now),
         ReleaseState::Completed => completed(view, now),
         ReleaseState::Failed => {
-            let changes = health(view, now);
+            let mut changes = health(view, now);
+            changes.extend(leaves(view));
             if changes.is_empty() { wait("failed") } else { Outcome::Advance(changes) }
         }
         ReleaseState::Superseded => wait("a newer commit took its place"),
-        ReleaseState::Refused => wait("policy refuses what it renders"),
+        ReleaseState::Refused => {
+            let changes = leaves(view);
+            if changes.is_empty() { wait("policy refuses what it renders") } else { Outcome::Advance(changes) }
+        }
+    }
+}
+
+/// Targets whose clusters may be left now: only while the application stands at another one, so that it never comes down
+/// to nothing because a fleet or a label changed.
+fn leaves(view: &View) -> Vec<Change> {
+    if !view.targets.iter().any(|target| !target.has_left() && target.has_last_good) {
+        return Vec::new();
+    }
+    let leaving = view.targets.iter().filter(|target| target.phase == TargetPhase::Leaving);
+    leaving.map(|target| Change::Leave { cluster: target.cluster.clone() }).collect()
+}
+
+/// Whether policy has to be asked before anything new is told; what was judged before, and comes back, does not wait for it.
+fn needs_verdict(view: &View) -> bool {
+    match view.release.lane {
+        Lane::Waves => !view.verdict_is_current,
+        Lane::Fast => false,
     }
 }
 
@@ -64,12 +88,12 @@ fn under_way(view: &View, now: Timestamp) -> Outcome {
     }
     let starts = starts(view);
     if !starts.is_empty() {
-        return Outcome::Advance(starts);
+        return if needs_verdict(view) { Outcome::Judge } else { Outcome::Advance(starts) };
     }
     match view.progress(now) {
         Progress::Held { reason, until, measure } => with_deadline(view, now, reason, until, measure),
         Progress::Passed if view.release.step < view.last_step(view.release.wave) => Outcome::Advance(vec![Change::NextStep]),
-        Progress::Passed if view.targets.iter().any(|target| target.wave > view.release.wave) => {
+        Progress::Passed if view.targets.iter().any(|target| target.wave > view.release.wave && !target.has_left()) => {
             Outcome::Advance(vec![Change::NextWave])
         }
         // A straggler of an earlier wave that is here goes on to its end first; one that is away does not hold the rest.
@@ -110,12 +134,19 @@ fn completed(view: &View, now: Timestamp) -> Outcome {
             | TargetPhase::Waiting
             | TargetPhase::Progressing
             | TargetPhase::RollingBack
-            | TargetPhase::RolledBack => {}
+            | TargetPhase::RolledBack
+            | TargetPhase::Leaving
+            | TargetPhase::Left => {}
         }
     }
-    changes.extend(starts(view));
+    changes.extend(leaves(view));
+    let starts = starts(view);
+    let unjudged = !starts.is_empty() && needs_verdict(view);
+    if !unjudged {
+        changes.extend(starts);
+    }
     let mut next: Option<Timestamp> = None;
-    for target in view.targets.iter().filter(|target| target.two_copies) {
+    for target in view.targets.iter().filter(|target| target.two_copies && !target.has_left()) {
         let Some(settled_at) = target.settled_at else { continue };
         let due = later(settled_at, view.release.keep_stable_for);
         if due <= now {
@@ -123,6 +154,9 @@ fn completed(view: &View, now: Timestamp) -> Outcome {
         } else {
             next = Some(next.map_or(due, |next| next.min(due)));
         }
+    }
+    if changes.is_empty() && unjudged {
+        return Outcome::Judge;
     }
     if changes.is_empty() {
         let reason = if next.is_some() { "the previous copies are kept for a while" } else { "complete" };
@@ -137,7 +171,7 @@ fn health(view: &View, now: Timestamp) -> Vec<Change> {
 }
 
 fn target_health(view: &View, target: &Target, now: Timestamp) -> Option<Change> {
-    if target.unchanged || target.settled_at.is_some() {
+    if target.unchanged || target.settled_at.is_some() || target.has_left() {
         return None;
     }
     let cluster = target.cluster.clone();
@@ -159,7 +193,7 @@ fn target_health(view: &View, target: &Target, now: Timestamp) -> Option<Change>
         Some(_) | None => "not healthy".to_owned(),
     };
     match target.phase {
-        TargetPhase::Waiting | TargetPhase::Failed | TargetPhase::RolledBack => None,
+        TargetPhase::Waiting | TargetPhase::Failed | TargetPhase::RolledBack | TargetPhase::Leaving | TargetPhase::Left => None,
         TargetPhase::Progressing => match phase {
             Some(ObservedPhase::Healthy) => Some(Change::BecomeHealthy { cluster }),
             Some(ObservedPhase::Refused) => {

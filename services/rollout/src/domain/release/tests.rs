@@ -47,7 +47,14 @@ impl World {
             reason: String::new(),
             finished_at: None,
         };
-        let view = View { release, targets, availability, observations: BTreeMap::new(), measurements: Vec::new() };
+        let view = View {
+            release,
+            targets,
+            availability,
+            observations: BTreeMap::new(),
+            measurements: Vec::new(),
+            verdict_is_current: true,
+        };
         Self { view, now, generation: 0, last: Outcome::Advance(vec![]) }
     }
 
@@ -57,7 +64,7 @@ impl World {
         for _ in 0..1_000 {
             self.last = step(&self.view, self.now);
             match self.last.clone() {
-                Outcome::Wait { .. } => {
+                Outcome::Wait { .. } | Outcome::Judge => {
                     assert_eq!(step(&self.view, self.now), self.last, "a second plan is empty");
                     self.hand_over();
                     return made;
@@ -131,7 +138,7 @@ impl World {
     fn waits_for(&self) -> &str {
         match &self.last {
             Outcome::Wait { reason, .. } => reason,
-            Outcome::Advance(_) => "",
+            Outcome::Advance(_) | Outcome::Judge => "",
         }
     }
 }
@@ -439,6 +446,54 @@ fn the_previous_copy_stays_for_a_while_after_completion_and_then_leaves() {
     assert_eq!(world.after(59), []);
     assert_eq!(world.after(1), [Change::RemoveStable { cluster: "serve".into() }]);
     assert_eq!(world.after(1_000), []);
+}
+
+#[test]
+fn a_cluster_is_left_only_when_the_application_stands_elsewhere() {
+    let leave = |cluster: &str| Change::Leave { cluster: cluster.to_owned() };
+    let mut world = World::new(vec![wave(&["old", "new"])]);
+    world.target_mut("old").phase = TargetPhase::Leaving;
+    world.target_mut("new").has_last_good = false;
+    assert_eq!(world.settle(), [start("new", 0)]);
+    let made = world.says("new", ObservedPhase::Healthy);
+    assert_eq!(made, [Change::BecomeHealthy { cluster: "new".into() }, Change::Complete, leave("old")]);
+    assert_eq!(leave("old").tells(), Some("old"));
+    assert_eq!(world.after(86_400), []);
+
+    let mut failing = World::new(vec![wave(&["old", "new"])]);
+    failing.target_mut("old").phase = TargetPhase::Leaving;
+    failing.target_mut("new").has_last_good = false;
+    failing.settle();
+    failing.says("new", ObservedPhase::Refused);
+    assert_eq!(failing.view.release.state, ReleaseState::Failed);
+    assert_eq!(failing.target("old").phase, TargetPhase::Leaving, "the application would come down to nothing");
+}
+
+#[test]
+fn what_has_left_neither_holds_a_release_nor_is_told_of_it() {
+    let mut world = World::new(vec![wave(&["a", "gone"]), wave(&["b"])]);
+    world.target_mut("gone").phase = TargetPhase::Left;
+    world.settle();
+    world.says("a", ObservedPhase::Healthy);
+    world.says("b", ObservedPhase::Refused);
+    assert_eq!(world.phases(), "a=RollingBack gone=Left b=RollingBack");
+}
+
+#[test]
+fn nothing_new_is_told_before_policy_was_asked_and_what_goes_back_does_not_wait() {
+    let mut world = World::new(vec![wave(&["a"]), wave(&["b"])]);
+    world.view.verdict_is_current = false;
+    assert_eq!(world.settle(), []);
+    assert_eq!(world.last, Outcome::Judge);
+    world.view.verdict_is_current = true;
+    assert_eq!(world.settle(), [start("a", 0)]);
+    world.view.verdict_is_current = false;
+    world.says("a", ObservedPhase::Healthy);
+    assert_eq!((world.phases().as_str(), &world.last), ("a=Healthy b=Waiting", &Outcome::Judge));
+    world.says("a", ObservedPhase::Unhealthy);
+    assert_eq!(world.phases(), "a=Progressing b=Waiting", "health is seen meanwhile");
+    world.after(600);
+    assert_eq!(world.phases(), "a=RollingBack b=Waiting");
 }
 
 #[test]

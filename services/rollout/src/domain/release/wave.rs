@@ -51,7 +51,7 @@ impl View {
     }
 
     pub(super) fn members(&self, wave: usize) -> impl Iterator<Item = &Target> {
-        self.targets.iter().filter(move |target| target.wave == wave)
+        self.targets.iter().filter(move |target| target.wave == wave && !target.has_left())
     }
 
     /// Targets of a wave that may be in flight at once.
@@ -80,7 +80,9 @@ impl View {
                     | TargetPhase::Progressing
                     | TargetPhase::Failed
                     | TargetPhase::RollingBack
-                    | TargetPhase::RolledBack => None,
+                    | TargetPhase::RolledBack
+                    | TargetPhase::Leaving
+                    | TargetPhase::Left => None,
                 }
             })
             .collect()
