@@ -8,3 +8,4 @@ mod an_old_generation_is_refused;
 mod bad_input_names_the_field;
 mod children_end_with_their_parent;
 mod every_service_speaks_its_whole_api;
+mod the_users_routes_through_a_release;
