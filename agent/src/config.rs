@@ -1,6 +1,6 @@
 //! The agent's configuration: a TOML file, then the environment (`MUSTER_HUB__ADDRESS`). Unknown keys are errors.
 
-use muster_kit::config::TelemetryConfig;
+use muster_kit::{config::TelemetryConfig, crash::CrashConfig};
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -27,6 +27,9 @@ pub struct Config {
     /// What it shows of itself.
     #[serde(default)]
     pub telemetry: TelemetryConfig,
+    /// Where it is to end, when crashes are tried.
+    #[serde(default)]
+    pub crash: CrashConfig,
 }
 
 /// Where the hub is, whom to trust, how to enrol.

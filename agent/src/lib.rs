@@ -8,6 +8,7 @@ pub mod agent;
 pub mod cluster;
 pub mod config;
 pub mod control;
+pub mod crash;
 pub mod domain;
 pub mod health;
 pub mod http;

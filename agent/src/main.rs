@@ -93,6 +93,7 @@ async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let filter = format!("{},kube_client=off,kube_runtime=error", config.telemetry.log_filter);
     let telemetry_config = TelemetryConfig { log_filter: filter, ..config.telemetry.clone() };
     let _telemetry = telemetry::start("agent", &telemetry_config)?;
+    muster_kit::crash::arm(&config.crash, muster_agent::crash::POINTS)?;
     let client = agent::client(config.kubeconfig.as_deref()).await?;
     let stop = CancellationToken::new();
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

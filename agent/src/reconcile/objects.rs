@@ -9,6 +9,7 @@ use super::{
     write::{Leave, Outcome},
 };
 use crate::{
+    crash,
     domain::{
         item::{Applied, ItemKey, Record, Run},
         object::{api_version, text},
@@ -84,6 +85,7 @@ impl Reconciler {
                     }
                 })
                 .await?;
+            crash::NOTED.reached();
         }
         if let Some(run) = &findings.run {
             self.note_end(key, record, run).await?;

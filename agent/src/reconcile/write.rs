@@ -6,6 +6,7 @@
 use super::{Reconciler, desired::Wanted};
 use crate::{
     cluster::{ClusterError, Write},
+    crash,
     domain::{
         fields::{differences, owned_hash},
         item::{Applied, ItemKey, Record},
@@ -175,6 +176,7 @@ impl Reconciler {
                 return Err(error);
             }
         };
+        crash::APPLIED.reached();
         if let Some(info) = &wanted.info {
             self.watches.store(info).put(wanted.object.clone(), live.clone());
         }

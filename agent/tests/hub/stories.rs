@@ -11,7 +11,7 @@ use muster_agent::{
     ledger::{Leaving, Ledger},
 };
 use muster_fleet_registry::app;
-use muster_kit::config::TelemetryConfig;
+use muster_kit::{config::TelemetryConfig, crash::CrashConfig};
 use muster_proto::{
     agent::v1::{LogsQuery, observation::Phase},
     registry::v1 as api,
@@ -53,6 +53,7 @@ fn configuration(registry: &Registry, directory: &Path, token: &str) -> Config {
         http_address: None,
         hub: HubConfig { address: registry.url(), ca_file: registry.ca_file(), token_file: Some(token_file) },
         telemetry: TelemetryConfig::default(),
+        crash: CrashConfig::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     caller::TokenVerifier,
     clock::{SharedClock, SystemClock},
     config::{self, Config},
+    crash::{self, CrashPoint},
     db,
     health::Health,
     idempotency, incarnation,
@@ -32,6 +33,8 @@ pub trait Book: Sized + Send + 'static {
     const NAME: &'static str;
     /// The gRPC services it serves, as in `muster.scheduler.v1.JobService`.
     const SERVICES: &'static [&'static str];
+    /// Where it can be told to die.
+    const CRASH_POINTS: &'static [CrashPoint] = &[];
     /// Its own section of the configuration.
     type Settings: DeserializeOwned + Clone + Send + Sync + 'static;
 
@@ -136,6 +139,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 
 async fn run<B: Book>(config: Config<B::Settings>) -> anyhow::Result<()> {
     let _telemetry = telemetry::start(B::NAME, &config.telemetry)?;
+    crash::arm(&config.crash, B::CRASH_POINTS)?;
     // Two TLS libraries' defaults would otherwise be a run-time choice.
     rustls::crypto::ring::default_provider().install_default().ok();
     let shutdown = CancellationToken::new();

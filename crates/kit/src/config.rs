@@ -1,5 +1,6 @@
 //! Configuration: a TOML file, then the environment (`MUSTER_SERVER__ADDRESS`). Unknown keys are errors.
 
+use crate::crash::CrashConfig;
 use anyhow::Context;
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{collections::HashMap, net::SocketAddr, path::Path, path::PathBuf};
@@ -21,6 +22,9 @@ pub struct Config<S> {
     /// The other services.
     #[serde(default)]
     pub peers: PeersConfig,
+    /// Where it is to end, when crashes are tried.
+    #[serde(default)]
+    pub crash: CrashConfig,
     /// What only this service has.
     pub service: S,
 }

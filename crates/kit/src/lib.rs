@@ -9,6 +9,7 @@ pub mod caller;
 pub mod clock;
 pub mod config;
 pub mod consume;
+pub mod crash;
 pub mod db;
 pub mod error;
 pub mod event;

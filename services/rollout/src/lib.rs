@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod config;
+pub mod crash;
 pub mod domain;
 mod error;
 pub mod events;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use config::Settings;
 use muster_kit::boot::{Book, Chassis};
 use muster_kit::consume::Consumer;
+use muster_kit::crash::CrashPoint;
 use peers::{policy::RemotePolicy, registry::RemoteRegistry, scheduler::RemoteScheduler};
 use reconcile::{
     decide::DecisionReconciler, dispatch::DispatchReconciler, fleets::FleetReconciler, leader::Leader,
@@ -47,6 +49,7 @@ pub struct Rollout;
 impl Book for Rollout {
     const NAME: &'static str = "rollout";
     const SERVICES: &'static [&'static str] = grpc::SERVICES;
+    const CRASH_POINTS: &'static [CrashPoint] = crash::POINTS;
     type Settings = Settings;
 
     fn migrations() -> &'static Migrator {

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod config;
+pub mod crash;
 pub mod domain;
 mod error;
 pub mod events;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use muster_kit::boot::{self, Book, Chassis};
+use muster_kit::crash::CrashPoint;
 use muster_kit::reconcile::{Reconciler, Wake, backoff};
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,7 @@ struct Scheduler;
 impl Book for Scheduler {
     const NAME: &'static str = "scheduler";
     const SERVICES: &'static [&'static str] = grpc::SERVICES;
+    const CRASH_POINTS: &'static [CrashPoint] = crash::POINTS;
     type Settings = Settings;
 
     fn migrations() -> &'static Migrator {

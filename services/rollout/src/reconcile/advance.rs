@@ -6,6 +6,7 @@ use crate::app::{
     App,
     view::{self, ReleaseView},
 };
+use crate::crash;
 use crate::domain::release::{Availability, Change, ObservedPhase, Outcome, ReleaseState, TargetPhase, step};
 use crate::store::{application::ApplicationState, release::Revert};
 use muster_core::name::ReleaseName;
@@ -59,6 +60,10 @@ pub async fn advance(app: &App, epoch: u64, name: &ReleaseName, judged_by: Optio
         pass.store(app, &mut tx, &before, stands, &traceparent).instrument(span).await?;
         tx.commit().await?;
         if !pass.told.is_empty() {
+            crash::DECIDED.reached();
+            if pass.view.targets.iter().zip(&before.targets).any(|(target, before)| target.step > before.step) {
+                crash::PROMOTED.reached();
+            }
             app.wakes.dispatch.now();
         }
         if pass.row.revert == Revert::Pending {

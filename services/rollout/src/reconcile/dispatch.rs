@@ -2,6 +2,7 @@
 
 use super::leader::{self, Leader};
 use crate::app::App;
+use crate::crash;
 use crate::peers::{Applied, ClusterWish};
 use crate::store::desired;
 use async_trait::async_trait;
@@ -79,6 +80,7 @@ impl DispatchReconciler {
             }
             Err(error) => return Err(error),
         };
+        crash::APPLIED.reached();
         self.record(epoch, &changes, &applied).await
     }
 

@@ -5,6 +5,7 @@
 
 use super::{advance, leader};
 use crate::app::{App, release::spec, view};
+use crate::crash;
 use crate::domain::release::{Change, ReleaseState, Target, TargetPhase};
 use crate::domain::traffic::{Stable, Wanted, compose};
 use crate::peers::Judgement;
@@ -60,6 +61,7 @@ pub async fn judge(app: &App, epoch: u64, row: &ReleaseRow) -> Result<Option<Str
         }
         Err(error) => return Err(error),
     };
+    crash::JUDGED.reached();
     record(app, epoch, row, judgement).await
 }
 

@@ -5,6 +5,7 @@
 
 use super::leader::Leader;
 use crate::app::{App, model::document, repository::source_of, source::OpenMirror, view};
+use crate::crash;
 use crate::git::{GitError, ModelChange, ModelCommit, Reverted};
 use crate::store::{
     application,
@@ -102,6 +103,7 @@ impl WriteReconciler {
         match outcome {
             Ok(commit) => {
                 tracing::info!(commit, "a model version is in git");
+                crash::PUSHED.reached();
                 model::tried(&self.app.pool, version, CommitState::Pushed, &commit, "", self.app.clock.now()).await?;
                 repository::wake(&self.app.pool, &name, self.app.clock.now()).await?;
                 self.app.wakes.sources.now();

@@ -8,6 +8,7 @@ use tracing::Instrument;
 
 use super::App;
 use super::mind::Mind;
+use crate::crash;
 use crate::domain::job::JobState;
 use crate::domain::record::{Run, time};
 use crate::store;
@@ -62,6 +63,9 @@ impl App {
             }
         }
         tx.commit().await?;
+        if !decisions.is_empty() {
+            crash::DECIDED.reached();
+        }
         *self.mind.lock().expect("no holder of this lock panics") = Some(mind);
         Ok((!subjects.is_empty(), decisions.len()))
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::queues::read;
 use super::{App, JobView, Once};
+use crate::crash;
 use crate::domain::Fault;
 use crate::domain::cluster::{ClusterFacts, Standing};
 use crate::domain::compose::{MAX_NAMES, RunMarks, compose};
@@ -93,6 +94,7 @@ impl App {
         }
         let clusters = self.admit(&job, &submission.manifest.value)?;
         let verdict = self.verdict(&job, &submission.manifest.value, clusters).await?;
+        crash::JUDGED.reached();
         job.policy_revision.clone_from(&verdict.revision);
         let mut view = JobView { job, run: None, charges: Vec::new(), manifest: Some(submission.text.to_owned()) };
         if submission.validate_only {

@@ -18,6 +18,7 @@ use tracing::Instrument;
 use crate::app::App;
 use crate::app::control::stop;
 use crate::app::decide::LEASE;
+use crate::crash;
 use crate::domain::cluster::ClusterFacts;
 use crate::domain::compose::{RunMarks, compose};
 use crate::domain::desired::{Change, Item, queue_item, run_item};
@@ -168,6 +169,7 @@ impl Tell {
             self.registry.apply(self.incarnation << 32 | epoch, &changes).await
         };
         let answers = sent.await.inspect_err(|error| self.health.report("registry", Some(error.to_string())))?;
+        crash::APPLIED.reached();
         self.health.report("registry", None);
         for (change, answer) in changes.iter().zip(answers) {
             self.take_answer(epoch, change, answer).await?;
