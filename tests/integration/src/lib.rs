@@ -1,4 +1,4 @@
-//! What the stories, the demo and the benchmark share: a whole Muster on one machine.
+//! What the stories, the demo and the benchmark share: a whole Muster on one machine, and the main job played on it.
 //!
 //! The one thing to know: every process it starts is on a leash ([`process`]), so that nothing outlives the test or
 //! command that started it, however that ends; and what happened is read only where users read it: public RPCs, git,
@@ -8,6 +8,7 @@ pub mod audit;
 pub mod clients;
 pub mod cluster_api;
 pub mod kafka;
+pub mod main_job;
 pub mod muster;
 pub mod patience;
 pub mod platform;

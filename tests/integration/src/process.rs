@@ -89,6 +89,14 @@ impl Program {
         self
     }
 
+    /// For one of Muster's processes: the crash point at which it is to die, if any.
+    pub fn dies_at(self, point: Option<&str>) -> Self {
+        match point {
+            Some(point) => self.variable("MUSTER_CRASH__AT", point),
+            None => self,
+        }
+    }
+
     /// The working folder. Without one, ours.
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
@@ -179,6 +187,14 @@ impl Process {
             bail!("{} has ended: {}{}", self.name, describe(status), self.log_tail());
         }
         Ok(())
+    }
+
+    /// How it ended; `None` while it runs.
+    ///
+    /// # Errors
+    /// The process can't be waited for.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// SIGKILL, at once, and reaped: what a crash of the machine looks like to the others.

@@ -1,28 +1,18 @@
 //! `cargo xtask demo`: the main job, played from an empty machine, every step checked.
 //!
-//! The one thing to know: a step is a file, and its checks read only what users can read: RPCs, the command line, git,
-//! Kafka, the clusters' APIs and their audit logs. Nothing is believed because a service said "done".
+//! The one thing to know: what is played and checked is `main_job` of the integration tests, which the stories play too;
+//! here it is set up, told, and summed up in a table.
 
-mod documents;
-pub mod layout;
-mod releases;
-mod scene;
-mod simulation;
-mod step01_join;
-mod step02_apply;
-mod step03_train;
-mod step04_event;
-mod step05_release;
-mod step06_bad;
-mod step07_online;
-mod step08_drift;
-mod step09_reports;
-mod step10_crashes;
+mod sabotage;
 mod table;
+mod what_to_try;
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+pub use muster_integration_tests::main_job::layout;
+use muster_integration_tests::main_job::scene::SHORT_SOAK;
+use muster_integration_tests::main_job::{self, Cause, Scene, TITLES, simulation};
 use muster_integration_tests::platform::Pace;
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::{Platform, Setup};
@@ -31,7 +21,7 @@ use crate::setup::build::{self, Profile};
 use crate::setup::kustomize;
 use crate::setup::postgres::{Durability, Postgres};
 use crate::{doctor, setup};
-use scene::Scene;
+use sabotage::Steps;
 use table::{Outcome, Row};
 
 /// How it is played.
@@ -43,12 +33,16 @@ pub struct Arguments {
     /// Shorter soaks; skips nothing
     #[arg(long)]
     fast: bool,
-    /// Break the cause behind a step, which must then fail
-    #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u8).range(1..=10))]
-    sabotage: Option<u8>,
+    /// Break the cause behind a step (or several, as in 3,8, or all): it must fail, and is then played again with the cause
+    /// mended. Ends after the last of them, always with a failure
+    #[arg(long, value_name = "STEP")]
+    sabotage: Option<Steps>,
     /// End after this step
     #[arg(long, value_name = "STEP", value_parser = clap::value_parser!(u8).range(1..=10))]
     until: Option<u8>,
+    /// What the moments and choices of the last step are drawn from
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    seed: Option<u64>,
     /// Use the programs as they were built last
     #[arg(long)]
     no_build: bool,
@@ -59,23 +53,6 @@ pub struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
 }
-
-/// What a step checked, a line each.
-pub type Checked = Vec<String>;
-
-/// The steps, in order, with what stands in the table.
-const TITLES: [&str; 10] = [
-    "clusters join, strangers don't",
-    "a folder is applied",
-    "jobs fill the cheap cluster and overflow",
-    "a training ends: one version, one commit, one release",
-    "a release goes wave by wave",
-    "a bad version stops at the canary",
-    "a bad version is found out at 10 %",
-    "drift, pruning, and a site that is away",
-    "who complies, what it cost, one trace",
-    "everything is killed, and it completes",
-];
 
 /// Plays it.
 ///
@@ -106,63 +83,57 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         git_config: None,
         brokers: arguments.kafka.clone(),
         documented_ports: arguments.keep,
-        simulation: simulation::simulation(),
+        simulation: simulation::simulation(&simulation::CLUSTERS),
         pace: Pace::default(),
     };
     println!("starting the services, six clusters and their agents");
     let platform = Platform::start(setup).await?;
-    let mut scene = Scene::new(platform, arguments.fast, arguments.sabotage).await?;
+    let soak = if arguments.fast { SHORT_SOAK } else { "5s" };
+    let mut scene = Scene::new(platform, &simulation::CLUSTERS, soak).await?;
+    if let Some(seed) = arguments.seed {
+        scene.seed = seed;
+    }
     let mut rows = vec![Row {
         number: 0,
         title: "set up",
+        cause: Cause::Whole,
         outcome: Outcome::True(vec!["Postgres, Kafka, four services, six clusters".to_owned()]),
         took: started.elapsed(),
     }];
-    let last = usize::from(arguments.until.unwrap_or(10));
-    for (index, title) in TITLES[..last].iter().enumerate() {
-        let number = index as u8 + 1;
-        println!("step {number}: {title}");
-        let began = Instant::now();
-        let outcome = match play(number, &mut scene).await {
-            Ok(checked) => Outcome::True(checked),
-            Err(error) => Outcome::False(format!("{error:#}")),
-        };
-        let failed = matches!(outcome, Outcome::False(_));
-        rows.push(Row { number, title, outcome, took: began.elapsed() });
-        if failed {
-            break;
-        }
-    }
+    play(&arguments, &mut scene, &mut rows).await;
     println!("\n{}", table::render(&rows));
-    let failure = rows.iter().find_map(|row| match &row.outcome {
-        Outcome::False(_) => Some((row.number, row.title)),
-        Outcome::True(_) => None,
-    });
-    if let Some((number, title)) = failure {
-        let kept = keep_logs(&scene)?;
-        bail!("step {number} is not true: {title}; the logs are in {}", kept.display());
+    if rows.iter().any(Row::is_unexpected) {
+        println!("the logs are in {}", keep_logs(&scene)?.display());
     }
+    sabotage::verdict(&rows)?;
     if arguments.keep {
-        println!("{}", scene.what_to_try());
+        println!("{}", what_to_try::lines(&scene)?);
         // Dropping the scene stops everything; it is dropped when this future is.
         setup::interrupted().await?;
     }
     Ok(())
 }
 
-async fn play(number: u8, scene: &mut Scene) -> Result<Checked> {
-    match number {
-        1 => step01_join::play(scene).await,
-        2 => step02_apply::play(scene).await,
-        3 => step03_train::play(scene).await,
-        4 => step04_event::play(scene).await,
-        5 => step05_release::play(scene).await,
-        6 => step06_bad::play(scene).await,
-        7 => step07_online::play(scene).await,
-        8 => step08_drift::play(scene).await,
-        9 => step09_reports::play(scene).await,
-        10 => step10_crashes::play(scene).await,
-        _ => bail!("there is no step {number}"),
+/// Plays step after step, until one does not end as it is to.
+async fn play(arguments: &Arguments, scene: &mut Scene, rows: &mut Vec<Row>) {
+    let sabotaged = |step| arguments.sabotage.as_ref().is_some_and(|steps| steps.contains(step));
+    let last = arguments.until.or(arguments.sabotage.as_ref().map(Steps::last)).unwrap_or(10);
+    for (step, title) in (1..=last).zip(TITLES) {
+        let causes: &[Cause] = if sabotaged(step) { &[Cause::Broken, Cause::Mended] } else { &[Cause::Whole] };
+        for cause in causes {
+            println!("step {step}{}: {title}", table::how(*cause));
+            let began = Instant::now();
+            let outcome = match main_job::play(step, scene, *cause).await {
+                Ok(checked) => Outcome::True(checked),
+                Err(error) => Outcome::False(format!("{error:#}")),
+            };
+            let row = Row { number: step, title, cause: *cause, outcome, took: began.elapsed() };
+            let ends = row.is_unexpected();
+            rows.push(row);
+            if ends {
+                return;
+            }
+        }
     }
 }
 

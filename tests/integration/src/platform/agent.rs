@@ -63,7 +63,7 @@ impl Agent {
         std::fs::write(&configuration, configuration_text)?;
         let log = folder.join("logs").join(format!("agent-{id}.log"));
         let program = setup.programs.join("muster-agent");
-        let process = start(name, &program, &configuration, &log, &setup.leash)?;
+        let process = start(name, &program, &configuration, &log, &setup.leash, None)?;
         Ok(Self { name: name.to_owned(), program, configuration, log, leash: setup.leash.clone(), process, link })
     }
 
@@ -95,15 +95,25 @@ impl Agent {
     /// # Errors
     /// It can't be started.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = start(&self.name, &self.program, &self.configuration, &self.log, &self.leash)?;
+        self.process = start(&self.name, &self.program, &self.configuration, &self.log, &self.leash, None)?;
+        Ok(())
+    }
+
+    /// Starts it again after it has ended, to die at a crash point.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_again_to_die(&mut self, point: &str) -> Result<()> {
+        self.process = start(&self.name, &self.program, &self.configuration, &self.log, &self.leash, Some(point))?;
         Ok(())
     }
 }
 
-fn start(name: &str, program: &Path, configuration: &Path, log: &Path, leash: &Leash) -> Result<Process> {
+fn start(name: &str, program: &Path, configuration: &Path, log: &Path, leash: &Leash, dies_at: Option<&str>) -> Result<Process> {
     Program::new(format!("agent {name}"), program)
         .arguments(["run", "--config"])
         .argument(configuration.display().to_string())
+        .dies_at(dies_at)
         .log(log)
         .start(leash)
 }

@@ -340,8 +340,17 @@ impl Platform {
     pub async fn start_again(&mut self, service: Service) -> Result<()> {
         let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
         let replica = self.replica(service);
-        replica.start_again(&programs, &leash)?;
+        replica.start_again(&programs, &leash, None)?;
         replica.wait_until_ready().await
+    }
+
+    /// Starts a service's first process again after it has ended, to die at a crash point. It may be dead before it is ready.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_again_to_die(&mut self, service: Service, point: &str) -> Result<()> {
+        let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
+        self.replica(service).start_again(&programs, &leash, Some(point))
     }
 
     /// Starts a second process of a service on free ports, and waits until it is ready. Answers its URL.

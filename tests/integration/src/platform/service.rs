@@ -222,7 +222,7 @@ impl Replica {
         log: PathBuf,
         leash: &Leash,
     ) -> Result<Self> {
-        let process = start(service, programs, &configuration, &log, leash)?;
+        let process = start(service, programs, &configuration, &log, leash, None)?;
         Ok(Self { service, ports, configuration, log, process })
     }
 
@@ -231,9 +231,9 @@ impl Replica {
         &mut self.process
     }
 
-    /// Starts it again after it has ended, on the same ports, with the same configuration.
-    pub(super) fn start_again(&mut self, programs: &Path, leash: &Leash) -> Result<()> {
-        self.process = start(self.service, programs, &self.configuration, &self.log, leash)?;
+    /// Starts it again after it has ended, on the same ports, with the same configuration; to die at a point, if one is named.
+    pub(super) fn start_again(&mut self, programs: &Path, leash: &Leash, dies_at: Option<&str>) -> Result<()> {
+        self.process = start(self.service, programs, &self.configuration, &self.log, leash, dies_at)?;
         Ok(())
     }
 
@@ -284,10 +284,18 @@ impl Replica {
     }
 }
 
-fn start(service: Service, programs: &Path, configuration: &Path, log: &Path, leash: &Leash) -> Result<Process> {
+fn start(
+    service: Service,
+    programs: &Path,
+    configuration: &Path,
+    log: &Path,
+    leash: &Leash,
+    dies_at: Option<&str>,
+) -> Result<Process> {
     Program::new(service.name(), programs.join(service.program()))
         .arguments(["run", "--config"])
         .argument(configuration.display().to_string())
+        .dies_at(dies_at)
         .log(log)
         .start(leash)
 }

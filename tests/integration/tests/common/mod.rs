@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use muster_integration_tests::clients::Clients;
+use muster_integration_tests::main_job::scene::SHORT_SOAK;
+use muster_integration_tests::main_job::{Scene, apply, join, simulation};
 use muster_integration_tests::patience::look;
 use muster_integration_tests::{Platform, Setup, eventually};
 use muster_proto::registry::v1 as registry;
@@ -42,6 +44,20 @@ pub async fn with_queue(mut platform: Platform) -> Result<Platform> {
     };
     platform.clients()?.queues().create_queue(queue).await?;
     Ok(platform)
+}
+
+/// The main job's scene with some of its clusters, which have not joined yet.
+pub async fn scene(clusters: &[&'static str]) -> Result<Scene> {
+    let setup = Setup::for_tests(env!("CARGO_BIN_EXE_leash"), simulation::simulation(clusters))?;
+    Scene::new(Platform::start(setup).await?, clusters, SHORT_SOAK).await
+}
+
+/// The same with its clusters live, and the first version of the model on those that serve.
+pub async fn serving_scene(clusters: &[&'static str]) -> Result<Scene> {
+    let mut scene = scene(clusters).await?;
+    join::all(&mut scene).await?;
+    apply::for_releases(&scene).await?;
+    Ok(scene)
 }
 
 /// Declares a cluster, starts its agent, and returns when it is live with its inventory.

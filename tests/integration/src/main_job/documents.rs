@@ -1,57 +1,29 @@
-//! What the demo's team applies: a folder of documents of the shapes its users have.
+//! What the team applies: a folder of documents of the shapes its users have.
 
-use super::simulation::{CLOUD_PRICE, IDC_PRICE, SERVE_ONLINE, TRAIN_CLOUD, TRAIN_IDC, TRAINER};
+use super::simulation::{CLOUD_PRICE, EDGES, IDC_PRICE, SERVE_ONLINE, TRAIN_CLOUD, TRAIN_IDC, TRAINER};
 
-/// Fleets by list and by selector, and prices: what must be there before anything is placed.
-pub fn fleets() -> String {
-    format!(
-        "apiVersion: fleet.kurator.dev/v1alpha1
-kind: Fleet
-metadata:
-  name: fleet-train
-  namespace: kurator-system
-spec:
-  clusters:
-    - name: {TRAIN_IDC}
-    - name: {TRAIN_CLOUD}
----
-apiVersion: muster.dev/v1
-kind: Fleet
-metadata:
-  name: fleet-canary
-spec:
-  clusters:
-    - name: edge-01
-    - name: edge-02
----
-apiVersion: muster.dev/v1
-kind: Fleet
-metadata:
-  name: fleet-serve
-spec:
-  clusters:
-    - name: {SERVE_ONLINE}
----
-apiVersion: muster.dev/v1
-kind: Fleet
-metadata:
-  name: fleet-edge
-spec:
-  selector:
-    matchLabels:
-      tier: edge
----
-apiVersion: muster.dev/v1
-kind: Fleet
-metadata:
-  name: fleet-all
-spec:
-  selector:
-    matchExpressions:
-      - key: tier
-        operator: Exists
-"
-    )
+/// Fleets by list and by selector: what must be there before anything is placed. A list names only clusters that play.
+pub fn fleets(clusters: &[&str]) -> String {
+    let listed = |kind: &str, name: &str, members: &[&str]| {
+        let playing: Vec<String> =
+            members.iter().filter(|member| clusters.contains(member)).map(|member| format!("    - name: {member}\n")).collect();
+        if playing.is_empty() {
+            return String::new();
+        }
+        format!("{kind}  name: {name}\nspec:\n  clusters:\n{}---\n", playing.concat())
+    };
+    let kurator = "apiVersion: fleet.kurator.dev/v1alpha1\nkind: Fleet\nmetadata:\n  namespace: kurator-system\n";
+    let muster = "apiVersion: muster.dev/v1\nkind: Fleet\nmetadata:\n";
+    [
+        listed(kurator, "fleet-train", &[TRAIN_IDC, TRAIN_CLOUD]),
+        listed(muster, "fleet-canary", &EDGES[..2]),
+        listed(muster, "fleet-serve", &[SERVE_ONLINE]),
+        format!("{muster}  name: fleet-edge\nspec:\n  selector:\n    matchLabels:\n      tier: edge\n---\n"),
+        format!(
+            "{muster}  name: fleet-all\nspec:\n  selector:\n    matchExpressions:\n      - key: tier\n        operator: Exists\n"
+        ),
+    ]
+    .concat()
 }
 
 /// What a GPU-hour costs.
@@ -77,10 +49,10 @@ spec:
     )
 }
 
-/// The capability of the demo's queue, GPUs.
+/// The capability of the team's queue, GPUs.
 pub const QUEUE_GPUS: u32 = 88;
 
-/// The demo's queue: cheap first, dear when that is full. A second one, for the gang that doesn't fit.
+/// The team's queue: cheap first, dear when that is full. A second one, for the gang that doesn't fit.
 pub fn queues() -> String {
     format!(
         "apiVersion: muster.dev/v1
@@ -171,7 +143,7 @@ spec:
     )
 }
 
-/// The model, whose training-complete events the demo's pipeline and person may send.
+/// The model, whose training-complete events the pipeline and the administrator may send.
 pub const MODEL: &str = "apiVersion: muster.dev/v1
 kind: Model
 metadata:
@@ -186,12 +158,17 @@ spec:
     subjects: [bootstrap-admin]
 ";
 
-/// The application with its waves. `soak` is how long a wave must stay well.
-pub fn application(soak: &str) -> String {
+/// The application with its waves, on those of `clusters` that serve. `soak` is how long a wave must stay well.
+pub fn application(clusters: &[&str], soak: &str) -> String {
     let mut targets = String::new();
-    for cluster in [SERVE_ONLINE, "edge-01", "edge-02", "edge-03"] {
+    for cluster in [&[SERVE_ONLINE], &EDGES[..]].concat().into_iter().filter(|cluster| clusters.contains(cluster)) {
         targets.push_str(&format!("    - cluster: {cluster}\n      path: ./serving/resnet50/overlays/{cluster}\n"));
     }
+    let online = if clusters.contains(&SERVE_ONLINE) {
+        format!("      - clusters: [{SERVE_ONLINE}]\n        weights: [10, 100]\n")
+    } else {
+        String::new()
+    };
     format!(
         "apiVersion: fleet.kurator.dev/v1alpha1
 kind: FleetApplication
@@ -211,9 +188,7 @@ spec:
   rollout:
     waves:
       - fleet: fleet-canary
-      - clusters: [{SERVE_ONLINE}]
-        weights: [10, 100]
-      - fleet: fleet-edge
+{online}      - fleet: fleet-edge
     minSuccessTime: {soak}
     progressDeadline: 60s
     maxFailures: 0

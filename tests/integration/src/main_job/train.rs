@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::eventually;
+use crate::patience::{Look, look};
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use muster_integration_tests::eventually;
-use muster_integration_tests::patience::look;
 use muster_proto::scheduler::v1 as scheduler;
 use scheduler::job::State;
 
@@ -14,56 +14,86 @@ use super::scene::{Scene, path, request_id};
 use super::simulation::{CLOUD_PRICE, IDC_PRICE, TRAIN_CLOUD, TRAIN_IDC};
 use super::{Checked, documents};
 
-/// Pods of each of the demo's jobs; each takes a whole node's eight GPUs.
+/// Pods of each job; each takes a whole node's eight GPUs.
 const PODS: u32 = 2;
 
 /// Seconds until Muster has heard that the last of a cancelled job is gone.
 const HEARD_WITHIN: f64 = 1.0;
 
+/// Plays the step.
+///
+/// # Errors
+/// A check was not true.
 pub async fn play(scene: &mut Scene) -> Result<Checked> {
     let mut checked = Vec::new();
+    let fills: Vec<String> = (1..=4).map(|number| scene.name(&format!("fill-{number}"))).collect();
+    let [train, one_too_many, gang] = ["resnet50-train", "one-too-many", "gang"].map(|name| scene.name(name));
     // 4 × 16 fill train-idc's 64 GPUs.
-    for number in 1..=4 {
-        submit(scene, &documents::job(&format!("fill-{number}"), "train-queue", "endless", PODS, 8)).await?;
+    for name in &fills {
+        submit(scene, &documents::job(name, "train-queue", "endless", PODS, 8)).await?;
     }
-    for number in 1..=4 {
-        runs_on(scene, &format!("fill-{number}"), TRAIN_IDC).await?;
+    for name in &fills {
+        runs_on(scene, name, TRAIN_IDC).await?;
     }
     checked.push("four jobs fill train-idc".to_owned());
 
-    submit(scene, &documents::job("resnet50-train", "train-queue", "v3", PODS, 8)).await?;
-    runs_on(scene, "resnet50-train", TRAIN_CLOUD).await?;
+    submit(scene, &documents::job(&train, "train-queue", "v3", PODS, 8)).await?;
+    runs_on(scene, &train, TRAIN_CLOUD).await?;
     checked.push("the fifth overflows to train-cloud".to_owned());
 
     // 80 of 88 GPUs are taken: another 16 are past the queue's capability.
     // Sabotage: the job is of the queue without a capability, so that nothing holds it.
-    let queue = if scene.is_sabotaged(3) { "gang-queue" } else { "train-queue" };
-    submit(scene, &documents::job("one-too-many", queue, "endless", PODS, 8)).await?;
-    waits(scene, "one-too-many").await?;
-    checked.push(explained(scene).await?);
+    let queue = if scene.is_broken() { "gang-queue" } else { "train-queue" };
+    submit(scene, &documents::job(&one_too_many, queue, "endless", PODS, 8)).await?;
+    waits(scene, &one_too_many).await?;
+    checked.push(explained(scene, &one_too_many).await?);
 
     // 14 nodes of train-cloud are free at least: a gang of 16 does not fit, and nothing of it is started.
-    submit(scene, &documents::job("gang", "gang-queue", "endless", 16, 8)).await?;
-    waits(scene, "gang").await?;
-    ensure!(!appears_anywhere(scene, "gang")?, "a part of the gang was started");
+    submit(scene, &documents::job(&gang, "gang-queue", "endless", 16, 8)).await?;
+    waits(scene, &gang).await?;
+    ensure!(!appears_anywhere(scene, &gang)?, "a part of the gang was started");
     checked.push("a gang that doesn't fit whole is not placed in part".to_owned());
 
     checked.push(refused_by_policy(scene).await?);
 
-    for name in ["one-too-many", "gang", "fill-1", "fill-2", "fill-3", "fill-4"] {
+    for name in [&one_too_many, &gang].into_iter().chain(&fills) {
         cancel(scene, name).await?;
     }
     eventually("the training ends well", async || {
-        let job = get(scene, "resnet50-train").await?;
+        let job = get(scene, &train).await?;
         Ok(look(job.state() == State::Succeeded, (), || describe(&job)))
     })
     .await?;
-    for name in ["fill-1", "fill-2", "fill-3", "fill-4"] {
+    for name in &fills {
         gone(scene, name).await?;
     }
     checked.push("six were cancelled, one ended well".to_owned());
     checked.push(cost(scene).await?);
     Ok(checked)
+}
+
+/// Cancels what the broken step left running, and waits until it is gone.
+///
+/// # Errors
+/// It does not go.
+pub async fn mend(scene: &Scene) -> Result<()> {
+    for job in list(scene).await?.into_iter().filter(|job| job.finish_time.is_none()) {
+        let name = job.name.trim_start_matches("namespaces/ml/jobs/");
+        // It may end by itself in this very moment; what counts is looked at below.
+        cancel(scene, name).await.ok();
+    }
+    eventually("what the broken step left has ended", async || {
+        let jobs = list(scene).await?;
+        let left: Vec<String> = jobs.iter().filter(|job| job.finish_time.is_none()).map(describe).collect();
+        Ok(look(left.is_empty(), (), || left.join("; ")))
+    })
+    .await
+}
+
+/// All jobs.
+async fn list(scene: &Scene) -> Result<Vec<scheduler::Job>> {
+    let request = scheduler::ListJobsRequest { parent: "namespaces/ml".to_owned(), page_size: 1_000, ..Default::default() };
+    Ok(scene.clients()?.jobs().list_jobs(request).await?.into_inner().jobs)
 }
 
 /// `muster submit`.
@@ -73,7 +103,7 @@ async fn submit(scene: &Scene, manifest: &str) -> Result<()> {
     Ok(())
 }
 
-async fn get(scene: &Scene, name: &str) -> Result<scheduler::Job> {
+pub(super) async fn get(scene: &Scene, name: &str) -> Result<scheduler::Job> {
     let request = scheduler::GetJobRequest { name: job_name(name) };
     Ok(scene.clients()?.jobs().get_job(request).await?.into_inner())
 }
@@ -111,6 +141,9 @@ async fn waits(scene: &Scene, name: &str) -> Result<()> {
         let request = scheduler::ExplainJobRequest { name: job_name(name) };
         let explained = scene.clients()?.jobs().explain_job(request).await?.into_inner();
         let job = get(scene, name).await?;
+        if !job.cluster.is_empty() {
+            return Ok(Look::Never(describe(&job)));
+        }
         let waits = job.state() == State::Queued && !explained.candidates.is_empty();
         Ok(look(waits, (), || format!("{}; {}", describe(&job), explained.summary)))
     })
@@ -118,12 +151,12 @@ async fn waits(scene: &Scene, name: &str) -> Result<()> {
 }
 
 /// `muster explain` names the queue's limit and answers for every cluster.
-async fn explained(scene: &Scene) -> Result<String> {
-    let text = scene.muster().succeed(&["explain", "one-too-many", "-n", "ml"]).await?;
+async fn explained(scene: &Scene, name: &str) -> Result<String> {
+    let text = scene.muster().succeed(&["explain", name, "-n", "ml"]).await?;
     for cluster in [TRAIN_IDC, TRAIN_CLOUD] {
         ensure!(text.contains(cluster), "muster explain says nothing of {cluster}:\n{text}");
     }
-    let request = scheduler::ExplainJobRequest { name: job_name("one-too-many") };
+    let request = scheduler::ExplainJobRequest { name: job_name(name) };
     let explained = scene.clients()?.jobs().explain_job(request).await?.into_inner();
     ensure!(
         explained.queue_limits.iter().any(|limit| limit.contains("nvidia.com/gpu")),
@@ -194,24 +227,24 @@ fn appears_anywhere(scene: &Scene, name: &str) -> Result<bool> {
 async fn cost(scene: &Scene) -> Result<String> {
     let mut expected_queue = 0.0;
     let mut seconds_queue = 0.0;
-    for (name, cluster, price) in [
-        ("fill-1", TRAIN_IDC, IDC_PRICE),
-        ("fill-2", TRAIN_IDC, IDC_PRICE),
-        ("fill-3", TRAIN_IDC, IDC_PRICE),
-        ("fill-4", TRAIN_IDC, IDC_PRICE),
-        ("resnet50-train", TRAIN_CLOUD, CLOUD_PRICE),
-    ] {
+    let mut jobs = 0;
+    for job in list(scene).await?.into_iter().filter(|job| !job.cluster.is_empty() && job.queue == "queues/train-queue") {
+        let name = job.name.trim_start_matches("namespaces/ml/jobs/");
+        let cluster = job.cluster.trim_start_matches("clusters/");
+        let price = if cluster == TRAIN_IDC { IDC_PRICE } else { CLOUD_PRICE };
         let ran = ran(scene, name, cluster)?;
         let gpus = f64::from(PODS * 8);
         let slack = if ran.by_itself { 0.001 } else { HEARD_WITHIN };
-        let usage = get(scene, name).await?.usage.with_context(|| format!("{name} has no usage"))?;
+        let usage = job.usage.with_context(|| format!("{name} has no usage"))?;
         close(&format!("GPU-seconds of {name}"), usage.gpu_seconds, gpus * ran.seconds, gpus * slack)?;
         // What Muster charges is its own GPU-seconds at the price, to the last millionth.
         close(&format!("cost of {name}, micros"), usage.cost_micros as f64, usage.gpu_seconds * price as f64 / 3_600.0, 1.0)?;
         ensure!(usage.currency == "EUR", "{name} is priced in {:?}", usage.currency);
         expected_queue += usage.cost_micros as f64;
         seconds_queue += usage.gpu_seconds;
+        jobs += 1;
     }
+    ensure!(jobs >= 5, "{jobs} jobs of the queue ran, not five");
     let request =
         scheduler::ReportCostRequest { group_by: scheduler::report_cost_request::GroupBy::Queue as i32, ..Default::default() };
     let rows = scene.clients()?.queues().report_cost(request).await?.into_inner().rows;

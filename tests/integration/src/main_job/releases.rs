@@ -1,10 +1,10 @@
 //! What several steps ask about releases: their state, and what the clusters' audit logs say of them.
 
+use crate::audit::Write;
+use crate::patience::{Look, look};
+use crate::{eventually, eventually_within};
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
-use muster_integration_tests::audit::Write;
-use muster_integration_tests::patience::{Look, look};
-use muster_integration_tests::{eventually, eventually_within};
 use muster_proto::event::v1::TrainingComplete;
 use muster_proto::rollout::v1 as rollout;
 use rollout::release::State;
@@ -22,7 +22,7 @@ pub const RELEASE_WITHIN: Duration = Duration::from_secs(180);
 pub const EVENTS: &str = "mlops.events";
 /// The type of a training-complete event.
 pub const TRAINING_COMPLETE: &str = "dev.muster.model.training.completed.v1";
-/// The pipeline that the demo's model trusts.
+/// The pipeline that the model trusts.
 pub const PIPELINE: &str = "/pipelines/demo";
 
 /// The event of a training that made this version.
@@ -45,14 +45,14 @@ pub async fn report(scene: &Scene, event: TrainingComplete) -> Result<rollout::M
     Ok(scene.clients()?.models().report_training_complete(request).await?.into_inner())
 }
 
-/// All releases of the demo's application, newest first.
+/// All releases of the application, newest first.
 pub async fn list(scene: &Scene) -> Result<Vec<rollout::Release>> {
     let request = rollout::ListReleasesRequest { parent: APPLICATION.to_owned(), page_size: 1_000, ..Default::default() };
     let releases = scene.clients()?.releases().list_releases(request).await?;
     Ok(releases.into_inner().releases)
 }
 
-/// The releases that bring a version of the demo's model.
+/// The releases that bring a version of the model.
 pub async fn of_version(scene: &Scene, version: &str) -> Result<Vec<rollout::Release>> {
     let name = format!("models/resnet50/versions/{version}");
     let mut releases = list(scene).await?;
@@ -138,6 +138,18 @@ pub async fn serves_only(scene: &Scene, cluster: &str, version: &str) -> Result<
     .await
 }
 
+/// A version that was to be bad and was not is what serves from now on.
+///
+/// # Errors
+/// It does not.
+pub async fn took_over(scene: &mut Scene, version: &str) -> Result<()> {
+    scene.serving = version.to_owned();
+    for cluster in scene.serving() {
+        serves_only(scene, cluster, version).await?;
+    }
+    Ok(())
+}
+
 /// Whether a pod is ready and not on its way out.
 pub fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
@@ -164,7 +176,7 @@ pub struct Routing {
     pub ready: Vec<String>,
 }
 
-/// Every write of the demo's VirtualService that changed something, oldest first, with the pods as they were then.
+/// Every write of the VirtualService that changed something, oldest first, with the pods as they were then.
 pub fn routings(scene: &Scene, cluster: &str) -> Result<Vec<Routing>> {
     let writes = scene.platform.cluster(cluster)?.audit.writes()?;
     let mut pods: std::collections::BTreeMap<String, (String, bool)> = Default::default();
@@ -194,6 +206,25 @@ pub fn routings(scene: &Scene, cluster: &str) -> Result<Vec<Routing>> {
         }
     }
     Ok(routings)
+}
+
+/// Weights always total 100 and never name a version without ready pods.
+///
+/// # Errors
+/// They did.
+pub fn sound(routings: &[Routing]) -> Result<()> {
+    for routing in routings {
+        let total: i64 = routing.weights.iter().map(|(_, weight)| weight).sum();
+        ensure!(total == 100, "at {} the weights total {total}: {:?}", routing.time, routing.weights);
+        for (version, weight) in &routing.weights {
+            ensure!(
+                routing.ready.contains(version),
+                "at {} {version} had {weight} % of the traffic and no ready pod",
+                routing.time
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The weights of a VirtualService's first route by subset, the ones of 0 left out.

@@ -3,48 +3,66 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, ensure};
-use muster_integration_tests::eventually;
-use muster_integration_tests::patience::{Look, look};
-use muster_integration_tests::platform::Agent;
+use crate::eventually;
+use crate::patience::{Look, look};
+use crate::platform::Agent;
+use anyhow::{Context, Result, bail, ensure};
 use muster_proto::registry::v1 as registry;
 use registry::cluster::State;
 
-use super::scene::{Scene, request_id};
-use super::simulation::{CLOUD_GPUS, CLOUD_PRICE, CLUSTERS, EDGES, IDC_GPUS, IDC_PRICE, SERVE_ONLINE, TRAIN_CLOUD, TRAIN_IDC};
+use super::scene::{Cause, Scene, request_id};
+use super::simulation::{CLOUD_GPUS, CLOUD_PRICE, EDGES, IDC_GPUS, IDC_PRICE, SERVE_ONLINE, TRAIN_CLOUD, TRAIN_IDC};
 use super::{Checked, documents};
 
+/// Plays the step.
+///
+/// # Errors
+/// A check was not true.
 pub async fn play(scene: &mut Scene) -> Result<Checked> {
-    declare(scene).await?;
-    scene.apply("fleets.yaml", &documents::fleets()).await?;
-    scene.apply("prices.yaml", &documents::prices()).await?;
-    for cluster in CLUSTERS {
+    let clusters = all(scene).await?;
+    let mut checked = vec![format!("{} clusters enrolled and live", clusters.len())];
+    checked.push(refusals(scene).await?);
+    checked.push(preflights(scene, &clusters)?);
+    checked.push(fleets(scene).await?);
+    checked.push(inventory(scene, &clusters)?);
+    Ok(checked)
+}
+
+/// Declares every cluster, with fleets and prices, starts their agents, and waits until all are live.
+///
+/// # Errors
+/// One does not become live.
+pub async fn all(scene: &mut Scene) -> Result<BTreeMap<String, registry::Cluster>> {
+    if scene.cause != Cause::Mended {
+        declare(scene).await?;
+    }
+    scene.apply("fleets.yaml", &documents::fleets(scene.clusters())).await?;
+    if !scene.training().is_empty() {
+        scene.apply("prices.yaml", &documents::prices()).await?;
+    }
+    for cluster in scene.clusters().to_vec() {
         // Sabotage: one cluster has no agent.
-        if scene.is_sabotaged(1) && cluster == EDGES[2] {
+        if scene.is_broken() && Some(&cluster) == scene.edges().last() {
             continue;
         }
-        scene.platform.join(cluster).await?;
+        if scene.platform.agent(cluster).is_err() {
+            scene.platform.join(cluster).await?;
+        }
     }
-    let clusters = wait_until_live(scene).await?;
-    let mut checked = vec!["six clusters enrolled and live".to_owned()];
-    checked.push(refusals(scene).await?);
-    checked.push(preflights(&clusters)?);
-    checked.push(fleets(scene).await?);
-    checked.push(inventory(&clusters)?);
-    Ok(checked)
+    wait_until_live(scene).await
 }
 
 /// Labels are given ahead, by the administrator; no agent can choose them.
 async fn declare(scene: &Scene) -> Result<()> {
     let mut client = scene.clients()?.clusters();
-    for cluster in CLUSTERS {
-        let (tier, takes_jobs) = match cluster {
+    for cluster in scene.clusters() {
+        let (tier, takes_jobs) = match *cluster {
             TRAIN_IDC | TRAIN_CLOUD => ("train", true),
             SERVE_ONLINE => ("serve", false),
             _ => ("edge", false),
         };
         let request = registry::CreateClusterRequest {
-            cluster_id: cluster.to_owned(),
+            cluster_id: (*cluster).to_owned(),
             cluster: Some(registry::Cluster {
                 labels: [("tier".to_owned(), tier.to_owned())].into(),
                 region: "eu-west".to_owned(),
@@ -59,10 +77,15 @@ async fn declare(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-async fn wait_until_live(scene: &Scene) -> Result<BTreeMap<String, registry::Cluster>> {
+async fn wait_until_live(scene: &mut Scene) -> Result<BTreeMap<String, registry::Cluster>> {
     eventually("every cluster is live, with its preflight and inventory", async || {
+        for cluster in scene.clusters().to_vec() {
+            if let Err(error) = scene.platform.agent(cluster).and_then(|agent| agent.process().expect_running()) {
+                return Ok(Look::Never(format!("{error:#}")));
+            }
+        }
         let clusters = list(scene).await?;
-        let ready = CLUSTERS.iter().all(|name| {
+        let ready = scene.clusters().iter().all(|name| {
             clusters.get(*name).is_some_and(|cluster| {
                 cluster.state() == State::Live && cluster.inventory.is_some() && cluster.preflight.is_some()
             })
@@ -83,22 +106,24 @@ async fn list(scene: &Scene) -> Result<BTreeMap<String, registry::Cluster>> {
 
 /// A token nobody gave, one that was used, and a cluster that has joined already under another name.
 async fn refusals(scene: &Scene) -> Result<String> {
-    let stranger = scene.platform.agent_with("stranger", TRAIN_IDC, "not-a-token").await?;
+    let joined = scene.clusters()[0];
+    let stranger = scene.platform.agent_with("stranger", joined, "not-a-token").await?;
     refused("a stranger", stranger).await?;
 
     let token = scene.platform.enrolment_token("twice").await?;
-    let first = scene.platform.agent_with("twice", TRAIN_IDC, &token).await?;
+    let first = scene.platform.agent_with("twice", joined, &token).await?;
     refused("a second cluster with the same UID", first).await?;
 
     // The token of a cluster that has joined, by whoever finds it later.
-    let used = used_token(scene).await?;
-    let second = scene.platform.agent_with(EDGES[0], EDGES[1], &used).await?;
+    let [canary, other, ..] = scene.edges()[..] else { bail!("two edges must play") };
+    let used = used_token(scene, canary)?;
+    let second = scene.platform.agent_with(canary, other, &used).await?;
     refused("a used token", second).await?;
 
     let clusters = list(scene).await?;
     let strangers: Vec<&String> = clusters
         .iter()
-        .filter(|(name, cluster)| !CLUSTERS.contains(&name.as_str()) && cluster.state() != State::NotEnrolled)
+        .filter(|(name, cluster)| !scene.clusters().contains(&name.as_str()) && cluster.state() != State::NotEnrolled)
         .map(|(name, _)| name)
         .collect();
     ensure!(strangers.is_empty(), "strangers are among the clusters: {strangers:?}");
@@ -106,17 +131,17 @@ async fn refusals(scene: &Scene) -> Result<String> {
 }
 
 /// A token that its cluster has used. The registry never shows secrets again, so the one the agent was given is read.
-async fn used_token(scene: &Scene) -> Result<String> {
+fn used_token(scene: &Scene, cluster: &str) -> Result<String> {
     let folder = scene.platform.folder().join("config");
     let mut files: Vec<_> = std::fs::read_dir(&folder)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with(&format!("agent-{}-", EDGES[0])) && name.ends_with(".token")
+            name.starts_with(&format!("agent-{cluster}-")) && name.ends_with(".token")
         })
         .collect();
     files.sort();
-    let file = files.first().context("the first edge's token")?;
+    let file = files.first().with_context(|| format!("the token of {cluster}"))?;
     Ok(std::fs::read_to_string(file)?)
 }
 
@@ -135,15 +160,15 @@ async fn refused(who: &str, mut agent: Agent) -> Result<()> {
     .await
 }
 
-fn preflights(clusters: &BTreeMap<String, registry::Cluster>) -> Result<String> {
-    for name in CLUSTERS {
-        let preflight = clusters[name].preflight.as_ref().context("a preflight")?;
+fn preflights(scene: &Scene, clusters: &BTreeMap<String, registry::Cluster>) -> Result<String> {
+    for name in scene.clusters() {
+        let preflight = clusters[*name].preflight.as_ref().context("a preflight")?;
         ensure!(preflight.kubernetes_version.starts_with("v1."), "{name}: Kubernetes version {:?}", preflight.kubernetes_version);
         ensure!(preflight.api_groups.iter().any(|group| group.name == "apps"), "{name}: the group apps was not found");
         ensure!(preflight.clock_offset.is_some(), "{name}: no clock offset");
         ensure!(preflight.api_round_trip.is_some(), "{name}: no round trip");
         let volcano = preflight.crds.iter().any(|crd| crd.name == "jobs.batch.volcano.sh" && !crd.versions.is_empty());
-        let trains = [TRAIN_IDC, TRAIN_CLOUD].contains(&name);
+        let trains = scene.training().contains(name);
         ensure!(volcano == trains, "{name}: Volcano's CRDs found: {volcano}");
         ensure!(preflight.gpu_stack_present, "{name}: the GPU stack was not found");
     }
@@ -151,9 +176,9 @@ fn preflights(clusters: &BTreeMap<String, registry::Cluster>) -> Result<String> 
 }
 
 async fn fleets(scene: &Scene) -> Result<String> {
-    let expected: [(&str, Vec<&str>); 3] =
-        [("fleet-train", vec![TRAIN_CLOUD, TRAIN_IDC]), ("fleet-edge", EDGES.to_vec()), ("fleet-canary", EDGES[..2].to_vec())];
-    for (fleet, members) in expected {
+    let (training, edges) = (scene.training(), scene.edges());
+    let canaries = edges.iter().copied().filter(|edge| EDGES[..2].contains(edge)).collect();
+    for (fleet, members) in [("fleet-train", training), ("fleet-edge", edges), ("fleet-canary", canaries)] {
         let request = registry::GetFleetRequest { name: format!("fleets/{fleet}") };
         let found = scene.clients()?.fleets().get_fleet(request).await?.into_inner();
         let found: BTreeSet<String> = found.members.into_iter().map(|member| member.cluster).collect();
@@ -163,9 +188,11 @@ async fn fleets(scene: &Scene) -> Result<String> {
     Ok("fleets by list and by selector".to_owned())
 }
 
-fn inventory(clusters: &BTreeMap<String, registry::Cluster>) -> Result<String> {
-    for (name, flavor, gpus, price) in [(TRAIN_IDC, "V100", IDC_GPUS, IDC_PRICE), (TRAIN_CLOUD, "A100", CLOUD_GPUS, CLOUD_PRICE)]
-    {
+fn inventory(scene: &Scene, clusters: &BTreeMap<String, registry::Cluster>) -> Result<String> {
+    let mut seen = Vec::new();
+    for name in scene.training() {
+        let (flavor, gpus, price) =
+            if name == TRAIN_IDC { ("V100", IDC_GPUS, IDC_PRICE) } else { ("A100", CLOUD_GPUS, CLOUD_PRICE) };
         let cluster = &clusters[name];
         let nodes = &cluster.inventory.as_ref().context("an inventory")?.nodes;
         let mut found = 0;
@@ -176,6 +203,7 @@ fn inventory(clusters: &BTreeMap<String, registry::Cluster>) -> Result<String> {
         ensure!(found == gpus, "{name} has {found} {flavor}, not {gpus}");
         let priced = cluster.prices.iter().find(|line| line.flavor == flavor).map(|line| line.micros_per_gpu_hour);
         ensure!(priced == Some(price), "{name}: {flavor} costs {priced:?}, not {price}");
+        seen.push(format!("{gpus} {flavor}"));
     }
-    Ok(format!("{IDC_GPUS} V100 and {CLOUD_GPUS} A100 with their prices"))
+    Ok(format!("{} with their prices", seen.join(" and ")))
 }

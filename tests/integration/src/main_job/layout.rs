@@ -1,11 +1,11 @@
-//! The git repository of the demo: the layout its users have.
+//! The team's git repository: the layout that users have.
 //!
 //! `models/<name>/` is a kustomize component with version and artifact, `serving/<name>/{base,overlays/<target>}` what is
 //! rendered, `policies/` what must hold, `fleets/` the application itself.
 
 use super::simulation::{EDGES, SERVE_ONLINE, SERVER};
 
-/// The digest of a version of the demo's model: what a training would have computed.
+/// The digest of a version of the model: what a training would have computed.
 pub fn digest(version: &str) -> String {
     use std::fmt::Write as _;
     let mut hexadecimal = String::new();
@@ -15,7 +15,7 @@ pub fn digest(version: &str) -> String {
     format!("sha256:{hexadecimal}")
 }
 
-/// Where a version of the demo's model lies.
+/// Where a version of the model lies.
 pub fn artifact(version: &str) -> String {
     format!("s3://models/resnet50/{version}/model.onnx")
 }

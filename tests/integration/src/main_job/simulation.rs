@@ -1,4 +1,4 @@
-//! The six clusters of the demo, and what its images do.
+//! The six clusters of the main job, and what its images do.
 
 use serde_json::{Value, json};
 
@@ -29,8 +29,8 @@ pub const TRAINER: &str = "registry.example.com/ml/resnet-trainer";
 /// Without the registry's host.
 pub const SERVER: &str = "registry.example.com/ml/resnet50-server";
 
-/// The simulator's configuration.
-pub fn simulation() -> Value {
+/// The simulator's configuration, with some of the clusters or all.
+pub fn simulation(names: &[&str]) -> Value {
     let node = |count: u32, model: &str, gpus: u32| json!({"count": count, "gpuModel": model, "gpus": gpus, "cpu": "96", "memory": "768Gi"});
     let training = |name: &str, node: Value| json!({"name": name, "nodes": [node], "crds": ["volcano"], "gpuOperator": true});
     let mut clusters = vec![
@@ -41,20 +41,22 @@ pub fn simulation() -> Value {
     for edge in EDGES {
         clusters.push(json!({"name": edge, "nodes": [node(1, "T4", 2)], "requestsPerSecond": 100.0}));
     }
+    clusters.retain(|cluster| names.iter().any(|name| cluster["name"] == *name));
     json!({"clusters": clusters, "images": images(&[])})
 }
 
-/// What the images do, with more rules after the demo's own; of two that fit, the later counts.
+/// What the images do, with more rules after these; of two that fit, the later counts.
 pub fn images(more: &[Value]) -> Value {
     let mut rules = vec![
         // A training that ends well, and one that goes on until it is cancelled.
         json!({"match": format!("{TRAINER}:*"), "runForMs": 6_000, "logs": ["epoch 1 loss 0.71", "epoch 2 loss 0.48"]}),
+        json!({"match": format!("{TRAINER}:quick"), "runForMs": 1_000}),
         json!({"match": format!("{TRAINER}:endless"), "runForMs": 3_600_000}),
         json!({"match": format!("{SERVER}:*"), "readyAfterMs": 300, "latencyMs": 12.0}),
         // Fails everywhere, from the first request on.
-        json!({"match": format!("{SERVER}:v4"), "errorRate": 0.5}),
+        json!({"match": format!("{SERVER}:v4*"), "errorRate": 0.5}),
         // Fails only where the traffic is of another kind.
-        json!({"match": format!("{SERVER}:v5"), "clusters": [SERVE_ONLINE], "errorRate": 0.5}),
+        json!({"match": format!("{SERVER}:v5*"), "clusters": [SERVE_ONLINE], "errorRate": 0.5}),
     ];
     rules.extend_from_slice(more);
     Value::Array(rules)

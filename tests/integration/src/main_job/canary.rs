@@ -1,8 +1,8 @@
 //! Step 6: a version that is bad everywhere is found out by the canary and goes nowhere else.
 
+use crate::eventually;
+use crate::patience::look;
 use anyhow::{Result, ensure};
-use muster_integration_tests::eventually;
-use muster_integration_tests::patience::look;
 use muster_proto::rollout::v1 as rollout;
 use rollout::release::{Revert, State};
 use serde_json::json;
@@ -10,32 +10,39 @@ use serde_json::json;
 use super::Checked;
 use super::releases;
 use super::scene::{APPLICATION, Scene, request_id};
-use super::simulation::{self, EDGES, SERVE_ONLINE, SERVER};
+use super::simulation::{EDGES, SERVER};
 
+/// Plays the step.
+///
+/// # Errors
+/// A check was not true.
 pub async fn play(scene: &mut Scene) -> Result<Checked> {
+    let (version, good) = (scene.name("v4"), scene.serving.clone());
     // Sabotage: the bad version is a good one.
-    if scene.is_sabotaged(6) {
-        let images = simulation::images(&[json!({"match": format!("{SERVER}:v4"), "errorRate": 0.0})]);
-        scene.platform.simulator().set_images(&images).await?;
+    if scene.is_broken() {
+        scene.behaves(json!({"match": format!("{SERVER}:{version}"), "errorRate": 0.0})).await?;
     }
-    releases::report(scene, releases::training("v4")).await?;
-    let release = releases::reaches(scene, "v4", State::Failed).await?;
+    releases::report(scene, releases::training(&version)).await?;
+    let release = releases::reaches(scene, &version, State::Failed).await?;
     ensure!(release.wave == 1, "it failed in wave {}, not on the canary", release.wave);
-    for cluster in [EDGES[0], EDGES[1], EDGES[2], SERVE_ONLINE] {
-        releases::serves_only(scene, cluster, "v2").await?;
+    for cluster in scene.serving() {
+        releases::serves_only(scene, cluster, &good).await?;
     }
-    for cluster in [SERVE_ONLINE, EDGES[2]] {
-        releases::never_reached(scene, cluster, "v4")?;
+    for cluster in scene.serving().into_iter().filter(|cluster| !EDGES[..2].contains(cluster)) {
+        releases::never_reached(scene, cluster, &version)?;
     }
-    reverted(scene, "v4").await?;
+    reverted(scene, &version).await?;
     blocked(scene, &release).await?;
     Ok(vec![
-        "the gate failed on the canary, which is back on v2".to_owned(),
+        format!("the gate failed on the canary, which is back on {good}"),
         "no other cluster was ever told; the digest is blocked; the revert is in git".to_owned(),
     ])
 }
 
 /// The revert is in git, pushed by Muster, and the files are as they were.
+///
+/// # Errors
+/// They are not.
 pub async fn reverted(scene: &Scene, version: &str) -> Result<()> {
     let release = eventually(&format!("the revert of {version} is in git"), async || {
         let release = releases::of_version(scene, version).await?.into_iter().next();
@@ -47,7 +54,7 @@ pub async fn reverted(scene: &Scene, version: &str) -> Result<()> {
     let log = scene.repository.log().await?;
     ensure!(log.iter().any(|entry| entry.hash == commit), "the revert {commit} is not on the branch");
     let file = scene.repository.read("models/resnet50/version.yaml").await?;
-    ensure!(file.contains("version: v2"), "after the revert the model is {file:?}");
+    ensure!(file.contains(&format!("version: {}\n", scene.serving)), "after the revert the model is {file:?}");
     Ok(())
 }
 
@@ -74,8 +81,8 @@ async fn blocked(scene: &Scene, failed: &rollout::Release) -> Result<()> {
             .await?;
         }
     }
-    for cluster in [EDGES[0], EDGES[1]] {
-        releases::serves_only(scene, cluster, "v2").await?;
+    for cluster in scene.edges() {
+        releases::serves_only(scene, cluster, &scene.serving).await?;
     }
     Ok(())
 }
