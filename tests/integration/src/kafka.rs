@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -26,8 +28,68 @@ pub const TOPICS: [&str; 10] = [
     "mlops.events.dead",
 ];
 
+/// How long brokers may take to make or delete them.
+const TOPICS_WITHIN: Duration = Duration::from_secs(15);
+
 /// Partitions of each topic: more than one, so that nobody relies on an order between keys.
 pub const PARTITIONS: i32 = 3;
+
+/// [`TOPICS`] on brokers of somebody's own: made for one play, and deleted with the value.
+#[derive(Debug)]
+pub struct MadeTopics {
+    brokers: String,
+    made: Vec<String>,
+}
+
+impl MadeTopics {
+    /// Makes them. One that is there already is somebody else's, and what it holds would be played too.
+    ///
+    /// # Errors
+    /// The brokers can't be reached or refuse it, or one is there already.
+    pub async fn make(brokers: &str) -> Result<Self> {
+        let admin = admin(brokers)?;
+        let mut topics = Self { brokers: brokers.to_owned(), made: Vec::new() };
+        // The broker's own default for the number of copies.
+        let wanted: Vec<NewTopic> =
+            TOPICS.iter().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(-1))).collect();
+        let answers = admin.create_topics(&wanted, &AdminOptions::new().operation_timeout(Some(TOPICS_WITHIN))).await;
+        let mut refused = Vec::new();
+        for answer in answers.with_context(|| format!("make topics on {brokers}"))? {
+            match answer {
+                Ok(name) => topics.made.push(name),
+                Err((name, error)) => refused.push(format!("{name}: {error}")),
+            }
+        }
+        ensure!(
+            refused.is_empty(),
+            "topics can't be made on {brokers}, where none of these names may be taken: {}",
+            refused.join(", ")
+        );
+        Ok(topics)
+    }
+}
+
+impl Drop for MadeTopics {
+    fn drop(&mut self) {
+        let (brokers, made) = (self.brokers.clone(), std::mem::take(&mut self.made));
+        // The caller's own runtime may be the one that drops us.
+        let deleted = std::thread::spawn(move || -> Result<()> {
+            let names: Vec<&str> = made.iter().map(String::as_str).collect();
+            let admin = admin(&brokers)?;
+            let deleting = admin.delete_topics(&names, &AdminOptions::new().operation_timeout(Some(TOPICS_WITHIN)));
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(deleting)?;
+            Ok(())
+        })
+        .join();
+        if !matches!(deleted, Ok(Ok(()))) {
+            eprintln!("the topics on {} could not be deleted: {deleted:?}", self.brokers);
+        }
+    }
+}
+
+fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
+    ClientConfig::new().set("bootstrap.servers", brokers).create().context("a client of the brokers")
+}
 
 /// A message as it was read.
 #[derive(Debug, Clone)]

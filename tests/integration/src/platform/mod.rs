@@ -22,7 +22,7 @@ pub use service::{Pki, Ports, Replica, Service};
 pub use simulator::{Cluster, Simulator};
 
 use crate::clients::{Addresses, Clients};
-use crate::kafka::{PARTITIONS, TOPICS};
+use crate::kafka::{MadeTopics, PARTITIONS, TOPICS};
 use crate::muster::Muster;
 use crate::process::Leash;
 use crate::spans::Spans;
@@ -100,12 +100,20 @@ pub struct Platform {
     spans: Spans,
     databases: Databases,
     brokers: String,
-    _broker: Option<Broker>,
+    _kafka: Kafka,
     ports: BTreeMap<Service, Ports>,
     pki: Pki,
     token: String,
     setup: Setup,
     folder: TempDir,
+}
+
+/// What goes with the platform.
+enum Kafka {
+    /// A broker in this process.
+    Embedded { _broker: Broker },
+    /// Topics on brokers of somebody's own.
+    Own { _topics: MadeTopics },
 }
 
 impl Platform {
@@ -120,12 +128,12 @@ impl Platform {
         for part in ["logs", "config", "agents"] {
             std::fs::create_dir(folder.path().join(part))?;
         }
-        let (broker, brokers) = match &setup.brokers {
-            Some(brokers) => (None, brokers.clone()),
+        let (kafka, brokers) = match &setup.brokers {
+            Some(brokers) => (Kafka::Own { _topics: MadeTopics::make(brokers).await? }, brokers.clone()),
             None => {
                 let broker = Broker::start(&TOPICS, PARTITIONS).map_err(anyhow::Error::msg)?;
                 let address = broker.bootstrap_servers().to_owned();
-                (Some(broker), address)
+                (Kafka::Embedded { _broker: broker }, address)
             }
         };
         let databases = Databases::create(&setup.database_url).await?;
@@ -144,7 +152,7 @@ impl Platform {
             spans,
             databases,
             brokers,
-            _broker: broker,
+            _kafka: kafka,
             ports,
             pki,
             token: String::new(),
