@@ -120,7 +120,8 @@ fn describe(job: &scheduler::Job) -> String {
 async fn runs_on(scene: &Scene, name: &str, cluster: &str) -> Result<()> {
     eventually(&format!("{name} runs on {cluster}"), async || {
         let job = get(scene, name).await?;
-        let runs = job.state() == State::Running && job.cluster == format!("clusters/{cluster}");
+        // A short one may have ended between two looks.
+        let runs = matches!(job.state(), State::Running | State::Succeeded) && job.cluster == format!("clusters/{cluster}");
         Ok(look(runs, (), || describe(&job)))
     })
     .await?;
@@ -129,7 +130,7 @@ async fn runs_on(scene: &Scene, name: &str, cluster: &str) -> Result<()> {
         let running = pods
             .iter()
             .filter(|pod| pod["metadata"]["name"].as_str().is_some_and(|pod| pod.starts_with(&format!("{name}-"))))
-            .filter(|pod| pod["status"]["phase"] == "Running")
+            .filter(|pod| pod["status"]["phase"] == "Running" || pod["status"]["phase"] == "Succeeded")
             .count();
         Ok(look(running == PODS as usize, (), || format!("{running} of its pods run")))
     })
