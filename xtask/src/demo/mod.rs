@@ -9,7 +9,7 @@ mod what_to_try;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 pub use muster_integration_tests::main_job::layout;
 use muster_integration_tests::main_job::scene::SHORT_SOAK;
 use muster_integration_tests::main_job::{self, Cause, Scene, TITLES, simulation};
