@@ -39,7 +39,7 @@ pub fn run(path: &Path) -> anyhow::Result<Summary> {
                 _ => SuiteError::Malformed(format!("{name}: {error}")),
             })
         };
-        match run_suite(&text, &read) {
+        match run_suite(&text, jiff::Timestamp::now(), &read) {
             Ok(rows) => summary.add(&folder, &suite, &rows),
             Err(error) => summary.add_unreadable(&folder, &suite, &error),
         }

@@ -5,10 +5,12 @@
 //! annotation, or that names Pods among other kinds, switches it off for the whole policy.
 
 use crate::{
+    body::BodyKind,
+    field::{Field, PolicyError},
     matching::{Filter, KindSelector, MatchBlock},
-    policy::{BodyKind, Check, Rule},
+    rule::{About, Filters, Rule},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The annotation that names the controllers wanted, or `none`.
 pub const ANNOTATION: &str = "pod-policies.kyverno.io/autogen-controllers";
@@ -26,10 +28,10 @@ const CONTROLLERS: [(&str, &str); 6] = [
     ("StatefulSet", "apps/*/StatefulSet"),
 ];
 
-/// The rules with those that autogen adds behind them.
-pub fn with_generated(mut rules: Vec<Rule>, annotation: Option<&str>) -> Vec<Rule> {
+/// The rules with those that autogen adds behind them. `documents` are what the rules were read from.
+pub fn with_generated(mut rules: Vec<Rule>, documents: &[Field<'_>], annotation: Option<&str>) -> Result<Vec<Rule>, PolicyError> {
     if !is_supported(&rules) || annotation == Some("none") {
-        return rules;
+        return Ok(rules);
     }
     let every = || CONTROLLERS.iter().map(|(kind, _)| *kind).chain([CRON_JOB]).collect::<Vec<_>>();
     let wanted: Vec<&str> = match annotation {
@@ -39,19 +41,22 @@ pub fn with_generated(mut rules: Vec<Rule>, annotation: Option<&str>) -> Vec<Rul
     let controllers: Vec<&str> =
         CONTROLLERS.iter().filter(|(kind, _)| wanted.contains(kind)).map(|(_, selector)| *selector).collect();
     let mut generated = Vec::new();
-    for rule in rules.iter().filter(|rule| !is_generated_name(&rule.name) && is_about_pods(rule)) {
+    for (rule, document) in rules.iter().zip(documents) {
+        if is_generated_name(&rule.name) || !is_about_pods(rule) || rule.kind == BodyKind::Manifests {
+            continue;
+        }
         if !controllers.is_empty() {
-            generated.extend(derive(rule, "autogen", &controllers, |filter| has_kind(filter, "Pod"), wrap_template));
+            generated.push(derive(document, Template::Controller, &controllers)?);
         }
         if wanted.contains(&CRON_JOB) {
-            generated.extend(derive(rule, "autogen-cronjob", &["batch/*/CronJob"], |_| true, wrap_job_template));
+            generated.push(derive(document, Template::CronJob, &["batch/*/CronJob"])?);
         }
     }
     if !generated.is_empty() {
         rules.retain(|rule| !is_generated_name(&rule.name));
     }
     rules.extend(generated);
-    rules
+    Ok(rules)
 }
 
 fn is_generated_name(name: &str) -> bool {
@@ -62,10 +67,12 @@ fn is_generated_name(name: &str) -> bool {
 fn is_supported(rules: &[Rule]) -> bool {
     let mut is_needed = false;
     for rule in rules {
-        if rule.body == BodyKind::Generate || rule.patches_json {
+        if rule.kind == BodyKind::Generate || rule.patches_json {
             return false;
         }
-        for filter in rule.matching.filters().chain(rule.exclude.iter().flat_map(MatchBlock::filters)) {
+        let About::Filters(filters) = &rule.about else { return false };
+        let Filters { matching, exclude } = &**filters;
+        for filter in matching.filters().chain(exclude.iter().flat_map(MatchBlock::filters)) {
             let picks = filter.name.is_some()
                 || !filter.names.is_empty()
                 || filter.selector.is_some()
@@ -87,49 +94,112 @@ fn has_kind(filter: &Filter, wanted: &str) -> bool {
 }
 
 fn is_about_pods(rule: &Rule) -> bool {
-    let excluded: Vec<&Filter> = rule.exclude.iter().flat_map(MatchBlock::filters).collect();
-    rule.matching.filters().any(|filter| has_kind(filter, "Pod"))
+    let About::Filters(filters) = &rule.about else { return false };
+    let Filters { matching, exclude } = &**filters;
+    let excluded: Vec<&Filter> = exclude.iter().flat_map(MatchBlock::filters).collect();
+    matching.filters().any(|filter| has_kind(filter, "Pod"))
         && (excluded.iter().all(|filter| filter.kinds.is_empty()) || excluded.iter().any(|filter| has_kind(filter, "Pod")))
 }
 
-fn derive(
-    rule: &Rule,
-    prefix: &str,
-    kinds: &[&str],
-    is_replaced: impl Fn(&Filter) -> bool,
-    wrap: impl Fn(&serde_json::Value) -> serde_json::Value,
-) -> Option<Rule> {
-    if rule.body == BodyKind::Manifests {
-        return None;
-    }
-    let kinds: Vec<KindSelector> = kinds.iter().filter_map(|kind| KindSelector::parse(kind)).collect();
-    let mut derived = rule.clone();
-    derived.name = format!("{prefix}-{}", rule.name).chars().take(MAX_NAME).collect();
-    replace_kinds(&mut derived.matching, &kinds, &is_replaced, true);
-    if let Some(exclude) = &mut derived.exclude {
-        replace_kinds(exclude, &kinds, &is_replaced, false);
-    }
-    if let Check::Patterns(patterns) = &mut derived.check {
-        *patterns = patterns.iter().map(wrap).collect();
-    }
-    Some(derived)
+/// Where a kind keeps the Pod it makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Template {
+    /// `spec.template`
+    Controller,
+    /// `spec.jobTemplate.spec.template`
+    CronJob,
 }
 
-fn replace_kinds(block: &mut MatchBlock, kinds: &[KindSelector], is_replaced: &impl Fn(&Filter) -> bool, always: bool) {
+impl Template {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Controller => "autogen",
+            Self::CronJob => "autogen-cronjob",
+        }
+    }
+
+    /// The path from the object to the template.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Controller => "spec.template",
+            Self::CronJob => "spec.jobTemplate.spec.template",
+        }
+    }
+
+    fn wrap(self, pattern: Value) -> Value {
+        let template = json!({"spec": {"template": pattern}});
+        match self {
+            Self::Controller => template,
+            Self::CronJob => json!({"spec": {"jobTemplate": template}}),
+        }
+    }
+}
+
+/// The rule as it is for what makes Pods: read anew from its document, in which patterns are wrapped and texts that name
+/// the Pod's `spec` and `metadata` name the template's.
+fn derive(document: &Field<'_>, template: Template, kinds: &[&str]) -> Result<Rule, PolicyError> {
+    let mut value = document.value().cloned().unwrap_or_default();
+    let is_cel = document.get("validate").get("cel").value().is_some();
+    let replaced: Vec<(String, String)> = ["spec", "metadata"]
+        .into_iter()
+        .flat_map(|field| {
+            let roots = if is_cel { ["object", "oldObject"] } else { ["request.object", "request.oldObject"] };
+            roots.map(|root| (format!("{root}.{field}"), format!("{root}.{}.{field}", template.path())))
+        })
+        .collect();
+    replace_texts(&mut value, &replaced);
+    if let Some(Value::Object(validate)) = value.get_mut("validate") {
+        if let Some(pattern) = validate.get_mut("pattern") {
+            *pattern = template.wrap(pattern.take());
+        }
+        if let Some(Value::Array(patterns)) = validate.get_mut("anyPattern") {
+            patterns.iter_mut().for_each(|pattern| *pattern = template.wrap(pattern.take()));
+        }
+    }
+    let mut rule = Rule::parse(&document.with_value(&value))?;
+    rule.name = format!("{}-{}", template.prefix(), rule.name).chars().take(MAX_NAME).collect();
+    let kinds: Vec<KindSelector> = kinds.iter().filter_map(|kind| KindSelector::parse(kind)).collect();
+    let is_replaced = |filter: &Filter| template == Template::CronJob || has_kind(filter, "Pod");
+    if let About::Filters(filters) = &mut rule.about {
+        let Filters { matching, exclude } = &mut **filters;
+        replace_kinds(matching, &kinds, &is_replaced, WithoutKinds::Given);
+        if let Some(exclude) = exclude {
+            replace_kinds(exclude, &kinds, &is_replaced, WithoutKinds::Left);
+        }
+    }
+    Ok(rule)
+}
+
+/// Replaces in every text of a document; keys stay as they are.
+pub fn replace_texts(value: &mut Value, replaced: &[(String, String)]) {
+    match value {
+        Value::String(text) => {
+            for (from, to) in replaced {
+                if text.contains(from.as_str()) {
+                    *text = text.replace(from.as_str(), to);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| replace_texts(item, replaced)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| replace_texts(field, replaced)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// What becomes of a block of the old form that names no kinds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WithoutKinds {
+    Given,
+    Left,
+}
+
+fn replace_kinds(block: &mut MatchBlock, kinds: &[KindSelector], is_replaced: &impl Fn(&Filter) -> bool, without: WithoutKinds) {
     if !block.any.is_empty() || !block.all.is_empty() {
         let filters = if block.any.is_empty() { &mut block.all } else { &mut block.any };
         filters.iter_mut().filter(|filter| is_replaced(filter)).for_each(|filter| filter.kinds = kinds.to_vec());
-    } else if always || !block.direct.kinds.is_empty() {
+    } else if without == WithoutKinds::Given || !block.direct.kinds.is_empty() {
         block.direct.kinds = kinds.to_vec();
     }
-}
-
-fn wrap_template(pattern: &serde_json::Value) -> serde_json::Value {
-    json!({"spec": {"template": pattern}})
-}
-
-fn wrap_job_template(pattern: &serde_json::Value) -> serde_json::Value {
-    json!({"spec": {"jobTemplate": wrap_template(pattern)}})
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ fn verdicts(results: &str) -> Vec<RowVerdict> {
         "v.yaml" => Ok(VALUES.to_owned()),
         other => Err(SuiteError::MissingFile(other.to_owned())),
     };
-    run_suite(&suite, &read).expect("a suite").into_iter().map(|row| row.verdict).collect()
+    run_suite(&suite, Timestamp::UNIX_EPOCH, &read).expect("a suite").into_iter().map(|row| row.verdict).collect()
 }
 
 fn verdict_of(rule: &str, resource: &str, result: &str) -> RowVerdict {
@@ -89,8 +89,8 @@ fn values_say_what_is_done_to_a_resource() {
 #[test]
 fn a_suite_with_a_file_missing_is_left_out_and_one_that_cannot_be_read_fails() {
     let nothing = |file: &str| Err(SuiteError::MissingFile(file.to_owned()));
-    let missing = run_suite("policies: [gone.yaml]", &nothing).expect_err("a file is missing");
-    let malformed = run_suite("policies: [", &nothing).expect_err("no YAML");
+    let missing = run_suite("policies: [gone.yaml]", Timestamp::UNIX_EPOCH, &nothing).expect_err("a file is missing");
+    let malformed = run_suite("policies: [", Timestamp::UNIX_EPOCH, &nothing).expect_err("no YAML");
     let mut summary = Summary::default();
     summary.add_unreadable("a", "a/one", &missing);
     assert_eq!(

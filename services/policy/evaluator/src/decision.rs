@@ -5,13 +5,14 @@
 //! its Pods get them by default, and a Deployment with limits only fails it, since its template does not.
 
 use crate::{
+    body::BodyKind,
     defaults::with_api_defaults,
     evaluate::{Outcome, Request, RuleResult},
     expand::{Made, made_by},
     injection::{Warning, covers_all_containers, injection_label},
     matching::{Operation, namespace_matches},
     path::Path,
-    policy::{BodyKind, FailureAction, Policy},
+    policy::{FailureAction, Policy},
 };
 use muster_core::selector::Labels;
 use serde_json::{Value, json};

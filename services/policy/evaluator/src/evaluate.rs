@@ -3,11 +3,14 @@
 //! A rule that is not about the object answers nothing at all, which is not the same as passing.
 
 use crate::{
+    body::BodyKind,
+    inventory::Inventory,
     matching::{Facts, Operation, Truth, UserInfo},
     path::Path,
-    pattern::{self, Verdict},
-    policy::{BodyKind, Check, FailureAction, Policy, Rule},
+    policy::{FailureAction, Policy},
+    rule::Rule,
 };
+use jiff::Timestamp;
 use muster_core::selector::Labels;
 use serde_json::Value;
 
@@ -24,12 +27,31 @@ pub struct Request<'a> {
     pub namespace_labels: Option<&'a Labels>,
     /// Who asks; `None` where it is not known.
     pub user: Option<&'a UserInfo>,
+    /// The object before a change; `None` where it is made, or not known.
+    pub old_object: Option<&'a Value>,
+    /// What rules may ask the cluster and the registry; `None`: nothing is known of them.
+    pub inventory: Option<&'a Inventory>,
+    /// What time it is, for the rules that ask; `None`: they are not evaluated.
+    pub now: Option<Timestamp>,
 }
 
 impl<'a> Request<'a> {
     /// The making of an object by somebody unknown in a namespace with unknown labels.
     pub fn create(object: &'a Value) -> Self {
-        Self { object, operation: Operation::Create, subresource: "", namespace_labels: None, user: None }
+        Self {
+            object,
+            operation: Operation::Create,
+            subresource: "",
+            namespace_labels: None,
+            user: None,
+            old_object: None,
+            inventory: None,
+            now: None,
+        }
+    }
+
+    pub(crate) fn text(&self, pointer: &str) -> &'a str {
+        self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
@@ -93,10 +115,10 @@ impl Policy {
         }
         let mut results = Vec::new();
         for rule in self.all_rules() {
-            let Some(outcome) = judge(rule, &facts) else { continue };
+            let Some(outcome) = judge(rule, &facts, request) else { continue };
             let is_applied = matches!(outcome, Outcome::Pass | Outcome::Fail { .. });
             let action = self.action_for(rule, &facts);
-            results.push(RuleResult { rule: rule.name.clone(), body: rule.body, action, outcome });
+            results.push(RuleResult { rule: rule.name.clone(), body: rule.kind, action, outcome });
             if self.applies_one_rule() && is_applied {
                 break;
             }
@@ -106,80 +128,17 @@ impl Policy {
 
     /// The patterns of an evaluated rule, for questions about what it covers.
     pub(crate) fn patterns_of(&self, rule: &str) -> &[Value] {
-        match self.all_rules().iter().find(|other| other.name == rule).map(|rule| &rule.check) {
-            Some(Check::Patterns(patterns)) => patterns,
-            Some(Check::Unknown(_)) | None => &[],
-        }
+        self.all_rules().iter().find(|other| other.name == rule).map_or(&[], |rule| rule.body.patterns())
     }
 }
 
-fn judge(rule: &Rule, facts: &Facts<'_>) -> Option<Outcome> {
-    let included = rule.matching.includes(facts);
-    let excluded = rule.exclude.as_ref().map_or(Truth::No, |exclude| exclude.excludes(facts));
-    match (included, excluded) {
-        (Truth::No, _) | (_, Truth::Yes) => return None,
-        (Truth::Yes, Truth::No) => {}
-        (Truth::Unknown, _) | (_, Truth::Unknown) => {
+fn judge(rule: &Rule, facts: &Facts<'_>, request: &Request<'_>) -> Option<Outcome> {
+    match rule.is_about(facts) {
+        Truth::No => None,
+        Truth::Yes => rule.body.judge(rule, request),
+        Truth::Unknown => {
             let reason = "it depends on the labels of the namespace, which are not known".to_owned();
-            return Some(Outcome::NotEvaluated { reason });
+            Some(Outcome::NotEvaluated { reason })
         }
-    }
-    match &rule.check {
-        Check::Unknown(reason) => Some(Outcome::NotEvaluated { reason: reason.clone() }),
-        // A pattern says nothing about what is being removed.
-        Check::Patterns(_) if facts.operation == Operation::Delete => None,
-        Check::Patterns(patterns) if rule.body == BodyKind::Pattern => {
-            patterns.first().map(|pattern| one_pattern(rule, facts.object, pattern))
-        }
-        Check::Patterns(patterns) => Some(any_pattern(rule, facts.object, patterns)),
-    }
-}
-
-fn one_pattern(rule: &Rule, object: &Value, pattern: &Value) -> Outcome {
-    let name = &rule.name;
-    match pattern::match_document(object, pattern) {
-        Verdict::Pass => Outcome::Pass,
-        Verdict::Skip { detail } => Outcome::Skip { reason: detail },
-        Verdict::Error { detail } => Outcome::Error { message: message(rule, &format!("rule {name} execution error: {detail}")) },
-        Verdict::Fail { path, detail } => {
-            let message = message(rule, &format!("rule {name} failed at path {}", path.slashed()));
-            Outcome::Fail { path, message, detail }
-        }
-    }
-}
-
-fn any_pattern(rule: &Rule, object: &Value, patterns: &[Value]) -> Outcome {
-    let name = &rule.name;
-    let (mut skips, mut failures, mut details) = (Vec::new(), Vec::new(), Vec::new());
-    let mut place: Option<Path> = None;
-    for (index, pattern) in patterns.iter().enumerate() {
-        match pattern::match_document(object, pattern) {
-            Verdict::Pass => return Outcome::Pass,
-            Verdict::Skip { detail } => skips.push(format!("rule {name}[{index}] skipped: {detail}")),
-            Verdict::Error { detail } => {
-                failures.push(format!("rule {name}[{index}] failed: {detail}"));
-                details.push(detail);
-            }
-            Verdict::Fail { path, detail } => {
-                failures.push(format!("rule {name}[{index}] failed at path {}", path.slashed()));
-                place.get_or_insert(path);
-                details.push(detail);
-            }
-        }
-    }
-    if failures.is_empty() {
-        // Without patterns there is nothing to break, which Kyverno lets pass.
-        return if skips.is_empty() { Outcome::Pass } else { Outcome::Skip { reason: skips.join(" ") } };
-    }
-    let message = message(rule, &failures.join(" "));
-    Outcome::Fail { path: place.unwrap_or_default(), message, detail: details.join("; or ") }
-}
-
-/// `validation error: MESSAGE. WHAT`, as Kyverno words it. Variables in the message are left as they stand.
-fn message(rule: &Rule, what: &str) -> String {
-    match rule.message.trim_end() {
-        "" => format!("validation error: {what}"),
-        text if text.ends_with('.') => format!("validation error: {text} {what}"),
-        text => format!("validation error: {text}. {what}"),
     }
 }

@@ -26,6 +26,11 @@ impl<'a> Field<'a> {
         Self { value: Some(value), path: String::new() }
     }
 
+    /// Another value in the same place.
+    pub fn with_value<'b>(&self, value: &'b Value) -> Field<'b> {
+        Field { value: Some(value), path: self.path.clone() }
+    }
+
     /// The value; `None` where absent or null.
     pub fn value(&self) -> Option<&'a Value> {
         self.value.filter(|value| !value.is_null())

@@ -7,26 +7,35 @@
 
 mod anchor;
 mod autogen;
+mod body;
+mod cel;
 pub mod conformance;
+mod constraints;
 mod decision;
 mod defaults;
 mod evaluate;
 mod expand;
 mod field;
+mod image;
 mod injection;
+mod inventory;
 mod matching;
 mod path;
 mod pattern;
 mod policy;
+mod rule;
 mod scalar;
+mod validating_policy;
 mod wildcard;
 
+pub use body::BodyKind;
 pub use decision::{Bound, Decision, ResourceResult, Surroundings, Violation, decide};
 pub use defaults::with_api_defaults;
 pub use evaluate::{Outcome, Request, RuleResult};
 pub use expand::{Made, made_by};
 pub use field::PolicyError;
 pub use injection::Warning;
+pub use inventory::Inventory;
 pub use matching::{Operation, UserInfo};
 pub use path::{Path, Step};
-pub use policy::{BodyKind, FailureAction, Policy};
+pub use policy::{FailureAction, Policy};

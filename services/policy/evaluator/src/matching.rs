@@ -11,7 +11,7 @@ use crate::{
 use muster_core::selector::{LabelSelector, Labels};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// What is done to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +40,17 @@ impl Operation {
     }
 }
 
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        })
+    }
+}
+
 /// Who asks, as the API server tells an admission webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UserInfo {
@@ -62,11 +73,11 @@ pub enum Truth {
 }
 
 impl Truth {
-    fn of(holds: bool) -> Self {
+    pub fn of(holds: bool) -> Self {
         if holds { Self::Yes } else { Self::No }
     }
 
-    fn and(self, other: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::No, _) | (_, Self::No) => Self::No,
             (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
@@ -95,11 +106,11 @@ pub struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn text(&self, pointer: &str) -> &str {
+    pub(crate) fn text(&self, pointer: &str) -> &str {
         self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self.text("/metadata/name") {
             "" => self.text("/metadata/generateName"),
             name => name,
@@ -111,7 +122,7 @@ impl Facts<'_> {
         if self.text("/kind") == "Namespace" { self.text("/metadata/name") } else { self.text("/metadata/namespace") }
     }
 
-    fn texts(&self, pointer: &str) -> Labels {
+    pub(crate) fn texts(&self, pointer: &str) -> Labels {
         let Some(Value::Object(entries)) = self.object.pointer(pointer) else { return Labels::new() };
         entries.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     }

@@ -1,27 +1,22 @@
-//! A `ClusterPolicy` or `Policy`, read once: its rules, those autogen adds, and what each can be judged by.
+//! A policy, read and compiled once: its rules, those autogen adds, and what each can be judged by.
 //!
 //! Unknown but legal fields are kept: the document is what clusters are given. A rule with a body or a feature this
 //! crate does not judge is held with the reason, and every match of it is *not evaluated*.
 
 use crate::{
     autogen,
+    body::{Body, BodyKind},
     field::{Field, PolicyError},
-    matching::{Facts, MatchBlock, namespace_matches, selector, selector_matches},
+    matching::Facts,
+    rule::{self, ActionOverride, Rule},
+    validating_policy,
 };
-use muster_core::selector::{LabelSelector, Labels};
 use serde_json::Value;
-use std::fmt;
 
 /// A single wildcard text longer than this is refused: matching costs pattern × text.
 pub const MAX_WILDCARD_CHARS: usize = 512;
-/// A whole string of a pattern, alternatives included.
-const MAX_PATTERN_TEXT: usize = 64 * 1024;
-/// Nesting of a pattern; Kubernetes' own documents stay below 30.
-const MAX_PATTERN_DEPTH: usize = 64;
 /// Rules of one policy.
 const MAX_RULES: usize = 500;
-/// A rule's name, as in Kyverno.
-const MAX_RULE_NAME: usize = 63;
 
 /// What becomes of a violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -44,89 +39,6 @@ impl FailureAction {
     }
 }
 
-/// What a rule is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BodyKind {
-    /// `validate.pattern`
-    Pattern,
-    /// `validate.anyPattern`
-    AnyPattern,
-    /// `validate.deny`
-    Deny,
-    /// `validate.foreach`
-    Foreach,
-    /// `validate.cel`
-    Cel,
-    /// `validate.podSecurity`
-    PodSecurity,
-    /// `validate.manifests`
-    Manifests,
-    /// `validate.assert`
-    Assert,
-    /// `mutate`
-    Mutate,
-    /// `generate`
-    Generate,
-    /// `verifyImages`
-    VerifyImages,
-}
-
-impl BodyKind {
-    /// Whether the cluster may refuse an object by such a rule.
-    pub fn can_refuse(self) -> bool {
-        !matches!(self, Self::Mutate | Self::Generate)
-    }
-}
-
-impl fmt::Display for BodyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pattern => "validate.pattern",
-            Self::AnyPattern => "validate.anyPattern",
-            Self::Deny => "validate.deny",
-            Self::Foreach => "validate.foreach",
-            Self::Cel => "validate.cel",
-            Self::PodSecurity => "validate.podSecurity",
-            Self::Manifests => "validate.manifests",
-            Self::Assert => "validate.assert",
-            Self::Mutate => "mutate",
-            Self::Generate => "generate",
-            Self::VerifyImages => "verifyImages",
-        })
-    }
-}
-
-/// What a rule is judged by.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Check {
-    /// The object must fit one of the patterns; `pattern` is one, `anyPattern` several.
-    Patterns(Vec<Value>),
-    /// Not judged, and why.
-    Unknown(String),
-}
-
-/// An action for some namespaces.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ActionOverride {
-    action: FailureAction,
-    namespaces: Vec<String>,
-    namespace_selector: Option<LabelSelector>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Rule {
-    pub name: String,
-    pub matching: MatchBlock,
-    pub exclude: Option<MatchBlock>,
-    pub body: BodyKind,
-    pub check: Check,
-    pub message: String,
-    action: Option<FailureAction>,
-    overrides: Vec<ActionOverride>,
-    /// A mutation by JSON patch, which switches autogen off for the policy.
-    pub patches_json: bool,
-}
-
 /// A policy, read and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -140,30 +52,50 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads a `kyverno.io` `ClusterPolicy` or `Policy`.
+    /// Reads a `ClusterPolicy` or `Policy` of `kyverno.io`, or a `ValidatingPolicy` or `NamespacedValidatingPolicy` of
+    /// `policies.kyverno.io`.
     pub fn parse(document: &Value) -> Result<Self, PolicyError> {
         let root = Field::root(document);
         let api_version = root.get("apiVersion").required_text()?;
-        if !matches!(api_version.as_str(), "kyverno.io/v1" | "kyverno.io/v2beta1" | "kyverno.io/v2") {
-            return Err(root.get("apiVersion").error(format!("{api_version:?} is not kyverno.io/v1 or v2beta1")));
-        }
         let kind = root.get("kind").required_text()?;
-        let metadata = root.get("metadata");
-        let namespace = match kind.as_str() {
-            "ClusterPolicy" => None,
-            "Policy" => Some(metadata.get("namespace").text()?.filter(|text| !text.is_empty()).unwrap_or("default".to_owned())),
-            _ => return Err(root.get("kind").error(format!("{kind:?} is not ClusterPolicy or Policy"))),
+        let wrong_kind = |kinds: &str| root.get("kind").error(format!("{kind:?} is not {kinds}"));
+        let is_namespaced = match (api_version.as_str(), kind.as_str()) {
+            ("kyverno.io/v1" | "kyverno.io/v2beta1" | "kyverno.io/v2", "ClusterPolicy") => false,
+            ("kyverno.io/v1" | "kyverno.io/v2beta1" | "kyverno.io/v2", "Policy") => true,
+            ("kyverno.io/v1" | "kyverno.io/v2beta1" | "kyverno.io/v2", _) => return Err(wrong_kind("ClusterPolicy or Policy")),
+            (version, "ValidatingPolicy") if validating_policy::is_served(version) => false,
+            (version, "NamespacedValidatingPolicy") if validating_policy::is_served(version) => true,
+            (version, _) if validating_policy::is_served(version) => return Err(wrong_kind("ValidatingPolicy")),
+            _ => {
+                let message = format!("{api_version:?} is neither kyverno.io/v1 or v2beta1 nor policies.kyverno.io");
+                return Err(root.get("apiVersion").error(message));
+            }
         };
+        let metadata = root.get("metadata");
+        let namespace = is_namespaced.then(|| metadata.get("namespace").text()).transpose()?;
+        let namespace = namespace.map(|text| text.filter(|text| !text.is_empty()).unwrap_or("default".to_owned()));
         let name = metadata.get("name").required_text()?;
-        let annotations = metadata.get("annotations").text_map()?.unwrap_or_default();
         let spec = root.get("spec");
+        let policy = Self {
+            name,
+            namespace,
+            document: document.clone(),
+            rules: Vec::new(),
+            action: FailureAction::Audit,
+            overrides: Vec::new(),
+            applies_one_rule: false,
+        };
+        if validating_policy::is_served(&api_version) {
+            let rules = validating_policy::rules(&policy.name, &spec)?;
+            return Ok(Self { rules, action: validating_policy::action(&spec)?, ..policy });
+        }
         let listed = spec.get("rules").list()?;
         if listed.is_empty() || listed.len() > MAX_RULES {
             return Err(spec.get("rules").error(format!("must hold 1 to {MAX_RULES} rules")));
         }
         let mut rules: Vec<Rule> = Vec::with_capacity(listed.len());
         for field in &listed {
-            let rule = parse_rule(field)?;
+            let rule = Rule::parse(field)?;
             if rules.iter().any(|other| other.name == rule.name) {
                 return Err(field.get("name").error(format!("{:?} is the name of another rule too", rule.name)));
             }
@@ -174,14 +106,13 @@ impl Policy {
             Some("One") => true,
             Some(other) => return Err(spec.get("applyRules").error(format!("{other:?} is not All or One"))),
         };
+        let annotations = metadata.get("annotations").text_map()?.unwrap_or_default();
         Ok(Self {
-            rules: autogen::with_generated(rules, annotations.get(autogen::ANNOTATION).map(String::as_str)),
-            action: action(&spec.get("validationFailureAction"))?.unwrap_or_default(),
-            overrides: overrides(&spec.get("validationFailureActionOverrides"))?,
-            name,
-            namespace,
-            document: document.clone(),
+            rules: autogen::with_generated(rules, &listed, annotations.get(autogen::ANNOTATION).map(String::as_str))?,
+            action: rule::action(&spec.get("validationFailureAction"))?.unwrap_or_default(),
+            overrides: rule::overrides(&spec.get("validationFailureActionOverrides"))?,
             applies_one_rule,
+            ..policy
         })
     }
 
@@ -208,11 +139,11 @@ impl Policy {
     /// Each rule, those of autogen included: its name, its body, and why it is not evaluated if it is not.
     pub fn rules(&self) -> impl Iterator<Item = (&str, BodyKind, Option<&str>)> {
         self.rules.iter().map(|rule| {
-            let reason = match &rule.check {
-                Check::Patterns(_) => None,
-                Check::Unknown(reason) => Some(reason.as_str()),
+            let reason = match &rule.body {
+                Body::Unknown(reason) => Some(reason.as_str()),
+                Body::Pattern(_) | Body::AnyPattern(_) | Body::Cel(_) => None,
             };
-            (rule.name.as_str(), rule.body, reason)
+            (rule.name.as_str(), rule.kind, reason)
         })
     }
 
@@ -229,140 +160,6 @@ impl Policy {
     pub(crate) fn action_for(&self, rule: &Rule, facts: &Facts<'_>) -> FailureAction {
         let overridden = |list: &[ActionOverride]| list.iter().find(|entry| entry.applies(facts)).map(|entry| entry.action);
         overridden(&rule.overrides).or(rule.action).or_else(|| overridden(&self.overrides)).unwrap_or(self.action)
-    }
-}
-
-impl ActionOverride {
-    fn applies(&self, facts: &Facts<'_>) -> bool {
-        let none = Labels::new();
-        let labels = facts.namespace_labels.unwrap_or(&none);
-        let selected = self.namespace_selector.as_ref().map(|selector| selector_matches(selector, labels));
-        if self.namespaces.is_empty() {
-            return selected == Some(true);
-        }
-        namespace_matches(&self.namespaces, facts.namespace()) && selected != Some(false)
-    }
-}
-
-fn action(field: &Field<'_>) -> Result<Option<FailureAction>, PolicyError> {
-    let Some(text) = field.text()?.filter(|text| !text.is_empty()) else { return Ok(None) };
-    FailureAction::parse(&text).map(Some).ok_or_else(|| field.error(format!("{text:?} is not Audit or Enforce")))
-}
-
-fn overrides(field: &Field<'_>) -> Result<Vec<ActionOverride>, PolicyError> {
-    field
-        .list()?
-        .iter()
-        .map(|entry| {
-            Ok(ActionOverride {
-                action: action(&entry.get("action"))?.ok_or_else(|| entry.get("action").error("is missing"))?,
-                namespaces: entry.get("namespaces").texts()?,
-                namespace_selector: selector(&entry.get("namespaceSelector"))?,
-            })
-        })
-        .collect()
-}
-
-fn parse_rule(rule: &Field<'_>) -> Result<Rule, PolicyError> {
-    let name = rule.get("name").required_text()?;
-    if name.len() > MAX_RULE_NAME {
-        return Err(rule.get("name").error(format!("is longer than {MAX_RULE_NAME} characters")));
-    }
-    let matching = rule.get("match");
-    if matching.value().is_none() {
-        return Err(matching.error("is missing"));
-    }
-    let validate = rule.get("validate");
-    let bodies: Vec<&str> =
-        ["validate", "mutate", "generate", "verifyImages"].into_iter().filter(|body| rule.get(body).value().is_some()).collect();
-    let (body, check) = match bodies[..] {
-        ["validate"] => validation(rule, &validate)?,
-        ["mutate"] => (BodyKind::Mutate, Check::Unknown("mutate rules change objects and are not evaluated".to_owned())),
-        ["generate"] => (BodyKind::Generate, Check::Unknown("generate rules make objects and are not evaluated".to_owned())),
-        ["verifyImages"] => {
-            (BodyKind::VerifyImages, Check::Unknown("image signatures are checked in the cluster only".to_owned()))
-        }
-        _ => return Err(rule.error("must have exactly one of validate, mutate, generate, verifyImages")),
-    };
-    let mutate = rule.get("mutate");
-    let patches_json = mutate.get("patchesJson6902").value().is_some()
-        || mutate.get("foreach").list()?.iter().any(|each| each.get("patchesJson6902").value().is_some());
-    let exclude = rule.get("exclude");
-    Ok(Rule {
-        name,
-        matching: MatchBlock::parse(&matching)?,
-        exclude: exclude.value().map(|_| MatchBlock::parse(&exclude)).transpose()?,
-        body,
-        check,
-        message: validate.get("message").text()?.unwrap_or_default(),
-        action: action(&validate.get("failureAction"))?,
-        overrides: overrides(&validate.get("failureActionOverrides"))?,
-        patches_json,
-    })
-}
-
-fn validation(rule: &Field<'_>, validate: &Field<'_>) -> Result<(BodyKind, Check), PolicyError> {
-    let unknown = |kind: BodyKind| (kind, Check::Unknown(format!("{kind} is not evaluated yet")));
-    let others = [
-        ("deny", BodyKind::Deny),
-        ("podSecurity", BodyKind::PodSecurity),
-        ("cel", BodyKind::Cel),
-        ("manifests", BodyKind::Manifests),
-        ("assert", BodyKind::Assert),
-    ];
-    // In the order of Kyverno: deny goes before the patterns, foreach after them.
-    if let Some((_, kind)) = others.into_iter().find(|(key, _)| validate.get(key).value().is_some()) {
-        return Ok(unknown(kind));
-    }
-    let (kind, patterns) = if let Some(pattern) = validate.get("pattern").value() {
-        (BodyKind::Pattern, vec![pattern.clone()])
-    } else if validate.get("anyPattern").value().is_some() {
-        let list = validate.get("anyPattern").list()?;
-        (BodyKind::AnyPattern, list.iter().filter_map(Field::value).cloned().collect())
-    } else if validate.get("foreach").value().is_some() {
-        return Ok(unknown(BodyKind::Foreach));
-    } else {
-        return Err(validate.error("must have one of pattern, anyPattern, deny, foreach, cel, podSecurity, manifests, assert"));
-    };
-    let field = validate.get(if kind == BodyKind::Pattern { "pattern" } else { "anyPattern" });
-    let mut has_variables = false;
-    for pattern in &patterns {
-        inspect(pattern, 0, &field, &mut has_variables)?;
-    }
-    for feature in ["preconditions", "celPreconditions", "context"] {
-        let value = rule.get(feature).value();
-        if value.is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty())) {
-            return Ok((kind, Check::Unknown(format!("{feature} are not evaluated yet"))));
-        }
-    }
-    if has_variables {
-        return Ok((kind, Check::Unknown("the pattern has variables, which are not evaluated yet".to_owned())));
-    }
-    Ok((kind, Check::Patterns(patterns)))
-}
-
-/// Checks a pattern's bounds and looks for `{{ variables }}` and `$( references )`.
-fn inspect(pattern: &Value, depth: usize, field: &Field<'_>, has_variables: &mut bool) -> Result<(), PolicyError> {
-    if depth > MAX_PATTERN_DEPTH {
-        return Err(field.error(format!("is nested deeper than {MAX_PATTERN_DEPTH} levels")));
-    }
-    let mut check_text = |text: &str| {
-        *has_variables |= text.contains("{{") || text.contains("$(");
-        let too_long = text.len() > MAX_PATTERN_TEXT
-            || text.split(['|', '&']).any(|part| part.len() > MAX_WILDCARD_CHARS && crate::wildcard::is_pattern(part));
-        if too_long {
-            return Err(field.error(format!("a wildcard in it is longer than {MAX_WILDCARD_CHARS} characters")));
-        }
-        Ok(())
-    };
-    match pattern {
-        Value::String(text) => check_text(text),
-        Value::Array(items) => items.iter().try_for_each(|item| inspect(item, depth + 1, field, has_variables)),
-        Value::Object(fields) => {
-            fields.keys().try_for_each(|key| check_text(key))?;
-            fields.values().try_for_each(|value| inspect(value, depth + 1, field, has_variables))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
     }
 }
 

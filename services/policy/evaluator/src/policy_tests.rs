@@ -1,6 +1,7 @@
 //! What is read of a policy, and what is refused by field.
 
 use super::*;
+use crate::BodyKind;
 use serde_json::json;
 
 fn policy(rule: Value) -> Value {
@@ -76,7 +77,9 @@ fn what_is_not_judged_is_held_with_its_reason() {
     let cases = [
         (json!({"validate": {"deny": {}}}), BodyKind::Deny, true),
         (json!({"validate": {"foreach": [{}]}}), BodyKind::Foreach, true),
-        (json!({"validate": {"cel": {"expressions": []}}}), BodyKind::Cel, true),
+        (json!({"validate": {"cel": {"expressions": [{"expression": "object.a == 1"}]}}}), BodyKind::Cel, false),
+        (json!({"validate": {"cel": {"expressions": [{"expression": "unknown(object)"}]}}}), BodyKind::Cel, true),
+        (json!({"validate": {"cel": {"expressions": [{"expression": "variables.a"}]}}}), BodyKind::Cel, true),
         (json!({"validate": {"podSecurity": {"level": "baseline"}}}), BodyKind::PodSecurity, true),
         (json!({"validate": {"pattern": {"a": "{{ request.x }}"}}}), BodyKind::Pattern, true),
         (json!({"validate": {"pattern": {"a": "$(./../b)"}}}), BodyKind::Pattern, true),

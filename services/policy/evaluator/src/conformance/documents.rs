@@ -1,7 +1,8 @@
 //! A suite's documents: policies, resources, expected results, and the values that stand for a cluster.
 
 use super::SuiteError;
-use crate::{Operation, Policy, UserInfo};
+use crate::{Inventory, Operation, Policy, UserInfo};
+use jiff::Timestamp;
 use muster_core::{manifest::parse_value, selector::Labels};
 use serde_json::{Number, Value};
 
@@ -32,13 +33,16 @@ pub struct Entry {
 pub struct Suite {
     pub policies: Vec<PolicyDocument>,
     pub entries: Vec<Entry>,
+    pub now: Timestamp,
     pub user: Option<UserInfo>,
+    /// What the suite's context file says of the cluster and the registry; `None` where it has none.
+    pub inventory: Option<Inventory>,
     resources: Vec<Value>,
     values: Value,
 }
 
 impl Suite {
-    pub fn load(text: &str, read: &dyn Fn(&str) -> Result<String, SuiteError>) -> Result<Self, SuiteError> {
+    pub fn load(text: &str, now: Timestamp, read: &dyn Fn(&str) -> Result<String, SuiteError>) -> Result<Self, SuiteError> {
         let test = parse_value(text).map_err(|error| malformed("kyverno-test.yaml", error))?;
         let mut policies = Vec::new();
         for file in texts(&test, "policies") {
@@ -58,11 +62,21 @@ impl Suite {
             Some(file) => Some(user(&parse_value(&read(file)?).map_err(|error| malformed(file, error))?)),
             None => None,
         };
+        let inventory = match test.get("context").and_then(Value::as_str) {
+            Some(file) => Some(inventory(&parse_value(&read(file)?).map_err(|error| malformed(file, error))?)),
+            None => None,
+        };
+        // Rules may ask for the namespace of an object, with or without a context.
+        let namespaces = resources.iter().filter(|object| text(object, "/kind") == "Namespace").cloned();
+        let inventory = inventory.map(|mut inventory| {
+            inventory.objects.extend(namespaces);
+            inventory
+        });
         let entries: Vec<Entry> = test.get("results").and_then(Value::as_array).into_iter().flatten().map(Entry::read).collect();
         if entries.iter().map(|entry| entry.resources.len()).sum::<usize>() > MAX_ROWS {
             return Err(malformed("kyverno-test.yaml", format!("more than {MAX_ROWS} rows")));
         }
-        Ok(Self { policies, entries, user, resources, values })
+        Ok(Self { policies, entries, now, user, inventory, resources, values })
     }
 
     /// The resources an entry names, each with the objects of that name; all resources where it names none.
@@ -106,7 +120,7 @@ impl Suite {
 impl PolicyDocument {
     fn load(document: &Value) -> Self {
         let kind = text(document, "/kind");
-        let loaded = if matches!(kind, "ClusterPolicy" | "Policy") {
+        let loaded = if matches!(kind, "ClusterPolicy" | "Policy" | "ValidatingPolicy" | "NamespacedValidatingPolicy") {
             Policy::parse(document)
                 .map_or_else(|error| Loaded::Refused(error.to_string()), |policy| Loaded::Policy(Box::new(policy)))
         } else {
@@ -150,6 +164,12 @@ fn user(file: &Value) -> UserInfo {
         roles: all(file, "roles"),
         cluster_roles: all(file, "clusterRoles"),
     }
+}
+
+fn inventory(file: &Value) -> Inventory {
+    let spec = file.get("spec").unwrap_or(&Value::Null);
+    let images = list(spec, "images").map(|image| (text(image, "/image").to_owned(), image.clone())).collect();
+    Inventory { objects: list(spec, "resources").cloned().collect(), images }
 }
 
 /// Kyverno's CLI puts objects without a namespace into `default` and reads every number as a fraction.

@@ -9,8 +9,9 @@ mod summary;
 
 pub use summary::{Summary, Tally};
 
-use crate::{Operation, Outcome, Policy, Request, policy::BodyKind};
+use crate::{BodyKind, Operation, Outcome, Policy, Request};
 use documents::{Entry, Loaded, PolicyDocument, Suite};
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// How a row ended.
@@ -55,9 +56,10 @@ pub enum SuiteError {
     Malformed(String),
 }
 
-/// Runs one suite. `read` reads a file by a path relative to the suite's own folder.
-pub fn run_suite(text: &str, read: &dyn Fn(&str) -> Result<String, SuiteError>) -> Result<Vec<Row>, SuiteError> {
-    let suite = Suite::load(text, read)?;
+/// Runs one suite. `read` reads a file by a path relative to the suite's own folder; `now` is what policies are told the
+/// time is.
+pub fn run_suite(text: &str, now: Timestamp, read: &dyn Fn(&str) -> Result<String, SuiteError>) -> Result<Vec<Row>, SuiteError> {
+    let suite = Suite::load(text, now, read)?;
     let mut rows = Vec::new();
     for entry in &suite.entries {
         let policy = suite.policies.iter().find(|policy| policy.name == entry.policy);
@@ -113,6 +115,8 @@ fn answers(suite: &Suite, policy: &Policy, object: &Value, operation: Option<Ope
         operation: operation.unwrap_or_else(|| suite.operation(policy.name(), at("/metadata/name"))),
         namespace_labels: Some(&labels),
         user: suite.user.as_ref(),
+        inventory: suite.inventory.as_ref(),
+        now: Some(suite.now),
         ..Request::create(object)
     };
     policy.evaluate(&request).into_iter().map(|result| (result.rule, result.body, result.outcome)).collect()

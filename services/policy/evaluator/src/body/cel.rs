@@ -1,0 +1,295 @@
+//! Rules in CEL: `validate.cel` of a `ClusterPolicy`, and a whole `ValidatingPolicy`.
+
+use super::{Body, BodyKind};
+use crate::{
+    cel::{CelError, Evaluation, Program, Roots},
+    evaluate::{Outcome, Request},
+    field::{Field, PolicyError},
+    path::Path,
+};
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Expressions of one rule: conditions, variables and validations together.
+const MAX_EXPRESSIONS: usize = 200;
+/// The longest message a `messageExpression` may make; Kubernetes falls back to the plain message beyond.
+const MAX_MESSAGE_BYTES: usize = 5 * 1024;
+
+#[derive(Debug, PartialEq)]
+struct Validation {
+    expression: Program,
+    text: String,
+    message: String,
+    message_expression: Option<Program>,
+}
+
+/// What becomes of an expression that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FailurePolicy {
+    Fail,
+    Ignore,
+}
+
+/// The object that holds the parameters.
+#[derive(Debug, PartialEq)]
+struct Parameters {
+    api_version: String,
+    kind: String,
+    name: String,
+    namespace: String,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) struct CelBody {
+    /// What a condition that does not hold means: a classic rule skips, a policy is not about the object.
+    kind: BodyKind,
+    conditions: Vec<Program>,
+    variables: BTreeMap<String, Program>,
+    validations: Vec<Validation>,
+    parameters: Option<Parameters>,
+    failure_policy: FailurePolicy,
+    reads_request: bool,
+    reads_namespace: bool,
+}
+
+impl CelBody {
+    /// Reads `validate.cel` of a rule.
+    pub fn of_rule(rule: &Field<'_>, cel: &Field<'_>) -> Result<Body, PolicyError> {
+        if let Some(reason) = super::unsupported(rule, &["preconditions", "context"]) {
+            return Ok(Body::Unknown(reason));
+        }
+        Self::parse(BodyKind::Cel, &rule.get("celPreconditions"), cel, &cel.get("expressions"), cel)
+    }
+
+    /// Reads the `spec` of a `ValidatingPolicy`.
+    pub fn of_policy(spec: &Field<'_>) -> Result<Body, PolicyError> {
+        Self::parse(BodyKind::ValidatingPolicy, &spec.get("matchConditions"), spec, &spec.get("validations"), spec)
+    }
+
+    fn parse(
+        kind: BodyKind,
+        conditions: &Field<'_>,
+        variables: &Field<'_>,
+        validations: &Field<'_>,
+        spec: &Field<'_>,
+    ) -> Result<Body, PolicyError> {
+        let mut reader = Reader { unknown: None, text: String::new(), count: 0 };
+        let mut body = Self {
+            kind,
+            conditions: Vec::new(),
+            variables: BTreeMap::new(),
+            validations: Vec::new(),
+            parameters: parameters(spec)?,
+            failure_policy: FailurePolicy::Fail,
+            reads_request: false,
+            reads_namespace: false,
+        };
+        body.failure_policy = match spec.get("failurePolicy").text()?.as_deref() {
+            Some("Ignore") => FailurePolicy::Ignore,
+            _ => FailurePolicy::Fail,
+        };
+        for condition in conditions.list()? {
+            body.conditions.extend(reader.program(&condition.get("expression"))?);
+        }
+        for variable in variables.get("variables").list()? {
+            let program = reader.program(&variable.get("expression"))?;
+            body.variables.extend(program.map(|program| Ok((variable.get("name").required_text()?, program))).transpose()?);
+        }
+        for validation in validations.list()? {
+            let text = validation.get("expression").required_text()?;
+            let message = validation.get("message").text()?.unwrap_or_default();
+            let message_expression = match validation.get("messageExpression").value() {
+                Some(_) => reader.program(&validation.get("messageExpression"))?,
+                None => None,
+            };
+            let expression = reader.program(&validation.get("expression"))?;
+            body.validations.extend(expression.map(|expression| Validation { expression, text, message, message_expression }));
+        }
+        if reader.count > MAX_EXPRESSIONS {
+            return Err(validations.error(format!("a rule holds more than {MAX_EXPRESSIONS} expressions")));
+        }
+        body.reads_request = reader.text.contains("request");
+        body.reads_namespace = reader.text.contains("namespaceObject");
+        if let Some(reason) = reader.unknown.or_else(|| body.missing_variable()) {
+            return Ok(Body::Unknown(reason));
+        }
+        Ok(Body::Cel(Arc::new(body)))
+    }
+
+    fn missing_variable(&self) -> Option<String> {
+        let validations = self
+            .validations
+            .iter()
+            .flat_map(|validation| std::iter::once(&validation.expression).chain(&validation.message_expression));
+        let mut programs = self.conditions.iter().chain(self.variables.values()).chain(validations);
+        let missing = programs.find_map(|program| program.variables().find(|name| !self.variables.contains_key(*name)))?;
+        Some(format!("the variable {missing:?} is not declared"))
+    }
+
+    /// What it says of an object; `None` where a match condition keeps it out.
+    pub fn judge(&self, request: &Request<'_>) -> Option<Outcome> {
+        let admission = if self.reads_request { admission_request(request) } else { Value::Null };
+        let namespace = if self.reads_namespace { namespace_object(request) } else { None };
+        let params = match self.parameters.as_ref().map(|parameters| parameters.find(request)) {
+            None => &Value::Null,
+            Some(Ok(object)) => object,
+            Some(Err(reason)) => return Some(Outcome::NotEvaluated { reason }),
+        };
+        let roots = Roots {
+            object: if request.operation == crate::Operation::Delete { &Value::Null } else { request.object },
+            old_object: match request.old_object {
+                None if request.operation == crate::Operation::Delete => request.object,
+                other => other.unwrap_or(&Value::Null),
+            },
+            request: &admission,
+            namespace_object: namespace.as_ref(),
+            params,
+            variables: &self.variables,
+            inventory: request.inventory,
+            now: request.now,
+        };
+        let mut evaluation = Evaluation::new(roots);
+        match self.conditions_hold(&mut evaluation) {
+            Ok(true) => {}
+            Ok(false) if self.kind == BodyKind::Cel => {
+                return Some(Outcome::Skip { reason: "a precondition is not met".to_owned() });
+            }
+            Ok(false) => return None,
+            Err(error) => return Some(self.gone_wrong("a match condition", error)),
+        }
+        for validation in &self.validations {
+            match evaluation.truth(&validation.expression) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let message = validation.message(&mut evaluation);
+                    let detail = format!("{} does not hold", validation.text.trim());
+                    return Some(Outcome::Fail { path: Path::root(), message, detail });
+                }
+                Err(error) => return Some(self.gone_wrong(&validation.text, error)),
+            }
+        }
+        Some(Outcome::Pass)
+    }
+
+    /// Kubernetes' order: one condition that does not hold decides, whatever goes wrong in others.
+    fn conditions_hold<'a>(&'a self, evaluation: &mut Evaluation<'a>) -> Result<bool, CelError> {
+        let mut wrong = None;
+        for condition in &self.conditions {
+            match evaluation.truth(condition) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) => wrong = wrong.or(Some(error)),
+            }
+        }
+        wrong.map_or(Ok(true), Err)
+    }
+
+    fn gone_wrong(&self, what: &str, error: CelError) -> Outcome {
+        let message = format!("{}: {error}", what.trim());
+        match (error, self.failure_policy, self.kind) {
+            (CelError::NotGiven(reason), _, _) => Outcome::NotEvaluated { reason },
+            (CelError::TooCostly, _, _) => Outcome::Error { message },
+            (CelError::Failed(_), FailurePolicy::Ignore, _) => Outcome::Skip { reason: message },
+            // A classic rule hands its expressions to Kubernetes' code, which denies.
+            (CelError::Failed(_), FailurePolicy::Fail, BodyKind::Cel) => {
+                Outcome::Fail { path: Path::root(), detail: message.clone(), message }
+            }
+            (CelError::Failed(_), FailurePolicy::Fail, _) => Outcome::Error { message },
+        }
+    }
+}
+
+impl Validation {
+    fn message<'a>(&'a self, evaluation: &mut Evaluation<'a>) -> String {
+        let made = self.message_expression.as_ref().and_then(|program| evaluation.value(program).ok());
+        let made = made.map(|value| value.shown().into_owned());
+        let usable = made.filter(|text| !text.trim().is_empty() && !text.contains('\n') && text.len() <= MAX_MESSAGE_BYTES);
+        usable.unwrap_or_else(|| match self.message.trim() {
+            "" => format!("failed expression: {}", self.text.trim()),
+            message => message.to_owned(),
+        })
+    }
+}
+
+/// Compiles the expressions of a rule and remembers the first that cannot be.
+struct Reader {
+    unknown: Option<String>,
+    text: String,
+    count: usize,
+}
+
+impl Reader {
+    fn program(&mut self, field: &Field<'_>) -> Result<Option<Program>, PolicyError> {
+        let text = field.required_text()?;
+        self.count += 1;
+        self.text.push_str(&text);
+        match Program::compile(&text) {
+            Ok(program) => Ok(Some(program)),
+            Err(reason) => {
+                self.unknown.get_or_insert(reason);
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn parameters(spec: &Field<'_>) -> Result<Option<Parameters>, PolicyError> {
+    let (kind, reference) = (spec.get("paramKind"), spec.get("paramRef"));
+    if kind.value().is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Parameters {
+        api_version: kind.get("apiVersion").required_text()?,
+        kind: kind.get("kind").required_text()?,
+        name: reference.get("name").text()?.unwrap_or_default(),
+        namespace: reference.get("namespace").text()?.unwrap_or_default(),
+    }))
+}
+
+impl Parameters {
+    fn find<'a>(&self, request: &Request<'a>) -> Result<&'a Value, String> {
+        let Self { api_version, kind, name, namespace } = self;
+        let namespace = if namespace.is_empty() { request.text("/metadata/namespace") } else { namespace };
+        let inventory = request.inventory.ok_or("it has parameters, and the cluster is not given")?;
+        let in_namespace = inventory.of_kind(api_version, kind, namespace, name);
+        in_namespace
+            .or_else(|| inventory.of_kind(api_version, kind, "", name))
+            .ok_or_else(|| format!("its parameters, {kind} {name}, are not there"))
+    }
+}
+
+/// `request` as the API server fills it.
+fn admission_request(request: &Request<'_>) -> Value {
+    let api_version = request.text("/apiVersion");
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let kind = request.text("/kind");
+    let resource = crate::inventory::plural(kind);
+    let user = request.user.map_or(json!({}), |user| json!({"username": user.username, "groups": user.groups}));
+    json!({
+        "kind": {"group": group, "version": version, "kind": kind},
+        "resource": {"group": group, "version": version, "resource": resource},
+        "subResource": request.subresource,
+        "name": request.text("/metadata/name"),
+        "namespace": request.text("/metadata/namespace"),
+        "operation": request.operation.to_string(),
+        "userInfo": user,
+        "object": request.object,
+        "oldObject": request.old_object,
+        "dryRun": false,
+    })
+}
+
+/// The namespace's object as far as it is known.
+fn namespace_object(request: &Request<'_>) -> Option<Value> {
+    let name = request.text("/metadata/namespace");
+    let given = request.inventory.and_then(|inventory| inventory.get("v1", "namespaces", "", name));
+    given.cloned().or_else(|| {
+        let labels: Map<String, Value> =
+            request.namespace_labels?.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();
+        Some(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
+    })
+}
+
+#[cfg(test)]
+#[path = "cel_tests.rs"]
+mod tests;

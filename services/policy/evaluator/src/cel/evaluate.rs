@@ -1,0 +1,420 @@
+//! Running a compiled expression. Every step is counted, so that no expression runs for long, and what it makes is
+//! counted too, so that none makes much.
+
+use super::{
+    CelError, MAX_STEPS, Program, Val,
+    compile::{Access, Arithmetic, Comprehension, Node, Over, Root},
+};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+type Evaluated<'a> = Result<Val<'a>, CelError>;
+
+/// What the names at the root of expressions stand for.
+#[derive(Clone, Copy)]
+pub struct Roots<'a> {
+    pub object: &'a Value,
+    pub old_object: &'a Value,
+    pub request: &'a Value,
+    /// `None`: the namespace is not known.
+    pub namespace_object: Option<&'a Value>,
+    pub params: &'a Value,
+    /// The policy's variables, each computed when it is first read.
+    pub variables: &'a BTreeMap<String, Program>,
+    /// What stands for the cluster; `None`: nothing was given.
+    pub inventory: Option<&'a crate::Inventory>,
+    pub now: Option<Timestamp>,
+}
+
+/// Which of the two connectives.
+#[derive(Clone, Copy)]
+enum Logic {
+    And,
+    Or,
+}
+
+/// The expressions of one rule over one object: they share variables and the bound on steps.
+pub struct Evaluation<'a> {
+    pub roots: Roots<'a>,
+    steps: u64,
+    locals: Vec<Val<'a>>,
+    /// Variables computed, and `None` for those that are being computed.
+    computed: RefCell<BTreeMap<&'a str, Option<Evaluated<'a>>>>,
+}
+
+impl<'a> Evaluation<'a> {
+    pub fn new(roots: Roots<'a>) -> Self {
+        Self { roots, steps: 0, locals: Vec::new(), computed: RefCell::default() }
+    }
+
+    /// The value of an expression.
+    pub fn value(&mut self, program: &'a Program) -> Evaluated<'a> {
+        let outer = std::mem::take(&mut self.locals);
+        let value = self.node(&program.node);
+        self.locals = outer;
+        value
+    }
+
+    /// The value of an expression that must be true or false.
+    pub fn truth(&mut self, program: &'a Program) -> Result<bool, CelError> {
+        match self.value(program)? {
+            Val::Bool(set) => Ok(set),
+            other => Err(CelError::failed(format!("the expression gives a {}, not true or false", other.type_name()))),
+        }
+    }
+
+    /// Counts work done or values made.
+    pub fn charge(&mut self, steps: usize) -> Result<(), CelError> {
+        self.steps = self.steps.saturating_add(steps as u64);
+        if self.steps > MAX_STEPS { Err(CelError::TooCostly) } else { Ok(()) }
+    }
+
+    fn node(&mut self, node: &'a Node) -> Evaluated<'a> {
+        self.charge(1)?;
+        match node {
+            Node::Constant(constant) => Ok(constant.value()),
+            Node::Root(root) => self.root(*root),
+            Node::Variable(name) => self.variable(name),
+            Node::Local(slot) => {
+                self.locals.get(*slot).cloned().ok_or_else(|| CelError::failed("a name is read outside its scope"))
+            }
+            Node::Field { operand, name, access } => {
+                let operand = self.node(operand)?;
+                select(&operand, *access, name, |value| value.field(name))
+            }
+            Node::Has { operand, name } => match self.node(operand)? {
+                Val::Optional(None) => Ok(Val::Bool(false)),
+                Val::Optional(Some(value)) => Ok(Val::Bool(value.field(name)?.is_some())),
+                value => Ok(Val::Bool(value.field(name)?.is_some())),
+            },
+            Node::Index { operand, index, access } => {
+                let operand = self.node(operand)?;
+                let index = self.node(index)?;
+                select(&operand, *access, &index.shown(), |value| value.get(&index))
+            }
+            Node::And(sides) => self.either(sides, Logic::And),
+            Node::Or(sides) => self.either(sides, Logic::Or),
+            Node::Not(operand) => match self.node(operand)? {
+                Val::Bool(set) => Ok(Val::Bool(!set)),
+                other => Err(CelError::overload("!_", &[other])),
+            },
+            Node::Negate(operand) => match self.node(operand)? {
+                Val::Int(number) => number.checked_neg().map(Val::Int).ok_or_else(overflow),
+                Val::Double(number) => Ok(Val::Double(-number)),
+                other => Err(CelError::overload("-_", &[other])),
+            },
+            Node::Conditional(parts) => {
+                let [condition, yes, no] = &**parts;
+                match self.node(condition)? {
+                    Val::Bool(true) => self.node(yes),
+                    Val::Bool(false) => self.node(no),
+                    other => Err(CelError::overload("_?_:_", &[other])),
+                }
+            }
+            Node::Equal(sides) => {
+                let [a, b] = self.both(sides)?;
+                self.charge(a.size().unwrap_or(0))?;
+                Ok(Val::Bool(a.equals(&b)))
+            }
+            Node::NotEqual(sides) => {
+                let [a, b] = self.both(sides)?;
+                self.charge(a.size().unwrap_or(0))?;
+                Ok(Val::Bool(!a.equals(&b)))
+            }
+            Node::Compare(comparison, sides) => {
+                let [a, b] = self.both(sides)?;
+                let is_number = |value: &Val<'_>| matches!(value, Val::Int(_) | Val::Uint(_) | Val::Double(_));
+                match a.order(&b) {
+                    Some(order) => Ok(Val::Bool(comparison.holds(order))),
+                    // Not a number is neither less nor more.
+                    None if is_number(&a) && is_number(&b) => Ok(Val::Bool(false)),
+                    None => Err(CelError::overload("_<_", &[a, b])),
+                }
+            }
+            Node::Arithmetic(operator, sides) => {
+                let [a, b] = self.both(sides)?;
+                self.arithmetic(*operator, a, b)
+            }
+            Node::In(sides) => {
+                let [element, container] = self.both(sides)?;
+                self.charge(container.size().unwrap_or(0))?;
+                let found = match &container {
+                    Val::Fields(_) | Val::Map(_) => container.get(&element)?.is_some(),
+                    list => match list.elements() {
+                        Some(elements) => elements.iter().any(|found| found.equals(&element)),
+                        None => return Err(CelError::overload("@in", &[element, container])),
+                    },
+                };
+                Ok(Val::Bool(found))
+            }
+            Node::List(elements) => {
+                let mut list = Vec::with_capacity(elements.len());
+                for (element, access) in elements {
+                    let element = self.node(element)?;
+                    list.extend(unless_absent(element, *access)?);
+                }
+                Ok(Val::list(list))
+            }
+            Node::Map(entries) => {
+                let mut pairs: Vec<(Val<'a>, Val<'a>)> = Vec::with_capacity(entries.len());
+                for (key, value, access) in entries {
+                    let (key, value) = (self.node(key)?, self.node(value)?);
+                    if pairs.iter().any(|(found, _)| found.equals(&key)) {
+                        return Err(CelError::failed(format!("the key {} stands twice in a map", key.shown())));
+                    }
+                    pairs.extend(unless_absent(value, *access)?.map(|value| (key, value)));
+                }
+                Ok(Val::Map(Rc::new(pairs)))
+            }
+            Node::Comprehension(comprehension) => self.comprehension(comprehension),
+            Node::Bind { slot, value, body } => {
+                let value = self.node(value)?;
+                self.within(*slot, [value], body)
+            }
+            Node::OptionalMap { operand, slot, body, flat } => match self.node(operand)? {
+                Val::Optional(None) => Ok(Val::Optional(None)),
+                Val::Optional(Some(value)) => {
+                    let made = self.within(*slot, [(*value).clone()], body)?;
+                    Ok(if *flat == Access::Optional { made } else { Val::some(made) })
+                }
+                other => Err(CelError::overload("optMap", &[other])),
+            },
+            Node::OptionalOr { sides, gives } => match self.node(&sides[0])? {
+                Val::Optional(None) => self.node(&sides[1]),
+                Val::Optional(Some(value)) if *gives == Access::Required => Ok((*value).clone()),
+                // As in cel-go, what is no optional is its own value.
+                value => Ok(value),
+            },
+            Node::Matches { operand, regex } => match self.node(operand)? {
+                Val::Text(text) => {
+                    self.charge(text.len() / 8)?;
+                    Ok(Val::Bool(regex.is_match(&text)))
+                }
+                other => Err(CelError::overload("matches", &[other])),
+            },
+            Node::Call { name, run, args } => {
+                let args = args.iter().map(|argument| self.node(argument)).collect::<Result<Vec<_>, _>>()?;
+                let sizes: usize = args.iter().map(|argument| argument.size().unwrap_or(0)).sum();
+                self.charge(sizes / 8)?;
+                match run(self, &args) {
+                    Some(value) => value,
+                    None => Err(CelError::overload(name, &args)),
+                }
+            }
+        }
+    }
+
+    fn root(&self, root: Root) -> Evaluated<'a> {
+        Ok(match root {
+            Root::Object => Val::of(self.roots.object),
+            Root::OldObject => Val::of(self.roots.old_object),
+            Root::Request => Val::of(self.roots.request),
+            Root::Params => Val::of(self.roots.params),
+            Root::NamespaceObject => match self.roots.namespace_object {
+                Some(namespace) => Val::of(namespace),
+                None => return Err(CelError::NotGiven("it asks for the namespace, which is not known".to_owned())),
+            },
+        })
+    }
+
+    fn variable(&mut self, name: &'a str) -> Evaluated<'a> {
+        if let Some(known) = self.computed.borrow().get(name) {
+            return known.clone().unwrap_or_else(|| Err(CelError::failed(format!("the variable {name} needs itself"))));
+        }
+        let variables = self.roots.variables;
+        let Some(program) = variables.get(name) else {
+            return Err(CelError::failed(format!("there is no variable {name}")));
+        };
+        self.computed.borrow_mut().insert(name, None);
+        let value = self.value(program);
+        self.computed.borrow_mut().insert(name, Some(value.clone()));
+        value
+    }
+
+    fn both(&mut self, sides: &'a [Node; 2]) -> Result<[Val<'a>; 2], CelError> {
+        Ok([self.node(&sides[0])?, self.node(&sides[1])?])
+    }
+
+    /// `&&` (decided by false) and `||` (decided by true): a side that decides makes the other's error not count.
+    fn either(&mut self, sides: &'a [Node; 2], logic: Logic) -> Evaluated<'a> {
+        let (decides, name) = match logic {
+            Logic::And => (false, "_&&_"),
+            Logic::Or => (true, "_||_"),
+        };
+        let mut error = None;
+        for side in sides {
+            match self.node(side) {
+                Ok(Val::Bool(set)) if set == decides => return Ok(Val::Bool(decides)),
+                Ok(Val::Bool(_)) => {}
+                Ok(other) => {
+                    error.get_or_insert(CelError::overload(name, &[other]));
+                }
+                Err(failed @ CelError::Failed(_)) => {
+                    error.get_or_insert(failed);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        error.map_or(Ok(Val::Bool(!decides)), Err)
+    }
+
+    fn within<const N: usize>(&mut self, slot: usize, values: [Val<'a>; N], body: &'a Node) -> Evaluated<'a> {
+        self.locals.truncate(slot);
+        self.locals.extend(values);
+        let value = self.node(body);
+        self.locals.truncate(slot);
+        value
+    }
+
+    fn comprehension(&mut self, comprehension: &'a Comprehension) -> Evaluated<'a> {
+        let Comprehension { over, range, slot, names, condition, body } = comprehension;
+        let range = self.node(range)?;
+        let Some(elements) = range.range() else { return Err(CelError::overload("a comprehension", &[range])) };
+        let is_map = matches!(range, Val::Fields(_) | Val::Map(_));
+        self.charge(elements.len())?;
+        let mut error = None;
+        let mut count = 0_usize;
+        let (mut list, mut pairs) = (Vec::new(), Vec::new());
+        for (index, element) in elements.into_iter().enumerate() {
+            let (first, second) = match (*names, is_map) {
+                (1, _) => (element, None),
+                (_, true) => {
+                    let value = range.get(&element)?;
+                    (element, value)
+                }
+                (_, false) => (Val::Int(i64::try_from(index).unwrap_or(i64::MAX)), Some(element)),
+            };
+            let scope: Vec<Val<'a>> = std::iter::once(first.clone()).chain(second).collect();
+            let within = |evaluation: &mut Self, body: &'a Node| {
+                evaluation.locals.truncate(*slot);
+                evaluation.locals.extend(scope.iter().cloned());
+                let value = evaluation.node(body);
+                evaluation.locals.truncate(*slot);
+                value
+            };
+            if let Some(condition) = condition {
+                match within(self, condition)? {
+                    Val::Bool(true) => {}
+                    Val::Bool(false) => continue,
+                    other => return Err(CelError::overload("a condition", &[other])),
+                }
+            }
+            match (over, within(self, body)) {
+                (Over::List, Ok(value)) => list.push(value),
+                (Over::Map, Ok(value)) => pairs.push((first, value)),
+                (Over::All, Ok(Val::Bool(false))) => return Ok(Val::Bool(false)),
+                (Over::Exists, Ok(Val::Bool(true))) => return Ok(Val::Bool(true)),
+                (Over::Filter, Ok(Val::Bool(true))) => list.push(first),
+                (Over::ExistsOne, Ok(Val::Bool(true))) => count += 1,
+                (_, Ok(Val::Bool(_))) => {}
+                (Over::All | Over::Exists, Ok(other)) => {
+                    error.get_or_insert(CelError::overload("a predicate", &[other]));
+                }
+                (Over::All | Over::Exists, Err(failed @ CelError::Failed(_))) => {
+                    error.get_or_insert(failed);
+                }
+                (_, Ok(other)) => return Err(CelError::overload("a predicate", &[other])),
+                (_, Err(other)) => return Err(other),
+            }
+        }
+        if let Some(error) = error {
+            return Err(error);
+        }
+        Ok(match over {
+            Over::All => Val::Bool(true),
+            Over::Exists => Val::Bool(false),
+            Over::ExistsOne => Val::Bool(count == 1),
+            Over::Filter | Over::List => Val::list(list),
+            Over::Map => Val::Map(Rc::new(pairs)),
+        })
+    }
+
+    fn arithmetic(&mut self, operator: Arithmetic, a: Val<'a>, b: Val<'a>) -> Evaluated<'a> {
+        use Arithmetic::{Add, Divide, Modulo, Multiply, Subtract};
+        let whole = |value: Option<i64>| value.map(Val::Int).ok_or_else(overflow);
+        let natural = |value: Option<u64>| value.map(Val::Uint).ok_or_else(overflow);
+        match (operator, &a, &b) {
+            (Divide | Modulo, _, Val::Int(0) | Val::Uint(0)) => Err(CelError::failed("division by zero")),
+            (Add, Val::Int(a), Val::Int(b)) => whole(a.checked_add(*b)),
+            (Subtract, Val::Int(a), Val::Int(b)) => whole(a.checked_sub(*b)),
+            (Multiply, Val::Int(a), Val::Int(b)) => whole(a.checked_mul(*b)),
+            (Divide, Val::Int(a), Val::Int(b)) => whole(a.checked_div(*b)),
+            (Modulo, Val::Int(a), Val::Int(b)) => whole(a.checked_rem(*b)),
+            (Add, Val::Uint(a), Val::Uint(b)) => natural(a.checked_add(*b)),
+            (Subtract, Val::Uint(a), Val::Uint(b)) => natural(a.checked_sub(*b)),
+            (Multiply, Val::Uint(a), Val::Uint(b)) => natural(a.checked_mul(*b)),
+            (Divide, Val::Uint(a), Val::Uint(b)) => natural(a.checked_div(*b)),
+            (Modulo, Val::Uint(a), Val::Uint(b)) => natural(a.checked_rem(*b)),
+            (Add, Val::Double(a), Val::Double(b)) => Ok(Val::Double(a + b)),
+            (Subtract, Val::Double(a), Val::Double(b)) => Ok(Val::Double(a - b)),
+            (Multiply, Val::Double(a), Val::Double(b)) => Ok(Val::Double(a * b)),
+            (Divide, Val::Double(a), Val::Double(b)) => Ok(Val::Double(a / b)),
+            (Add, Val::Text(a), Val::Text(b)) => {
+                self.charge(a.len() + b.len())?;
+                Ok(Val::text(format!("{a}{b}")))
+            }
+            (Add, Val::Bytes(a), Val::Bytes(b)) => {
+                self.charge(a.len() + b.len())?;
+                Ok(Val::Bytes(a.iter().chain(b.iter()).copied().collect()))
+            }
+            (Add, Val::Duration(a), Val::Duration(b)) => a.checked_add(*b).map(Val::Duration).ok_or_else(overflow),
+            (Subtract, Val::Duration(a), Val::Duration(b)) => a.checked_sub(*b).map(Val::Duration).ok_or_else(overflow),
+            (Add, Val::Timestamp(at), Val::Duration(by)) | (Add, Val::Duration(by), Val::Timestamp(at)) => {
+                at.checked_add(jiff::SignedDuration::from_nanos(*by)).map(Val::Timestamp).map_err(|_| overflow())
+            }
+            (Subtract, Val::Timestamp(at), Val::Duration(by)) => {
+                at.checked_sub(jiff::SignedDuration::from_nanos(*by)).map(Val::Timestamp).map_err(|_| overflow())
+            }
+            (Subtract, Val::Timestamp(a), Val::Timestamp(b)) => {
+                let nanos = a.duration_since(*b).as_nanos();
+                i64::try_from(nanos).map(Val::Duration).map_err(|_| overflow())
+            }
+            (Add, Val::Items(_) | Val::List(_), Val::Items(_) | Val::List(_)) => {
+                let mut list = a.elements().unwrap_or_default();
+                list.extend(b.elements().unwrap_or_default());
+                self.charge(list.len())?;
+                Ok(Val::list(list))
+            }
+            _ => Err(CelError::overload(
+                match operator {
+                    Add => "_+_",
+                    Subtract => "_-_",
+                    Multiply => "_*_",
+                    Divide => "_/_",
+                    Modulo => "_%_",
+                },
+                &[a, b],
+            )),
+        }
+    }
+}
+
+fn overflow() -> CelError {
+    CelError::failed("a number is out of range")
+}
+
+/// A field or element. Below an optional everything is optional; that is what makes `a.?b.c` safe.
+fn select<'a>(
+    operand: &Val<'a>,
+    access: Access,
+    name: &str,
+    find: impl Fn(&Val<'a>) -> Result<Option<Val<'a>>, CelError>,
+) -> Evaluated<'a> {
+    let optional = |found: Option<Val<'a>>| Ok(Val::Optional(found.map(Rc::new)));
+    match (operand, access) {
+        (Val::Optional(None), _) => Ok(Val::Optional(None)),
+        (Val::Optional(Some(value)), _) => optional(find(value)?),
+        (value, Access::Optional) => optional(find(value)?),
+        (value, Access::Required) => find(value)?.ok_or_else(|| CelError::failed(format!("no such key: {name}"))),
+    }
+}
+
+/// An element of a literal, unless it is marked as optional and absent.
+fn unless_absent<'a>(value: Val<'a>, access: Access) -> Result<Option<Val<'a>>, CelError> {
+    match (access, value) {
+        (Access::Required, value) => Ok(Some(value)),
+        (Access::Optional, Val::Optional(value)) => Ok(value.map(|value| (*value).clone())),
+        (Access::Optional, other) => Err(CelError::overload("an optional element", &[other])),
+    }
+}

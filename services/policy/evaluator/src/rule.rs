@@ -1,0 +1,130 @@
+//! One rule of a policy: what it is about, what it is judged by, and what becomes of a violation.
+
+use crate::{
+    body::{Body, BodyKind},
+    constraints::Constraints,
+    field::{Field, PolicyError},
+    matching::{Facts, MatchBlock, Truth, namespace_matches, selector, selector_matches},
+    policy::FailureAction,
+};
+use muster_core::selector::{LabelSelector, Labels};
+
+/// A rule's name, as in Kyverno.
+const MAX_RULE_NAME: usize = 63;
+
+/// An action for some namespaces.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ActionOverride {
+    pub action: FailureAction,
+    namespaces: Vec<String>,
+    namespace_selector: Option<LabelSelector>,
+}
+
+/// Which objects a rule is about.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum About {
+    /// `match` and `exclude` of Kyverno's own rules.
+    Filters(Box<Filters>),
+    /// `matchConstraints` of the kinds that follow Kubernetes.
+    Constraints(Constraints),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Filters {
+    pub matching: MatchBlock,
+    pub exclude: Option<MatchBlock>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rule {
+    pub name: String,
+    pub about: About,
+    pub kind: BodyKind,
+    pub body: Body,
+    pub message: String,
+    pub action: Option<FailureAction>,
+    pub overrides: Vec<ActionOverride>,
+    /// A mutation by JSON patch, which switches autogen off for the policy.
+    pub patches_json: bool,
+}
+
+impl Rule {
+    /// Reads a rule of a `ClusterPolicy` or `Policy`.
+    pub fn parse(rule: &Field<'_>) -> Result<Self, PolicyError> {
+        let name = rule.get("name").required_text()?;
+        if name.len() > MAX_RULE_NAME {
+            return Err(rule.get("name").error(format!("is longer than {MAX_RULE_NAME} characters")));
+        }
+        let matching = rule.get("match");
+        if matching.value().is_none() {
+            return Err(matching.error("is missing"));
+        }
+        let validate = rule.get("validate");
+        let (kind, body) = Body::parse(rule)?;
+        let mutate = rule.get("mutate");
+        let patches_json = mutate.get("patchesJson6902").value().is_some()
+            || mutate.get("foreach").list()?.iter().any(|each| each.get("patchesJson6902").value().is_some());
+        let exclude = rule.get("exclude");
+        let filters = Filters {
+            matching: MatchBlock::parse(&matching)?,
+            exclude: exclude.value().map(|_| MatchBlock::parse(&exclude)).transpose()?,
+        };
+        Ok(Self {
+            name,
+            about: About::Filters(Box::new(filters)),
+            kind,
+            body,
+            message: validate.get("message").text()?.unwrap_or_default(),
+            action: action(&validate.get("failureAction"))?,
+            overrides: overrides(&validate.get("failureActionOverrides"))?,
+            patches_json,
+        })
+    }
+
+    /// Whether it is about an object.
+    pub fn is_about(&self, facts: &Facts<'_>) -> Truth {
+        match &self.about {
+            About::Constraints(constraints) => constraints.match_object(facts),
+            About::Filters(filters) => {
+                let Filters { matching, exclude } = &**filters;
+                let excluded = exclude.as_ref().map_or(Truth::No, |exclude| exclude.excludes(facts));
+                match (matching.includes(facts), excluded) {
+                    (Truth::No, _) | (_, Truth::Yes) => Truth::No,
+                    (Truth::Yes, Truth::No) => Truth::Yes,
+                    (Truth::Unknown, _) | (_, Truth::Unknown) => Truth::Unknown,
+                }
+            }
+        }
+    }
+}
+
+impl ActionOverride {
+    pub fn applies(&self, facts: &Facts<'_>) -> bool {
+        let none = Labels::new();
+        let labels = facts.namespace_labels.unwrap_or(&none);
+        let selected = self.namespace_selector.as_ref().map(|selector| selector_matches(selector, labels));
+        if self.namespaces.is_empty() {
+            return selected == Some(true);
+        }
+        namespace_matches(&self.namespaces, facts.namespace()) && selected != Some(false)
+    }
+}
+
+pub fn action(field: &Field<'_>) -> Result<Option<FailureAction>, PolicyError> {
+    let Some(text) = field.text()?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    FailureAction::parse(&text).map(Some).ok_or_else(|| field.error(format!("{text:?} is not Audit or Enforce")))
+}
+
+pub fn overrides(field: &Field<'_>) -> Result<Vec<ActionOverride>, PolicyError> {
+    field
+        .list()?
+        .iter()
+        .map(|entry| {
+            Ok(ActionOverride {
+                action: action(&entry.get("action"))?.ok_or_else(|| entry.get("action").error("is missing"))?,
+                namespaces: entry.get("namespaces").texts()?,
+                namespace_selector: selector(&entry.get("namespaceSelector"))?,
+            })
+        })
+        .collect()
+}
