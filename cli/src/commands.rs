@@ -15,6 +15,7 @@ pub mod logs;
 pub mod model;
 pub mod policy;
 pub mod rollout;
+pub mod simulate;
 pub mod source;
 pub mod submit;
 pub mod token;
@@ -96,6 +97,7 @@ pub async fn run(command: Command, app: &App) -> Result<()> {
         Command::Model(args) => model::run(args, app).await,
         Command::Policy(args) => policy::run(args, app).await,
         Command::Cost(args) => cost::run(args, app).await,
+        Command::Simulate(args) => simulate::run(args, app).await,
         Command::Config(args) => config::run(args, app),
         Command::Completion(args) => completion::run(args),
     }

@@ -1,12 +1,14 @@
-//! `cargo xtask bench main-job`: how long the main job's steps take, on this machine, from the outside.
+//! `cargo xtask bench`: how long the main job's steps take on this machine, from the outside; and how fast and how well the
+//! scheduler's engine decides, from the inside (`scheduler.rs`).
 //!
-//! The one thing to know: a moment is when somebody asked (by our clock) and when the cluster had it (by its audit log,
-//! which is this machine's clock as well); beside the figures stand one fsynced commit and one round trip of the same run.
+//! The one thing to know of the main job: a moment is when somebody asked (by our clock) and when the cluster had it (by
+//! its audit log, which is this machine's clock as well); beside the figures stand one fsynced commit and one round trip of the same run.
 
 mod figure;
 mod jobs;
 mod machine;
 mod releases;
+mod scheduler;
 
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub enum Command {
         #[arg(long, default_value_t = 100)]
         clusters: u32,
     },
+    /// Decisions a second of the scheduler's engine, and a real trace beside the baselines
+    Scheduler(scheduler::Arguments),
 }
 
 /// Measures and prints.
@@ -51,7 +55,10 @@ pub enum Command {
 /// # Errors
 /// Something could not be set up, or did not happen.
 pub async fn run(command: Command) -> Result<()> {
-    let Command::MainJob { no_build, release, json, jobs, clusters } = command;
+    let (no_build, release, json, jobs, clusters) = match command {
+        Command::MainJob { no_build, release, json, jobs, clusters } => (no_build, release, json, jobs, clusters),
+        Command::Scheduler(arguments) => return tokio::task::spawn_blocking(|| scheduler::run(arguments)).await?,
+    };
     let profile = if release { Profile::Release } else { Profile::Dev };
     doctor::check()?;
     let kustomize = kustomize::program().await?;

@@ -1,0 +1,19 @@
+//! A workload, played in virtual time to the engine that the scheduler service runs, and to the policies it is compared with.
+//!
+//! The one thing to know: the engine is told what the service would tell it, submissions, ends and the time, and never how
+//! long a job takes. There is no clock and no randomness, so the same files give the same bytes.
+
+pub mod baseline;
+pub mod fault;
+pub mod figures;
+pub mod philly;
+pub mod play;
+mod pool;
+pub mod speed;
+pub mod study;
+mod table;
+pub mod workload;
+
+pub use fault::Fault;
+pub use study::{EqualWait, Study, Terms, equal_wait, study};
+pub use workload::{Job, Workload};

@@ -1,0 +1,136 @@
+//! The engine at work on a workload. What the service would learn from an agent is learned here from the trace: a run starts
+//! at its decision and ends when its job's duration has passed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use muster_scheduler_engine::{
+    Amounts, ClusterSpec, ClusterState, Decision, Engine, Epoch, Event, Gang, JobId, JobSpec, NodeSpec, QueueSpec, Refused,
+    RunEnd, Time, WorkerGroup,
+};
+
+use crate::figures::Outcome;
+use crate::workload::{GPUS_PER_NODE, Job, Workload};
+
+const GPU: &str = "nvidia.com/gpu";
+
+/// Plays a workload on one cluster of equal nodes, shared by its queues with these weights.
+///
+/// # Errors
+/// What the engine refuses; it takes everything that [`crate::study`] lets through.
+pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome, Refused> {
+    let mut play = Play {
+        workload,
+        engine: Engine::new(),
+        ends: BinaryHeap::new(),
+        runs: vec![None; workload.jobs.len()],
+        outcome: Outcome::new(workload, nodes),
+    };
+    play.engine.apply(Event::Cluster(cluster("pool", nodes)))?;
+    for (name, weight) in workload.queues.iter().zip(weights) {
+        play.engine.apply(Event::Queue(queue(name, *weight)))?;
+    }
+    let mut next = 0;
+    loop {
+        let arrival = workload.jobs.get(next).map(|job| job.submitted_ms);
+        let end = play.ends.peek().map(|Reverse((at, _, _))| *at);
+        let timer = play.engine.next_timer().map(|Time(at)| at);
+        // With nothing running and nothing to come, a timer could only ring for a job that waits.
+        let Some(now) = [arrival, end, timer].into_iter().flatten().min() else { break };
+        play.end_until(now)?;
+        while let Some(job) = workload.jobs.get(next).filter(|job| job.submitted_ms <= now) {
+            let job = spec(workload, next, job);
+            play.engine.apply(Event::Submitted { job, suspended: false })?;
+            next += 1;
+        }
+        play.engine.apply(Event::Time(Time(now)))?;
+        play.decide(now);
+    }
+    Ok(play.outcome)
+}
+
+struct Play<'a> {
+    workload: &'a Workload,
+    engine: Engine,
+    /// (end, job, epoch), earliest first.
+    ends: BinaryHeap<Reverse<(i64, usize, Epoch)>>,
+    /// The epoch of each job's run while it has one.
+    runs: Vec<Option<Epoch>>,
+    outcome: Outcome,
+}
+
+impl Play<'_> {
+    fn end_until(&mut self, now: i64) -> Result<(), Refused> {
+        while let Some(Reverse((at, job, epoch))) = self.ends.peek().copied().filter(|Reverse((at, _, _))| *at <= now) {
+            self.ends.pop();
+            if self.runs[job] == Some(epoch) {
+                self.runs[job] = None;
+                self.outcome.finished(job, at);
+                self.engine.apply(Event::Ended { job: id(job), epoch, end: RunEnd::Finished })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, now: i64) {
+        for decision in self.engine.plan() {
+            let Decision::Place(placement) = decision;
+            let job = placement.job.0 as usize;
+            self.outcome.decisions += 1;
+            self.runs[job] = Some(placement.epoch);
+            self.ends.push(Reverse((now + self.workload.jobs[job].duration_ms, job, placement.epoch)));
+        }
+    }
+}
+
+fn id(job: usize) -> JobId {
+    JobId(job as u64)
+}
+
+/// A cluster of equal nodes.
+pub(crate) fn cluster(name: &str, nodes: u32) -> ClusterSpec {
+    ClusterSpec {
+        name: name.to_owned(),
+        labels: BTreeMap::new(),
+        state: ClusterState::Live,
+        takes_jobs: true,
+        region: String::new(),
+        apis: BTreeSet::new(),
+        nodes: NodeSpec::group("node", nodes, "GPU", &Amounts::new().with(GPU, i64::from(GPUS_PER_NODE))),
+        prices: BTreeMap::new(),
+    }
+}
+
+/// A queue without limits.
+pub(crate) fn queue(name: &str, weight: u32) -> QueueSpec {
+    QueueSpec { name: name.to_owned(), parent: None, weight, capability: Amounts::new(), reclaimable: true, tiers: Vec::new() }
+}
+
+/// Equal workers with so many GPUs each.
+pub(crate) fn group(name: &str, replicas: u32, gpus: u32) -> WorkerGroup {
+    WorkerGroup { name: name.to_owned(), replicas, each: Amounts::new().with(GPU, i64::from(gpus)) }
+}
+
+/// A gang that is placed whole.
+pub(crate) fn gang(groups: Vec<WorkerGroup>) -> Gang {
+    let min_available = groups.iter().map(|group| group.replicas).sum();
+    Gang { groups, min_available, flavors: BTreeSet::new(), api: String::new() }
+}
+
+fn spec(workload: &Workload, index: usize, job: &Job) -> JobSpec {
+    let (whole, rest) = (job.gpus / GPUS_PER_NODE, job.gpus % GPUS_PER_NODE);
+    let mut groups = Vec::new();
+    if whole > 0 {
+        groups.push(group("whole", whole, GPUS_PER_NODE));
+    }
+    if rest > 0 {
+        groups.push(group("rest", 1, rest));
+    }
+    JobSpec {
+        id: id(index),
+        queue: workload.queues[job.queue].clone(),
+        priority: 0,
+        submitted_at: Time(job.submitted_ms),
+        gang: gang(groups),
+    }
+}
