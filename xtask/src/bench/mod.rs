@@ -2,7 +2,8 @@
 //! scheduler's engine decides, from the inside (`scheduler.rs`).
 //!
 //! The one thing to know of the main job: a moment is when somebody asked (by our clock) and when the cluster had it (by
-//! its audit log, which is this machine's clock as well); beside the figures stand one fsynced commit and one round trip of the same run.
+//! its audit log, which is this machine's clock as well); beside the figures stand one fsynced commit and one round trip
+//! of the same run.
 
 mod figure;
 mod jobs;

@@ -42,8 +42,8 @@ pub struct Suite {
 }
 
 impl Suite {
-    pub fn load(text: &str, now: Timestamp, read: &dyn Fn(&str) -> Result<String, SuiteError>) -> Result<Self, SuiteError> {
-        let test = parse_value(text).map_err(|error| malformed("kyverno-test.yaml", error))?;
+    pub fn load(test_file: &str, now: Timestamp, read: &dyn Fn(&str) -> Result<String, SuiteError>) -> Result<Self, SuiteError> {
+        let test = parse_value(test_file).map_err(|error| malformed("kyverno-test.yaml", error))?;
         let mut policies = Vec::new();
         for file in texts(&test, "policies") {
             for document in documents(&file, &read(&file)?)? {
