@@ -54,7 +54,9 @@ pub(super) async fn agent_dies_at(scene: &mut Scene, cluster: &str, point: &str)
 fn died_at(process: &mut Process, point: &str) -> Result<bool> {
     let Some(status) = process.ended()? else { return Ok(false) };
     let tail = process.log_tail();
-    if status.signal() != Some(Signal::SIGKILL as i32) || !tail.contains(&format!("crash point reached point=\"{point}\"")) {
+    // The line may have colours between its words.
+    let said = tail.lines().any(|line| line.contains("crash point reached") && line.contains(&format!("\"{point}\"")));
+    if status.signal() != Some(Signal::SIGKILL as i32) || !said {
         bail!("{} has ended otherwise than by {point}: {status}{tail}", process.name());
     }
     Ok(true)
