@@ -1,14 +1,17 @@
 //! The engine's state as a whole. It is changed by `fold.rs` (facts) and `plan.rs` (its own decisions) and by nothing else.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::amounts::{ResourceTable, Vector};
 use crate::class::{ClassId, Classes, Flavors};
 use crate::cluster::{Candidate, Cluster, ClusterIndex};
+use crate::estimate::{Estimates, Likeness};
 use crate::event::{BoundNode, Epoch, JobId, JobSpec, Slot, Time};
 use crate::lanes::{LaneId, Lanes};
 use crate::queues::{QueueIndex, Queues};
+use crate::rows::Remaining;
 
 /// Counts of work done since the engine was made. Differences around a call say what that call cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct Stats {
     pub fits_tried: u64,
     /// Gangs placed.
     pub placed: u64,
+    /// Runs ended early for another gang.
+    pub interrupted: u64,
 }
 
 /// The scheduler's mind. See the crate's documentation.
@@ -39,6 +44,12 @@ pub struct Engine {
     /// Placed jobs by the name of their cluster, known or not.
     pub(crate) runs_at: BTreeMap<String, BTreeSet<JobId>>,
     pub(crate) timers: BTreeSet<(Time, Timer)>,
+    /// What finished runs have taught.
+    pub(crate) estimates: Estimates,
+    /// Runs that may be interrupted, per cluster, the longest expected remaining GPU-time first.
+    pub(crate) interruptible: BTreeMap<String, BTreeSet<(Reverse<i64>, JobId)>>,
+    /// Waiting jobs for which runs were interrupted, with those runs that have not ended yet.
+    pub(crate) promised: BTreeMap<JobId, BTreeSet<JobId>>,
     /// Everything allocatable on clusters that some queue may use: what shares are parts of.
     pub(crate) everything: Vector,
     /// Where a class may go, per queue that owns tiers. Emptied when clusters or tiers change.
@@ -59,6 +70,8 @@ pub(crate) enum Timer {
     Retry(JobId),
     /// A tier opens for the head of a lane.
     Tier(LaneId),
+    /// A run has lasted so long that it is expected to last longer than was thought.
+    Longer(JobId),
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +81,10 @@ pub(crate) struct Job {
     pub(crate) class: ClassId,
     /// Of the latest run; 0 before the first.
     pub(crate) epoch: Epoch,
+    /// How long its earlier runs lasted together.
+    pub(crate) attained_ms: i64,
+    /// What was expected to remain when it was last put into a lane. It stays while it waits.
+    pub(crate) expected_ms: i64,
     pub(crate) state: State,
 }
 
@@ -90,6 +107,8 @@ pub(crate) struct Run {
     pub(crate) bound: Option<Vec<BoundNode>>,
     pub(crate) started_at: Option<Time>,
     pub(crate) stopping: bool,
+    /// Its entry among the interruptible runs, while it has one.
+    pub(crate) remaining: Option<Remaining>,
 }
 
 impl Default for Engine {
@@ -114,6 +133,9 @@ impl Engine {
             jobs: BTreeMap::new(),
             runs_at: BTreeMap::new(),
             timers: BTreeSet::new(),
+            estimates: Estimates::default(),
+            interruptible: BTreeMap::new(),
+            promised: BTreeMap::new(),
             everything: Vector::default(),
             candidates: BTreeMap::new(),
             freed: BTreeSet::new(),
@@ -164,6 +186,11 @@ impl Engine {
         for index in all {
             self.refresh(index);
         }
+    }
+
+    pub(crate) fn likeness(&self, id: JobId) -> Likeness {
+        let job = &self.jobs[&id];
+        Likeness { queue: job.spec.queue.clone(), kind: job.spec.kind.clone(), gpus: self.classes.get(job.class).gpus }
     }
 
     /// Where the class may go from this queue, in order.

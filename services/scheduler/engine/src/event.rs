@@ -141,6 +141,9 @@ pub struct Gang {
     pub flavors: BTreeSet<String>,
     /// The API group version its cluster has to serve (`batch.volcano.sh/v1alpha1`); empty: none.
     pub api: String,
+    /// What going on from its last checkpoint costs it, in milliseconds, when it was interrupted; `None`: it is never
+    /// interrupted for another.
+    pub restart_ms: Option<i64>,
 }
 
 impl Gang {
@@ -168,7 +171,10 @@ pub struct JobSpec {
     pub queue: String,
     /// Higher goes first within the queue.
     pub priority: i32,
-    /// Earlier goes first among equal priorities; kept over retries and suspensions.
+    /// What jobs are alike, as the caller sees it (owner and name pattern): together with queue and GPUs the key under which
+    /// run times are learned. May be empty.
+    pub kind: String,
+    /// Earlier goes first among equal priorities and expectations; kept over retries, interruptions and suspensions.
     pub submitted_at: Time,
     /// What it needs.
     pub gang: Gang,
@@ -209,6 +215,20 @@ pub struct Placement {
 pub enum Decision {
     /// Start a run.
     Place(Placement),
+    /// End a run early. The caller tells its end, as a retry, once it has come; then the other job is placed before anybody is
+    /// asked.
+    Interrupt(Interruption),
+}
+
+/// A run that makes room for a gang that is expected to be done much sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interruption {
+    /// Whose run.
+    pub job: JobId,
+    /// Which run.
+    pub epoch: Epoch,
+    /// For which waiting job.
+    pub in_favour_of: JobId,
 }
 
 /// Where a run's pods really are.

@@ -48,7 +48,7 @@ impl Engine {
         } else {
             self.holds(job, class, &standing, &clusters, open.1.map(|at| (open.0, at)))
         };
-        let ahead = if standing == Standing::Waiting { self.ahead_of(&job.spec, job.queue) } else { 0 };
+        let ahead = if standing == Standing::Waiting { self.ahead_of(job, class) } else { 0 };
         Some(Explanation { job: id, queue: job.spec.queue.clone(), standing, ahead, holds, clusters })
     }
 
@@ -178,12 +178,17 @@ impl Engine {
         }
     }
 
-    fn ahead_of(&self, spec: &JobSpec, queue: crate::queues::QueueIndex) -> u64 {
-        let lanes = self.queues.get(queue).lanes.iter().map(|lane| self.lanes.get(*lane));
+    fn ahead_of(&self, job: &crate::engine::Job, class: &Class) -> u64 {
+        let (spec, own) = (&job.spec, job.expected_ms.saturating_mul(class.gpus.max(1)));
+        let lanes = self.queues.get(job.queue).lanes.iter().map(|lane| self.lanes.get(*lane));
         lanes
             .map(|lane| match lane.priority.cmp(&spec.priority) {
                 std::cmp::Ordering::Greater => lane.jobs.len() as u64,
-                std::cmp::Ordering::Equal => lane.jobs.range(..(spec.submitted_at, spec.id)).count() as u64,
+                std::cmp::Ordering::Equal => {
+                    // Who of this lane stands where the job stands was submitted then.
+                    let level = spec.submitted_at.0.saturating_add(own).saturating_sub(lane.expected_gpu_ms);
+                    lane.jobs.range(..(Time(level), spec.id)).count() as u64
+                }
                 std::cmp::Ordering::Less => 0,
             })
             .sum()

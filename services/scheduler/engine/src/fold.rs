@@ -45,12 +45,14 @@ impl Engine {
             },
             Event::Stopping { job, epoch } => {
                 self.run_mut(job, epoch)?.stopping = true;
+                self.unlist(job);
                 Ok(())
             }
             Event::Started { job, epoch, at } => {
                 self.tell(at);
                 let run = self.run_mut(job, epoch)?;
                 run.started_at = Some(run.started_at.unwrap_or(at));
+                self.list(job);
                 Ok(())
             }
             Event::Bound { job, epoch, nodes } => self.bind(job, epoch, nodes),
@@ -181,7 +183,8 @@ impl Engine {
         check(&spec.gang)?;
         let class = self.classes.acquire(&spec.gang, &mut self.resources, &mut self.flavors);
         self.queues.get_mut(queue).jobs += 1;
-        self.jobs.insert(id, Job { spec, queue, class, epoch: Epoch(0), state: State::Suspended });
+        self.jobs
+            .insert(id, Job { spec, queue, class, epoch: Epoch(0), attained_ms: 0, expected_ms: 0, state: State::Suspended });
         Ok(id)
     }
 
@@ -290,7 +293,19 @@ impl Engine {
     }
 
     fn end_run(&mut self, id: JobId, epoch: Epoch, end: RunEnd) -> Result<(), Refused> {
-        let cluster = self.run_mut(id, epoch)?.cluster.clone();
+        let now = self.now;
+        let run = self.run_mut(id, epoch)?;
+        let cluster = run.cluster.clone();
+        let lasted_ms = run.started_at.map_or(0, |at| now.0.saturating_sub(at.0).max(0));
+        self.unlist(id);
+        for left in self.promised.values_mut() {
+            left.remove(&id);
+        }
+        let attained_ms = self.jobs[&id].attained_ms.saturating_add(lasted_ms);
+        let likeness = self.likeness(id);
+        // What does not go on from a checkpoint begins from nothing again.
+        let goes_on = self.classes.get(self.jobs[&id].class).gang.restart_ms.is_some();
+        self.job_mut(id)?.attained_ms = if goes_on { attained_ms } else { 0 };
         self.hold(id, Charge::Back);
         if let Some(runs) = self.runs_at.get_mut(&cluster) {
             runs.remove(&id);
@@ -304,7 +319,13 @@ impl Engine {
         self.refresh(queue);
         self.wake_limited(queue);
         match end {
-            RunEnd::Finished => self.forget_job(id),
+            RunEnd::Finished => {
+                // A run that never started teaches nothing.
+                if attained_ms > 0 {
+                    self.estimates.finished(likeness, attained_ms);
+                }
+                self.forget_job(id);
+            }
             RunEnd::Suspended => self.job_mut(id)?.state = State::Suspended,
             RunEnd::Retry { not_before } if not_before > self.now => self.back_off(id, not_before),
             RunEnd::Retry { .. } => self.enqueue(id),

@@ -1,4 +1,4 @@
-//! Where jobs wait. A *lane* holds the waiting jobs of one (queue, class, priority) in order of submission: if its head
+//! Where jobs wait. A *lane* holds the waiting jobs of one (queue, class, priority, expectation) in order of submission: if its head
 //! can't be placed none behind it can, so a lane is tried, parked and woken as one entry, however many jobs it holds.
 
 use std::cmp::Reverse;
@@ -10,7 +10,9 @@ use crate::queues::QueueIndex;
 
 /// Number of a lane.
 pub(crate) type LaneId = u64;
-/// The order inside a queue: priority (higher first), time of submission, row.
+/// The order inside a queue: priority (higher first), *standing*, row. The standing is the time of submission moved back by the
+/// GPU-time that the job is expected to take: a job passes one that came before it only if it is smaller by more than it came
+/// later, so that nothing is passed for ever.
 pub(crate) type LaneOrder = (Reverse<i32>, Time, JobId);
 
 /// What a parked lane waits for: GPUs of a model and how many its gang needs together. A release of fewer can't help.
@@ -46,6 +48,10 @@ pub(crate) struct Lane {
     pub(crate) queue: QueueIndex,
     pub(crate) class: ClassId,
     pub(crate) priority: i32,
+    /// Expected remaining time of each of its jobs.
+    pub(crate) expected_ms: i64,
+    /// The same times the gang's GPUs.
+    pub(crate) expected_gpu_ms: i64,
     pub(crate) jobs: BTreeSet<(Time, JobId)>,
     pub(crate) parked: Parked,
     /// Its entry in the queue's ready set, while it has one.
@@ -58,17 +64,27 @@ impl Lane {
     }
 
     pub(crate) fn order(&self) -> Option<LaneOrder> {
-        self.head().map(|(at, job)| (Reverse(self.priority), at, job))
+        self.head().map(|(at, job)| (Reverse(self.priority), self.standing(at), job))
+    }
+
+    /// Where a job stands that was submitted then.
+    pub(crate) fn standing(&self, submitted_at: Time) -> Time {
+        Time(submitted_at.0.saturating_add(self.expected_gpu_ms))
     }
 }
+
+/// What the jobs of a lane have in common: queue, class, priority, expected remaining time in milliseconds.
+pub(crate) type LaneKey = (QueueIndex, ClassId, i32, i64);
 
 /// All lanes and the lists that blocked ones wait on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lanes {
     pub(crate) all: BTreeMap<LaneId, Lane>,
-    by_key: BTreeMap<(QueueIndex, ClassId, i32), LaneId>,
+    by_key: BTreeMap<LaneKey, LaneId>,
     /// Lanes that wait for room, by what would make it.
     pub(crate) waiting: BTreeMap<WaitKey, BTreeSet<LaneId>>,
+    /// Lanes that wait for room, the least expected GPU-time first.
+    pub(crate) shortest: BTreeSet<(i64, LaneId)>,
     next: LaneId,
 }
 
@@ -81,22 +97,34 @@ impl Lanes {
         self.all.get_mut(&id).expect("a queue's set names living lanes")
     }
 
-    pub(crate) fn find(&self, queue: QueueIndex, class: ClassId, priority: i32) -> Option<LaneId> {
-        self.by_key.get(&(queue, class, priority)).copied()
+    pub(crate) fn find(&self, key: &LaneKey) -> Option<LaneId> {
+        self.by_key.get(key).copied()
     }
 
-    pub(crate) fn create(&mut self, queue: QueueIndex, class: ClassId, priority: i32) -> LaneId {
+    /// A lane for gangs of so many GPUs.
+    pub(crate) fn create(&mut self, key: LaneKey, gpus: i64) -> LaneId {
         let id = self.next;
         self.next += 1;
-        let lane = Lane { queue, class, priority, jobs: BTreeSet::new(), parked: Parked::Ready, ready_as: None };
+        let (queue, class, priority, expected_ms) = key;
+        let expected_gpu_ms = expected_ms.saturating_mul(gpus.max(1));
+        let lane = Lane {
+            queue,
+            class,
+            priority,
+            expected_ms,
+            expected_gpu_ms,
+            jobs: BTreeSet::new(),
+            parked: Parked::Ready,
+            ready_as: None,
+        };
         self.all.insert(id, lane);
-        self.by_key.insert((queue, class, priority), id);
+        self.by_key.insert(key, id);
         id
     }
 
     pub(crate) fn remove(&mut self, id: LaneId) {
         if let Some(lane) = self.all.remove(&id) {
-            self.by_key.remove(&(lane.queue, lane.class, lane.priority));
+            self.by_key.remove(&(lane.queue, lane.class, lane.priority, lane.expected_ms));
         }
     }
 

@@ -11,9 +11,11 @@ mod amounts;
 mod class;
 mod cluster;
 mod engine;
+mod estimate;
 mod event;
 mod explain;
 mod fold;
+mod interrupt;
 mod lanes;
 mod nodes;
 mod plan;
@@ -26,9 +28,9 @@ pub use amounts::{Amounts, CPU, MEMORY, is_gpu, show};
 pub use class::{MAX_GROUPS, MAX_WORKERS, check};
 pub use engine::{Engine, Stats};
 pub use event::{
-    BoundNode, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec, Refused,
-    RunEnd, Slot, Tier, TierOpens, Time, WorkerGroup,
+    BoundNode, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec, Placement,
+    QueueSpec, Refused, RunEnd, Slot, Tier, TierOpens, Time, WorkerGroup,
 };
 pub use queues::MAX_DEPTH;
 pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing};
-pub use rows::{Audit, JobRow, JobState, Rows};
+pub use rows::{Audit, HistoryRow, JobRow, JobState, Remaining, Rows};

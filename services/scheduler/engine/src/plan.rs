@@ -1,11 +1,12 @@
 //! Deciding. The queue that is furthest below its share is asked for its next lane; that lane's head is placed on the
-//! first candidate with room, or the lane is parked under what holds it. This goes on until nobody asks.
+//! first candidate with room, or the lane is parked under what holds it. This goes on until nobody asks. Then runs may be
+//! interrupted for what is blocked (`interrupt.rs`).
 
 use crate::class::ClassId;
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Run, State};
 use crate::event::{Decision, Epoch, JobId, Placement, Slot, Time};
-use crate::lanes::{LaneId, Parked};
+use crate::lanes::Parked;
 use crate::queues::{Charge, QueueIndex, ROOT};
 
 /// What came of trying a lane's head.
@@ -25,15 +26,17 @@ impl Engine {
     pub fn plan_at_most(&mut self, limit: usize) -> Vec<Decision> {
         self.ring_timers();
         self.wake_for_freed();
+        let mut decisions = self.keep_promises();
         self.settle();
-        let mut decisions = Vec::new();
         while decisions.len() < limit {
             let Some(lane) = self.queues.next_below(ROOT) else {
                 self.fresh.clear();
+                self.interrupt(&mut decisions, limit);
                 break;
             };
             self.stats.entries_visited += 1;
-            match self.try_head(lane) {
+            let (_, head) = self.lanes.get(lane).head().expect("a lane without jobs is removed");
+            match self.try_job(head) {
                 Tried::Placed(placement) => decisions.push(Decision::Place(placement)),
                 Tried::OverCapability(queue) => self.park_for_capability(lane, queue),
                 Tried::NoRoom { tier_opens } => self.park_for_room(lane, tier_opens),
@@ -94,9 +97,25 @@ impl Engine {
         true
     }
 
-    fn try_head(&mut self, lane: LaneId) -> Tried {
-        let (queue, class_id) = (self.lanes.get(lane).queue, self.lanes.get(lane).class);
-        let (submitted_at, job) = self.lanes.get(lane).head().expect("a lane without jobs is removed");
+    /// Places the jobs for which runs were interrupted that have all ended by now. One that has no room after all waits on like
+    /// any other.
+    fn keep_promises(&mut self) -> Vec<Decision> {
+        let due: Vec<JobId> = self.promised.iter().filter(|(_, left)| left.is_empty()).map(|(job, _)| *job).collect();
+        let mut kept = Vec::new();
+        for job in due {
+            self.promised.remove(&job);
+            self.stats.entries_visited += 1;
+            if let Tried::Placed(placement) = self.try_job(job) {
+                kept.push(Decision::Place(placement));
+            }
+        }
+        kept
+    }
+
+    /// Places a waiting job on the first candidate with room.
+    fn try_job(&mut self, job: JobId) -> Tried {
+        let entry = &self.jobs[&job];
+        let (queue, class_id, submitted_at) = (entry.queue, entry.class, entry.spec.submitted_at);
         if let Some(limit) = self.queues.limit(queue, &self.classes.get(class_id).total) {
             return Tried::OverCapability(limit);
         }
@@ -139,9 +158,9 @@ impl Engine {
         self.dequeue(id);
         let cluster = self.clusters[cluster].as_ref().expect("it was just placed on").spec.name.clone();
         self.runs_at.entry(cluster.clone()).or_default().insert(id);
-        let job = self.jobs.get_mut(&id).expect("a lane's head is a known job");
+        let job = self.jobs.get_mut(&id).expect("a job that is placed is known");
         job.epoch = Epoch(job.epoch.0 + 1);
-        job.state = State::Placed(Run { cluster, slots, bound: None, started_at: None, stopping: false });
+        job.state = State::Placed(Run { cluster, slots, bound: None, started_at: None, stopping: false, remaining: None });
         let queue = job.queue;
         let total = self.classes.get(job.class).total.clone();
         self.queues.charge(queue, &total, Charge::Add);

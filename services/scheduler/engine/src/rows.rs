@@ -16,6 +16,21 @@ pub struct Rows {
     pub queues: Vec<QueueSpec>,
     /// Unfinished jobs, by row.
     pub jobs: Vec<JobRow>,
+    /// How long finished runs took.
+    pub histories: Vec<HistoryRow>,
+}
+
+/// Finished runs that were alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// Their queue.
+    pub queue: String,
+    /// Their kind.
+    pub kind: String,
+    /// GPUs of each.
+    pub gpus: i64,
+    /// Runs by level of duration: level 2n begins at 2ⁿ s, level 2n + 1 in the middle of the doubling.
+    pub finished: BTreeMap<u8, u32>,
 }
 
 /// One unfinished job.
@@ -25,6 +40,8 @@ pub struct JobRow {
     pub spec: JobSpec,
     /// Of its latest run; 0 before the first.
     pub epoch: Epoch,
+    /// How long its earlier runs lasted together.
+    pub attained_ms: i64,
     /// Where it stands.
     pub state: JobState,
 }
@@ -36,6 +53,10 @@ pub enum JobState {
     Waiting {
         /// End of the back-off.
         not_before: Option<Time>,
+        /// Expected remaining time when it was put into its queue; `None`: to be estimated now.
+        expected_ms: Option<i64>,
+        /// Runs that end early for it; `None` if there are none.
+        promised: Option<BTreeSet<JobId>>,
     },
     /// Kept aside.
     Suspended,
@@ -51,7 +72,18 @@ pub enum JobState {
         started_at: Option<Time>,
         /// True once it is to end early.
         stopping: bool,
+        /// What it was expected to take still when that was last looked at; `None`: to be estimated now.
+        remaining: Option<Remaining>,
     },
+}
+
+/// What a run was expected to take still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remaining {
+    /// Time × GPUs, in milliseconds.
+    pub gpu_ms: i64,
+    /// When more is to be expected.
+    pub until: Time,
 }
 
 /// The derived state in a form that can be compared: what a fold must reproduce.
@@ -80,6 +112,9 @@ impl Engine {
             engine.upsert_cluster(cluster).map_err(|refused| within(&format!("clusters[{name}]"), refused))?;
         }
         engine.restore_queues(rows.queues)?;
+        for history in rows.histories {
+            engine.estimates.restore(history).map_err(|refused| within("histories", refused))?;
+        }
         for row in rows.jobs {
             let id = row.spec.id;
             engine.restore_job(row).map_err(|refused| within(&format!("jobs[{}]", id.0), refused))?;
@@ -109,19 +144,36 @@ impl Engine {
         let id = self.insert_job(row.spec)?;
         let job = self.jobs.get_mut(&id).expect("it was just inserted");
         job.epoch = row.epoch;
+        job.attained_ms = row.attained_ms;
         match row.state {
             JobState::Suspended => {}
-            JobState::Waiting { not_before: Some(until) } if until > self.now => self.back_off(id, until),
-            JobState::Waiting { .. } => self.enqueue(id),
-            JobState::Placed { cluster, slots, bound, started_at, stopping } => {
+            JobState::Waiting { not_before: Some(until), .. } if until > self.now => self.back_off(id, until),
+            JobState::Waiting { not_before: _, expected_ms, promised } => {
+                match expected_ms {
+                    Some(expected_ms) => {
+                        job.expected_ms = expected_ms;
+                        job.state = State::Waiting;
+                        self.line_up(id);
+                    }
+                    None => self.enqueue(id),
+                }
+                if let Some(left) = promised {
+                    self.promised.insert(id, left);
+                }
+            }
+            JobState::Placed { cluster, slots, bound, started_at, stopping, remaining } => {
                 if let Some(slot) = slots.iter().find(|slot| slot.group >= job.spec.gang.groups.len()) {
                     return Err(Refused::new("slots", format!("group {} does not exist", slot.group)));
                 }
                 for name in bound.iter().flatten().flat_map(|node| node.used.iter()).map(|(name, _)| name) {
                     self.resources.index_of(name);
                 }
-                job.state = State::Placed(Run { cluster, slots, bound, started_at, stopping });
+                job.state = State::Placed(Run { cluster, slots, bound, started_at, stopping, remaining: None });
                 self.charge_restored(id);
+                match remaining {
+                    Some(remaining) => self.list_as(id, remaining),
+                    None => self.list(id),
+                }
             }
         }
         Ok(())
@@ -135,14 +187,15 @@ impl Engine {
         Rows {
             clusters: clusters.into_values().cloned().collect(),
             queues: self.queues.iter().map(|(_, queue)| queue.spec.clone()).collect(),
-            jobs: self.jobs.values().map(row).collect(),
+            jobs: self.jobs.values().map(|job| self.row(job)).collect(),
+            histories: self.estimates.rows(),
         }
     }
 
     /// One unfinished job.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<JobRow> {
-        self.jobs.get(&id).map(row)
+        self.jobs.get(&id).map(|job| self.row(job))
     }
 
     /// The derived state, for tests and for a check of the running engine against a fold of its tables.
@@ -153,7 +206,7 @@ impl Engine {
             let mut order: BTreeSet<(std::cmp::Reverse<i32>, Time, JobId)> = BTreeSet::new();
             for lane in &queue.lanes {
                 let lane = self.lanes.get(*lane);
-                order.extend(lane.jobs.iter().map(|(at, job)| (std::cmp::Reverse(lane.priority), *at, *job)));
+                order.extend(lane.jobs.iter().map(|(at, job)| (std::cmp::Reverse(lane.priority), lane.standing(*at), *job)));
             }
             if !order.is_empty() {
                 waiting.insert(queue.spec.name.clone(), order.into_iter().map(|(_, _, job)| job).collect());
@@ -171,27 +224,33 @@ impl Engine {
             placed: self.runs_at.iter().flat_map(|(cluster, jobs)| jobs.iter().map(move |job| (*job, cluster.clone()))).collect(),
         }
     }
+
+    fn row(&self, job: &crate::engine::Job) -> JobRow {
+        JobRow {
+            spec: job.spec.clone(),
+            epoch: job.epoch,
+            attained_ms: job.attained_ms,
+            state: match &job.state {
+                State::Waiting => JobState::Waiting {
+                    not_before: None,
+                    expected_ms: Some(job.expected_ms),
+                    promised: self.promised.get(&job.spec.id).cloned(),
+                },
+                State::BackOff(until) => JobState::Waiting { not_before: Some(*until), expected_ms: None, promised: None },
+                State::Suspended => JobState::Suspended,
+                State::Placed(run) => JobState::Placed {
+                    cluster: run.cluster.clone(),
+                    slots: run.slots.clone(),
+                    bound: run.bound.clone(),
+                    started_at: run.started_at,
+                    stopping: run.stopping,
+                    remaining: run.remaining,
+                },
+            },
+        }
+    }
 }
 
 fn within(path: &str, refused: Refused) -> Refused {
     Refused { field: format!("{path}.{}", refused.field), why: refused.why }
-}
-
-fn row(job: &crate::engine::Job) -> JobRow {
-    JobRow {
-        spec: job.spec.clone(),
-        epoch: job.epoch,
-        state: match &job.state {
-            State::Waiting => JobState::Waiting { not_before: None },
-            State::BackOff(until) => JobState::Waiting { not_before: Some(*until) },
-            State::Suspended => JobState::Suspended,
-            State::Placed(run) => JobState::Placed {
-                cluster: run.cluster.clone(),
-                slots: run.slots.clone(),
-                bound: run.bound.clone(),
-                started_at: run.started_at,
-                stopping: run.stopping,
-            },
-        },
-    }
 }

@@ -7,19 +7,27 @@ use crate::class::ClassId;
 use crate::cluster::ClusterIndex;
 use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{JobId, Time};
-use crate::lanes::{LaneId, Parked, WaitKey, WaitsFor};
+use crate::lanes::{LaneId, LaneKey, Parked, WaitKey, WaitsFor};
 use crate::queues::QueueIndex;
 
 impl Engine {
     /// Puts a waiting job into its lane.
     pub(crate) fn enqueue(&mut self, id: JobId) {
+        let likeness = self.likeness(id);
         let job = self.jobs.get_mut(&id).expect("callers hold a known job");
         job.state = State::Waiting;
-        let (queue, class, priority, at) = (job.queue, job.class, job.spec.priority, job.spec.submitted_at);
-        let lane = match self.lanes.find(queue, class, priority) {
+        job.expected_ms = self.estimates.remaining_ms(&likeness, job.attained_ms);
+        self.line_up(id);
+    }
+
+    /// Puts a waiting job, whose expectation is set, into its lane.
+    pub(crate) fn line_up(&mut self, id: JobId) {
+        let (key, at) = self.lane_key(id);
+        let (queue, class, _, _) = key;
+        let lane = match self.lanes.find(&key) {
             Some(lane) => lane,
             None => {
-                let lane = self.lanes.create(queue, class, priority);
+                let lane = self.lanes.create(key, self.classes.get(class).gpus);
                 self.queues.get_mut(queue).lanes.insert(lane);
                 lane
             }
@@ -30,11 +38,18 @@ impl Engine {
         self.head_may_have_changed(lane, old_head);
     }
 
+    /// The lane of a waiting job, and its time of submission.
+    fn lane_key(&self, id: JobId) -> (LaneKey, Time) {
+        let Job { queue, class, spec, expected_ms, .. } = self.jobs.get(&id).expect("callers hold a known job");
+        ((*queue, *class, spec.priority, *expected_ms), spec.submitted_at)
+    }
+
     /// Takes a waiting job out of its lane.
     pub(crate) fn dequeue(&mut self, id: JobId) {
-        let Job { queue, class, spec, .. } = self.jobs.get(&id).expect("callers hold a known job");
-        let (queue, at) = (*queue, spec.submitted_at);
-        let lane = self.lanes.find(queue, *class, spec.priority).expect("a waiting job is in a lane");
+        self.promised.remove(&id);
+        let (key, at) = self.lane_key(id);
+        let (queue, ..) = key;
+        let lane = self.lanes.find(&key).expect("a waiting job is in a lane");
         self.stats.entries_visited += 1;
         let old_head = self.lanes.get(lane).head();
         self.lanes.get_mut(lane).jobs.remove(&(at, id));
@@ -92,6 +107,7 @@ impl Engine {
             }
             Parked::Room { keys, tier_opens } => {
                 self.lanes.unlist(id, &keys);
+                self.lanes.shortest.remove(&(self.lanes.get(id).expected_gpu_ms, id));
                 if let Some(at) = tier_opens {
                     self.timers.remove(&(at, Timer::Tier(id)));
                 }
@@ -131,6 +147,7 @@ impl Engine {
         if let Some(at) = tier_opens {
             self.timers.insert((at, Timer::Tier(id)));
         }
+        self.lanes.shortest.insert((self.lanes.get(id).expected_gpu_ms, id));
         let lane = self.lanes.get_mut(id);
         lane.parked = Parked::Room { keys, tier_opens };
         let queue = lane.queue;
@@ -238,6 +255,7 @@ impl Engine {
             match timer {
                 Timer::Retry(job) => self.enqueue(job),
                 Timer::Tier(lane) => self.wake(lane),
+                Timer::Longer(job) => self.list(job),
             }
         }
     }

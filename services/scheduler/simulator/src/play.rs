@@ -1,12 +1,13 @@
 //! The engine at work on a workload. What the service would learn from an agent is learned here from the trace: a run starts
-//! at its decision and ends when its job's duration has passed.
+//! at its decision and ends when its job's duration has passed. One that is interrupted ends at once, has kept what it did, and
+//! pays its restart when it goes on.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use muster_scheduler_engine::{
-    Amounts, ClusterSpec, ClusterState, Decision, Engine, Epoch, Event, Gang, JobId, JobSpec, NodeSpec, QueueSpec, Refused,
-    RunEnd, Time, WorkerGroup,
+    Amounts, ClusterSpec, ClusterState, Decision, Engine, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec, Placement,
+    QueueSpec, Refused, RunEnd, Time, WorkerGroup,
 };
 
 use crate::figures::Outcome;
@@ -24,6 +25,7 @@ pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome,
         engine: Engine::new(),
         ends: BinaryHeap::new(),
         runs: vec![None; workload.jobs.len()],
+        done_ms: vec![0; workload.jobs.len()],
         outcome: Outcome::new(workload, nodes),
     };
     play.engine.apply(Event::Cluster(cluster("pool", nodes)))?;
@@ -44,9 +46,16 @@ pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome,
             next += 1;
         }
         play.engine.apply(Event::Time(Time(now)))?;
-        play.decide(now);
+        play.decide(now)?;
     }
     Ok(play.outcome)
+}
+
+#[derive(Clone, Copy)]
+struct Run {
+    epoch: Epoch,
+    /// From when on it does work: its start, after what starting again costs.
+    works_from_ms: i64,
 }
 
 struct Play<'a> {
@@ -54,8 +63,10 @@ struct Play<'a> {
     engine: Engine,
     /// (end, job, epoch), earliest first.
     ends: BinaryHeap<Reverse<(i64, usize, Epoch)>>,
-    /// The epoch of each job's run while it has one.
-    runs: Vec<Option<Epoch>>,
+    /// Each job's run while it has one.
+    runs: Vec<Option<Run>>,
+    /// Work done by earlier runs of each job.
+    done_ms: Vec<i64>,
     outcome: Outcome,
 }
 
@@ -63,7 +74,7 @@ impl Play<'_> {
     fn end_until(&mut self, now: i64) -> Result<(), Refused> {
         while let Some(Reverse((at, job, epoch))) = self.ends.peek().copied().filter(|Reverse((at, _, _))| *at <= now) {
             self.ends.pop();
-            if self.runs[job] == Some(epoch) {
+            if self.runs[job].is_some_and(|run| run.epoch == epoch) {
                 self.runs[job] = None;
                 self.outcome.finished(job, at);
                 self.engine.apply(Event::Ended { job: id(job), epoch, end: RunEnd::Finished })?;
@@ -72,14 +83,40 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn decide(&mut self, now: i64) {
-        for decision in self.engine.plan() {
-            let Decision::Place(placement) = decision;
-            let job = placement.job.0 as usize;
-            self.outcome.decisions += 1;
-            self.runs[job] = Some(placement.epoch);
-            self.ends.push(Reverse((now + self.workload.jobs[job].duration_ms, job, placement.epoch)));
+    fn decide(&mut self, now: i64) -> Result<(), Refused> {
+        loop {
+            let decisions = self.engine.plan();
+            if decisions.is_empty() {
+                return Ok(());
+            }
+            for decision in decisions {
+                match decision {
+                    Decision::Place(placement) => self.start(&placement, now)?,
+                    Decision::Interrupt(interruption) => self.interrupt(interruption, now)?,
+                }
+            }
         }
+    }
+
+    fn start(&mut self, placement: &Placement, now: i64) -> Result<(), Refused> {
+        let index = placement.job.0 as usize;
+        let job = &self.workload.jobs[index];
+        let restart_ms = if placement.epoch == Epoch(1) { 0 } else { job.restart_ms() };
+        let works_from_ms = now + restart_ms;
+        self.runs[index] = Some(Run { epoch: placement.epoch, works_from_ms });
+        self.ends.push(Reverse((works_from_ms + job.duration_ms - self.done_ms[index], index, placement.epoch)));
+        self.outcome.decisions += 1;
+        self.outcome.restart_gpu_ms += restart_ms * i64::from(job.gpus);
+        self.engine.apply(Event::Started { job: placement.job, epoch: placement.epoch, at: Time(now) })
+    }
+
+    fn interrupt(&mut self, interruption: Interruption, now: i64) -> Result<(), Refused> {
+        let Interruption { job, epoch, in_favour_of: _ } = interruption;
+        if let Some(run) = self.runs[job.0 as usize].take() {
+            self.done_ms[job.0 as usize] += (now - run.works_from_ms).max(0);
+        }
+        self.outcome.preemptions += 1;
+        self.engine.apply(Event::Ended { job, epoch, end: RunEnd::Retry { not_before: Time(now) } })
     }
 }
 
@@ -112,9 +149,9 @@ pub(crate) fn group(name: &str, replicas: u32, gpus: u32) -> WorkerGroup {
 }
 
 /// A gang that is placed whole.
-pub(crate) fn gang(groups: Vec<WorkerGroup>) -> Gang {
+pub(crate) fn gang(groups: Vec<WorkerGroup>, restart_ms: Option<i64>) -> Gang {
     let min_available = groups.iter().map(|group| group.replicas).sum();
-    Gang { groups, min_available, flavors: BTreeSet::new(), api: String::new() }
+    Gang { groups, min_available, flavors: BTreeSet::new(), api: String::new(), restart_ms }
 }
 
 fn spec(workload: &Workload, index: usize, job: &Job) -> JobSpec {
@@ -130,7 +167,8 @@ fn spec(workload: &Workload, index: usize, job: &Job) -> JobSpec {
         id: id(index),
         queue: workload.queues[job.queue].clone(),
         priority: 0,
+        kind: String::new(),
         submitted_at: Time(job.submitted_ms),
-        gang: gang(groups),
+        gang: gang(groups, Some(job.restart_ms())),
     }
 }

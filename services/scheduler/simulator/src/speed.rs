@@ -115,7 +115,11 @@ fn measure(
 }
 
 fn placed(decisions: Vec<Decision>) -> Vec<(JobId, Epoch)> {
-    decisions.into_iter().map(|Decision::Place(placement)| (placement.job, placement.epoch)).collect()
+    let placements = decisions.into_iter().filter_map(|decision| match decision {
+        Decision::Place(placement) => Some((placement.job, placement.epoch)),
+        Decision::Interrupt(_) => None,
+    });
+    placements.collect()
 }
 
 fn engine_of(nodes: u32) -> Result<Engine, Refused> {
@@ -130,7 +134,8 @@ fn job(id: u64, gpus: u32) -> JobSpec {
         id: JobId(id),
         queue: "bench".to_owned(),
         priority: 0,
+        kind: String::new(),
         submitted_at: Time(0),
-        gang: gang(vec![group("worker", 1, gpus)]),
+        gang: gang(vec![group("worker", 1, gpus)], None),
     }
 }

@@ -193,7 +193,7 @@ pub async fn stop(tx: &mut Tx, job: &mut Job, run: &mut Run, why: StopReason, no
 #[must_use]
 pub fn stopped_state(why: StopReason) -> JobState {
     match why {
-        StopReason::Cancel | StopReason::Move => JobState::Cancelled,
+        StopReason::Cancel | StopReason::Move | StopReason::Interrupt => JobState::Cancelled,
         StopReason::Suspend => JobState::Suspended,
         StopReason::Refuse => JobState::Refused,
     }

@@ -3,13 +3,14 @@
 
 use jiff::Timestamp;
 use muster_kit::{Result, Tx, db, lease, telemetry};
-use muster_scheduler_engine::{Decision, Event, Placement};
+use muster_scheduler_engine::{Decision, Event, Interruption, Placement};
 use tracing::Instrument;
 
 use super::App;
+use super::control::stop;
 use super::mind::Mind;
 use crate::crash;
-use crate::domain::job::JobState;
+use crate::domain::job::{JobState, StopReason};
 use crate::domain::record::{Run, time};
 use crate::store;
 
@@ -52,14 +53,16 @@ impl App {
         let mut subjects = store::inbox::take(&mut tx, SUBJECTS).await?;
         // Clusters and queues before the jobs that need them; jobs in row order, as everybody locks them.
         subjects.sort();
+        // First the time: how long an ended run lasted is counted from it.
+        mind.engine.apply(Event::Time(time(now))).map_err(muster_kit::Error::internal)?;
         for subject in &subjects {
             mind.look(&mut tx, subject, now).await?;
         }
-        mind.engine.apply(Event::Time(time(now))).map_err(muster_kit::Error::internal)?;
         let decisions = mind.engine.plan_at_most(DECISIONS);
         for decision in &decisions {
             match decision {
                 Decision::Place(placement) => self.place(&mut tx, &mut mind, placement, now).await?,
+                Decision::Interrupt(interruption) => self.interrupt(&mut tx, interruption, now).await?,
             }
         }
         tx.commit().await?;
@@ -121,5 +124,24 @@ impl App {
         }
         .instrument(span)
         .await
+    }
+
+    /// Ends a run early, unless it is ending already. Its job is queued again at once, and charged until its cluster confirms.
+    async fn interrupt(&self, tx: &mut Tx, interruption: &Interruption, now: Timestamp) -> Result<()> {
+        let Interruption { job: id, epoch, in_favour_of } = interruption;
+        let Some(mut job) = store::job::lock_row(tx, id.0.cast_signed()).await? else { return Ok(()) };
+        if !job.charged || job.epoch != epoch.0 || !job.state.has_run() {
+            return Ok(());
+        }
+        let Some(mut run) = store::run::get(tx, job.id, job.epoch).await? else { return Ok(()) };
+        if run.stopping.is_some() {
+            return Ok(());
+        }
+        stop(tx, &mut job, &mut run, StopReason::Interrupt, now).await?;
+        let other = store::job::lock_row(tx, in_favour_of.0.cast_signed()).await?.map(|other| other.resource());
+        let other = other.unwrap_or_else(|| "another job".to_owned());
+        job.go(JobState::Queued, format!("interrupted for {other}, which is expected to be done much sooner"), now);
+        store::job::update(tx, &mut job).await?;
+        crate::events::job_changed(tx, &*self.clock, &job, Some(&run)).await
     }
 }

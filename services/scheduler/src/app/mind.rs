@@ -17,6 +17,8 @@ use crate::store::inbox::Subject;
 
 /// Jobs read at a time when the engine is rebuilt.
 const BATCH: i64 = 1_000;
+/// Earlier runs whose length counts; a job interrupted more often than that has lasted long by any measure.
+const RUNS_COUNTED: u32 = 64;
 
 /// The engine and what is needed to tell it what the tables say.
 #[derive(Clone, Debug)]
@@ -53,7 +55,8 @@ impl Mind {
             after = last.id;
             for job in batch {
                 let run = if job.charged { store::run::get(tx, job.id, job.epoch).await? } else { None };
-                jobs.push((job, run));
+                let attained_ms = attained_ms(tx, &job).await?;
+                jobs.push((job, run, attained_ms));
             }
         }
         let mut mind =
@@ -63,18 +66,19 @@ impl Mind {
         let queues = mind.engine.rows().queues;
         let known: BTreeSet<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
         let mut rows = Vec::with_capacity(jobs.len());
-        for (job, run) in jobs {
+        for (job, run, attained_ms) in jobs {
             if let Some(run) = &run {
                 mind.charge(&job, run);
             }
             if known.contains(job.queue.as_str()) {
-                rows.push(row(&job, run.as_ref()));
+                rows.push(row(&job, run.as_ref(), attained_ms));
             } else {
                 mind.homeless.insert(job.id);
             }
         }
         let specs = facts.iter().map(|facts| facts.spec(&mind.charged_in(&facts.name))).collect();
-        mind.engine = Engine::restore(Rows { clusters: specs, queues, jobs: rows }, time(now)).map_err(out_of_step)?;
+        mind.engine = Engine::restore(Rows { clusters: specs, queues, jobs: rows, histories: Vec::new() }, time(now))
+            .map_err(out_of_step)?;
         let names: Vec<String> = mind.clusters.keys().cloned().collect();
         for name in names {
             mind.bind(&name);
@@ -285,8 +289,23 @@ pub fn fold_queues(engine: &mut Engine, definitions: &BTreeMap<String, QueueDefi
     }
 }
 
+/// How long the runs before the current one lasted together, of a job that goes on from checkpoints.
+async fn attained_ms(tx: &mut Tx, job: &Job) -> Result<i64> {
+    if job.gang.restart_ms.is_none() {
+        return Ok(0);
+    }
+    let last = if job.charged { job.epoch.saturating_sub(1) } else { job.epoch };
+    let mut attained_ms = 0;
+    for epoch in last.saturating_sub(RUNS_COUNTED) + 1..=last {
+        if let Some(Run { started_at: Some(began), finished_at: Some(ended), .. }) = store::run::get(tx, job.id, epoch).await? {
+            attained_ms += (ended.as_millisecond() - began.as_millisecond()).max(0);
+        }
+    }
+    Ok(attained_ms)
+}
+
 /// A job's row as the engine is restored from it.
-fn row(job: &Job, run: Option<&Run>) -> JobRow {
+fn row(job: &Job, run: Option<&Run>, attained_ms: i64) -> JobRow {
     let state = match run {
         Some(run) => EngineState::Placed {
             cluster: run.cluster.clone(),
@@ -294,11 +313,12 @@ fn row(job: &Job, run: Option<&Run>) -> JobRow {
             bound: None,
             started_at: run.started_at.map(time),
             stopping: run.stopping.is_some(),
+            remaining: None,
         },
         None if job.state == JobState::Suspended => EngineState::Suspended,
-        None => EngineState::Waiting { not_before: job.not_before.map(time) },
+        None => EngineState::Waiting { not_before: job.not_before.map(time), expected_ms: None, promised: None },
     };
-    JobRow { spec: job.spec(), epoch: Epoch(job.epoch), state }
+    JobRow { spec: job.spec(), epoch: Epoch(job.epoch), attained_ms, state }
 }
 
 fn out_of_step(refused: Refused) -> Error {

@@ -116,6 +116,8 @@ pub enum StopReason {
     Move,
     /// Its verdict turned.
     Refuse,
+    /// Its place is for a gang that is expected to be done much sooner.
+    Interrupt,
 }
 
 impl StopReason {
@@ -127,6 +129,7 @@ impl StopReason {
             Self::Suspend => "suspend",
             Self::Move => "move",
             Self::Refuse => "refuse",
+            Self::Interrupt => "interrupt",
         }
     }
 }
@@ -135,7 +138,7 @@ impl FromStr for StopReason {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let all = [Self::Cancel, Self::Suspend, Self::Move, Self::Refuse];
+        let all = [Self::Cancel, Self::Suspend, Self::Move, Self::Refuse, Self::Interrupt];
         all.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| format!("{word:?} is no reason to stop a run"))
     }
 }

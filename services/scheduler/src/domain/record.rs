@@ -104,6 +104,13 @@ impl Job {
         self.history.drain(..surplus);
     }
 
+    /// What jobs of its like have in common: the namespace, and the name without the digits that number them.
+    #[must_use]
+    pub fn likeness(&self) -> String {
+        let pattern: String = self.name.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+        format!("{}/{pattern}", self.namespace)
+    }
+
     /// The job as the engine sees it.
     #[must_use]
     pub fn spec(&self) -> JobSpec {
@@ -111,6 +118,7 @@ impl Job {
             id: engine_id(self.id),
             queue: self.queue.clone(),
             priority: self.priority,
+            kind: self.likeness(),
             submitted_at: time(self.submitted_at),
             gang: self.gang.clone(),
         }

@@ -15,6 +15,9 @@ struct GangRow {
     min_available: u32,
     flavors: BTreeSet<String>,
     api: String,
+    /// Absent from rows of jobs that were submitted before it was known.
+    #[serde(default)]
+    restart_ms: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,24 +43,30 @@ fn write<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
-    let Gang { groups, min_available, flavors, api } = gang;
+    let Gang { groups, min_available, flavors, api, restart_ms } = gang;
     let groups = groups.iter().map(|WorkerGroup { name, replicas, each }| GroupRow {
         name: name.clone(),
         replicas: *replicas,
         each: map(each),
     });
-    write(&GangRow { groups: groups.collect(), min_available: *min_available, flavors: flavors.clone(), api: api.clone() })
+    write(&GangRow {
+        groups: groups.collect(),
+        min_available: *min_available,
+        flavors: flavors.clone(),
+        api: api.clone(),
+        restart_ms: *restart_ms,
+    })
 }
 
 pub(super) fn read_gang(value: Value) -> Result<Gang> {
-    let GangRow { groups, min_available, flavors, api } =
+    let GangRow { groups, min_available, flavors, api, restart_ms } =
         serde_json::from_value(value).map_err(|error| corrupt("a gang", error))?;
     let groups = groups.into_iter().map(|GroupRow { name, replicas, each }| WorkerGroup {
         name,
         replicas,
         each: each.into_iter().collect(),
     });
-    Ok(Gang { groups: groups.collect(), min_available, flavors, api })
+    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms })
 }
 
 pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {

@@ -214,3 +214,35 @@ async fn a_finished_runs_object_stays_for_its_logs_and_goes_after_a_while() {
     world.settle().await;
     assert_eq!(world.items("idc"), ["queues/train"]);
 }
+
+#[tokio::test]
+async fn a_long_run_that_allows_it_makes_room_for_a_short_job_and_goes_on_after_it() {
+    let mut world = World::new().await;
+    world.join(member("idc", 1, "V100", 1)).await;
+    world.queue("train", "").await;
+    let plain = "metadata: {name: long}";
+    let willing = "metadata: {name: long, annotations: {muster.dev/restart-cost: 30s}}";
+    let manifest = training("long", 1, 8);
+    assert!(manifest.contains(plain));
+    world.create(create("long", &manifest.replace(plain, willing))).await.expect("a sound job");
+    world.settle().await;
+    world.runs("idc", "long", 1).await;
+    world.settle().await;
+    world.pass(3_600);
+    world.submit("short", 1, 8).await;
+    world.settle().await;
+    let long = world.job("long").await;
+    assert_eq!(long.state(), State::Queued);
+    let reason = &long.history.last().expect("a history").reason;
+    assert_eq!(reason, "interrupted for namespaces/ml/jobs/short, which is expected to be done much sooner");
+    assert_eq!(world.state("short").await.0, State::Queued, "the run is charged until its cluster confirms that it is gone");
+    assert_eq!(world.items("idc"), ["queues/train"]);
+    world.ends("idc", "long", 1, RunPhase::Stopped).await;
+    world.settle().await;
+    assert_eq!(world.state("short").await, (State::Placed, "idc".to_owned()));
+    world.runs("idc", "short", 1).await;
+    world.ends("idc", "short", 1, RunPhase::Succeeded).await;
+    world.settle().await;
+    let long = world.job("long").await;
+    assert_eq!((long.state(), long.run_epoch), (State::Placed, 2));
+}

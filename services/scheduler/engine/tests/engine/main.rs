@@ -2,6 +2,7 @@
 
 mod explaining;
 mod fairness;
+mod interrupting;
 mod placing;
 mod properties;
 mod waiting;

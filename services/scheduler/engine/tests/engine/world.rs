@@ -60,6 +60,7 @@ pub fn gang(workers: u32, each: Amounts) -> Gang {
         min_available: workers,
         flavors: BTreeSet::new(),
         api: String::new(),
+        restart_ms: None,
     }
 }
 
@@ -69,6 +70,7 @@ pub fn job(id: u64, queue: &str, workers: u32, gpus_each: i64) -> JobSpec {
         id: JobId(id),
         queue: queue.to_owned(),
         priority: 0,
+        kind: String::new(),
         submitted_at: Time(id as i64),
         gang: gang(workers, amounts(4 * gpus_each.max(1), 32 * gpus_each.max(1), gpus_each)),
     }
@@ -90,7 +92,14 @@ pub fn submit(engine: &mut Engine, job: JobSpec) {
 }
 
 pub fn plan(engine: &mut Engine) -> Vec<Placement> {
-    engine.plan().into_iter().map(|Decision::Place(placement)| placement).collect()
+    engine
+        .plan()
+        .into_iter()
+        .filter_map(|decision| match decision {
+            Decision::Place(placement) => Some(placement),
+            Decision::Interrupt(_) => None,
+        })
+        .collect()
 }
 
 /// (job, cluster) of every placement, in the order of decision.

@@ -106,3 +106,13 @@ fn every_job_is_finished_and_none_before_its_time() {
         }
     }
 }
+
+#[test]
+fn a_short_job_takes_the_place_of_a_long_run_which_pays_its_restart() {
+    // A node that a day's work holds; a minute's work comes when that has lasted for an hour.
+    let trace = Trace::of_jobs(&[(0, 86_400, 8, "a"), (60, 60, 8, "b")]);
+    let workload = trace.read().unwrap();
+    let outcome = play::play(&workload, 1, &[1, 1]).unwrap();
+    assert_eq!(ends(&workload, &outcome.finished_ms), [86_400 + 60 + 30, 3_660]);
+    assert_eq!((outcome.preemptions, outcome.restart_gpu_ms), (1, 240_000));
+}

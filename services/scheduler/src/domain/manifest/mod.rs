@@ -22,6 +22,8 @@ pub const DEFAULT_QUEUE: &str = "default";
 const QUEUE_KEYS: [&str; 3] = ["kueue.x-k8s.io/queue-name", "volcano.sh/queue-name", "scheduling.volcano.sh/queue-name"];
 /// Kueue's own way to say a priority class.
 const PRIORITY_KEY: &str = "kueue.x-k8s.io/priority-class";
+/// The annotation by which a job says that it may be interrupted, and what going on from its last checkpoint costs it (`30s`).
+const RESTART_KEY: &str = "muster.dev/restart-cost";
 
 /// A job's manifest, read.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +75,7 @@ impl Requirements {
             groups,
             flavors: flavors.unwrap_or_default(),
             api: manifest.api_version().to_owned(),
+            restart_ms: restart_ms(value)?,
         };
         muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(&templates, refused.into()))?;
         Ok(Self { kind, gang, queue: queue(kind, value), priority_class: priority_class(kind, value, &templates) })
@@ -120,6 +123,14 @@ fn priority_class(kind: Kind, value: &Value, templates: &[Template]) -> Option<S
         .or_else(of_pods)
         .filter(|class| !class.is_empty())
         .map(ToOwned::to_owned)
+}
+
+/// What an interruption costs the job, where it says that it may be interrupted.
+fn restart_ms(value: &Value) -> Result<Option<i64>, Fault> {
+    let Some(text) = metadata(value, RESTART_KEY) else { return Ok(None) };
+    let path = format!("metadata.annotations[{RESTART_KEY}]");
+    let cost = muster_core::duration::parse(text).map_err(|error| Fault::new(&path, error.to_string()))?;
+    i64::try_from(cost.as_millis()).map(Some).map_err(|_| Fault::new(&path, "is longer than can be counted"))
 }
 
 /// A label or annotation of the object.

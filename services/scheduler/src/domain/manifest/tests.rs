@@ -125,3 +125,17 @@ fn what_is_wrong_is_named_by_its_path() {
     assert_eq!(field("  tasks: [{replicas: 1, template: {spec: {}}}]\n"), "spec.tasks[0].template.spec.containers");
     assert_eq!(read("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n").unwrap_err().field, "manifest");
 }
+
+#[test]
+fn a_job_says_that_it_may_be_interrupted_and_what_that_costs() {
+    let job = |cost: &str| {
+        read(&format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j, annotations: {{muster.dev/restart-cost: {cost}}}}}\nspec: \
+             {{template: {{spec: {{containers: [{{name: c, resources: {{}}}}]}}}}}}\n"
+        ))
+    };
+    assert_eq!(job("1m30s").unwrap().gang.restart_ms, Some(90_000));
+    assert_eq!(job("\"\"").unwrap().gang.restart_ms, None);
+    let fault = job("cheap").unwrap_err();
+    assert_eq!(fault.field, "metadata.annotations[muster.dev/restart-cost]");
+}
