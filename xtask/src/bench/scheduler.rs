@@ -11,8 +11,6 @@ use jiff::civil::date;
 use muster_scheduler_simulator::speed::{self, Speed};
 use muster_scheduler_simulator::{Terms, equal_wait, philly, study};
 
-use super::Line;
-
 /// What is measured besides the speed.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -34,7 +32,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let began = Instant::now();
     let clock = || began.elapsed();
-    let mut lines: Vec<Line> = Vec::new();
+    let mut lines = Vec::new();
     let per_second = |speed: Speed| format!("{:.0}/s, {:.1} operations each", speed.per_second(), speed.operations_each());
     let each = |speed: Speed| format!("{:.2} µs, {:.1} operations", speed.micros_each(), speed.operations_each());
     lines.push((

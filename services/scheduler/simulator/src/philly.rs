@@ -86,7 +86,7 @@ fn duration_ms<const COLUMNS: usize>(row: &Row<'_, COLUMNS>) -> Result<i64, Faul
         return Err(row.fault("duration", format!("{text} s is negative")));
     }
     // A century: beyond it sums of durations times GPUs would no longer be exact.
-    if !(seconds <= 3.2e9) {
+    if seconds.is_nan() || seconds > 3.2e9 {
         return Err(row.fault("duration", format!("{text} s is longer than a century")));
     }
     Ok((seconds * 1_000.0).round() as i64)
