@@ -1,6 +1,6 @@
 //! Processes that are started to die at a named point (`crash.at` of their configuration), and are seen to.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 use std::os::unix::process::ExitStatusExt;
 
@@ -25,11 +25,12 @@ pub(super) async fn service_dies_at(
     }
     scene.platform.start_again_to_die(service, point)?;
     eventually_within(2 * PATIENCE, &format!("{} dies at {point}", service.name()), async || {
-        if died_at(scene.platform.replica(service).process(), point)? {
-            return Ok(Look::Is(()));
+        let seen = died_at(scene.platform.replica(service).process(), point)?;
+        if let Look::NotYet(_) = seen {
+            let outcome = act(scene).await;
+            return Ok(Look::NotYet(format!("it runs; {outcome:?}")));
         }
-        let outcome = act(scene).await;
-        Ok(Look::NotYet(format!("it runs; {outcome:?}")))
+        Ok(seen)
     })
     .await
 }
@@ -44,20 +45,18 @@ pub(super) fn start_agent_to_die(scene: &mut Scene, cluster: &str, point: &str) 
 /// Waits until the agent is dead.
 pub(super) async fn agent_dies_at(scene: &mut Scene, cluster: &str, point: &str) -> Result<()> {
     eventually_within(2 * PATIENCE, &format!("the agent of {cluster} dies at {point}"), async || {
-        let dead = died_at(scene.platform.agent(cluster)?.process(), point)?;
-        Ok(if dead { Look::Is(()) } else { Look::NotYet("it runs".to_owned()) })
+        died_at(scene.platform.agent(cluster)?.process(), point)
     })
     .await
 }
 
 /// Whether it has ended by SIGKILL at the point. Nobody else kills it in the meantime.
-fn died_at(process: &mut Process, point: &str) -> Result<bool> {
-    let Some(status) = process.ended()? else { return Ok(false) };
+fn died_at(process: &mut Process, point: &str) -> Result<Look<()>> {
+    let Some(status) = process.ended()? else { return Ok(Look::NotYet("it runs".to_owned())) };
     let tail = process.log_tail();
-    // The line may have colours between its words.
-    let said = tail.lines().any(|line| line.contains("crash point reached") && line.contains(&format!("\"{point}\"")));
-    if status.signal() != Some(Signal::SIGKILL as i32) || !said {
-        bail!("{} has ended otherwise than by {point}: {status}{tail}", process.name());
+    let said = tail.lines().any(|line| line.trim() == format!("crash point reached: {point}"));
+    if status.signal() == Some(Signal::SIGKILL as i32) && said {
+        return Ok(Look::Is(()));
     }
-    Ok(true)
+    Ok(Look::Never(format!("{} has ended otherwise than by {point}: {status}{tail}", process.name())))
 }
