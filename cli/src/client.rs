@@ -22,6 +22,7 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
+use tonic_types::StatusExt;
 use uuid::Uuid;
 
 /// Answers larger than this are refused: a page of a thousand clusters with their inventories fits.
@@ -162,7 +163,7 @@ impl Session {
         }
     }
 
-    /// Makes a call, repeating it while the service is away.
+    /// Makes a call, repeating it while the service is away, or where others changed the same at the same moment.
     pub async fn call<T, F, A>(&self, peer: Peer, rpc: &'static str, call: F) -> Result<T>
     where
         F: Fn(Link) -> A,
@@ -183,10 +184,11 @@ impl Session {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => status,
             };
-            if status.code() != Code::Unavailable || attempt >= self.manner.attempts || Instant::now() + pause >= deadline {
+            let Some(trouble) = passing(&status).filter(|_| attempt < self.manner.attempts && Instant::now() + pause < deadline)
+            else {
                 return Err(self.failure(peer, &status));
-            }
-            eprintln!("note: the {peer} is unavailable; trying again ({} of {})", attempt + 1, self.manner.attempts);
+            };
+            eprintln!("note: the {peer} {trouble}; trying again ({} of {})", attempt + 1, self.manner.attempts);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
@@ -295,9 +297,22 @@ pub fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
     }
 }
 
+/// What is wrong, in words, where the same call may succeed a moment later: nothing of it happened.
+fn passing(status: &Status) -> Option<&'static str> {
+    match status.code() {
+        Code::Unavailable => Some("is unavailable"),
+        // Not a stale etag: that one stays stale.
+        Code::Aborted if status.get_error_details().error_info().is_some_and(|info| info.reason == "CONTENTION") => {
+            Some("had several changes at once")
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic_types::ErrorDetails;
 
     #[test]
     fn a_derived_request_id_depends_on_base_and_subject_alone() {
@@ -314,5 +329,17 @@ mod tests {
         {
             assert_eq!(is_loopback(Some(host)), expected, "{host}");
         }
+    }
+
+    #[test]
+    fn a_call_is_repeated_for_what_passes_and_for_nothing_else() {
+        let aborted = |reason: &str| {
+            let details = ErrorDetails::with_error_info(reason, "muster.dev", std::collections::HashMap::new());
+            Status::with_error_details(Code::Aborted, "came between", details)
+        };
+        assert_eq!(passing(&Status::unavailable("restarts")), Some("is unavailable"));
+        assert_eq!(passing(&aborted("CONTENTION")), Some("had several changes at once"));
+        assert_eq!(passing(&aborted("STALE_ETAG")), None);
+        assert_eq!(passing(&Status::internal("")), None);
     }
 }

@@ -119,7 +119,12 @@ async fn play(arguments: &Arguments, scene: &mut Scene, rows: &mut Vec<Row>) {
     let sabotaged = |step| arguments.sabotage.as_ref().is_some_and(|steps| steps.contains(step));
     let last = arguments.until.or(arguments.sabotage.as_ref().map(Steps::last)).unwrap_or(10);
     for (step, title) in (1..=last).zip(TITLES) {
-        let causes: &[Cause] = if sabotaged(step) { &[Cause::Broken, Cause::Mended] } else { &[Cause::Whole] };
+        // A broken step is mended where the play goes on after it.
+        let causes: &[Cause] = match (sabotaged(step), step == last) {
+            (true, true) => &[Cause::Broken],
+            (true, false) => &[Cause::Broken, Cause::Mended],
+            (false, _) => &[Cause::Whole],
+        };
         for cause in causes {
             println!("step {step}{}: {title}", table::how(*cause));
             let began = Instant::now();

@@ -7,6 +7,7 @@ use crate::eventually;
 use crate::patience::{Look, look};
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
+use muster_proto::registry::v1 as registry;
 use muster_proto::scheduler::v1 as scheduler;
 use scheduler::job::State;
 
@@ -86,6 +87,17 @@ pub async fn mend(scene: &Scene) -> Result<()> {
         let jobs = list(scene).await?;
         let left: Vec<String> = jobs.iter().filter(|job| job.finish_time.is_none()).map(describe).collect();
         Ok(look(left.is_empty(), (), || left.join("; ")))
+    })
+    .await?;
+    eventually("what the broken step left is gone from the inventories too", async || {
+        let mut used = 0;
+        for cluster in [TRAIN_IDC, TRAIN_CLOUD] {
+            let request = registry::GetClusterRequest { name: format!("clusters/{cluster}") };
+            let inventory = scene.clients()?.clusters().get_cluster(request).await?.into_inner().inventory;
+            let nodes = inventory.map(|inventory| inventory.nodes).unwrap_or_default();
+            used += nodes.iter().filter(|node| !node.used_by_run.is_empty()).count();
+        }
+        Ok(look(used == 0, (), || format!("{used} nodes have runs")))
     })
     .await
 }
