@@ -137,7 +137,7 @@ impl Story {
         Ok(())
     }
 
-    /// Waits until the routes have these weights, and ready copies of exactly these versions run.
+    /// Waits until the routes have these weights, and ready copies of exactly these versions run, each with its ConfigMap.
     async fn serves(&self, weights: &[(&str, i64)], versions: &[&str]) -> Result<()> {
         let wanted: Vec<(String, i64)> = weights.iter().map(|(subset, weight)| ((*subset).to_owned(), *weight)).collect();
         eventually(&format!("{CLUSTER} serves {weights:?} with copies of {versions:?}"), async || {
@@ -148,12 +148,15 @@ impl Story {
                 .iter()
                 .filter_map(|copy| copy["spec"]["template"]["metadata"]["labels"]["version"].as_str())
                 .collect();
+            let maps = api.list(COLLECTIONS[0]).await?;
+            let maps = maps.iter().filter(|map| map["metadata"]["labels"]["muster.dev/owner"] == "rollout").count();
             let pods = api.list("/api/v1/namespaces/vision/pods").await?;
             let running: BTreeSet<&str> = pods.iter().filter_map(|pod| pod["metadata"]["labels"]["version"].as_str()).collect();
             let expected: BTreeSet<&str> = versions.iter().copied().collect();
             let settled = deployments.iter().all(is_rolled_out) && self.is_at_rest().await?;
-            let is = self::weights(&route) == wanted && copies == expected && running == expected && settled;
-            Ok(look(is, (), || format!("{:?}, copies {copies:?}, pods {running:?}", self::weights(&route))))
+            let runs = copies == expected && running == expected && maps == expected.len();
+            let is = self::weights(&route) == wanted && runs && settled;
+            Ok(look(is, (), || format!("{:?}, copies {copies:?}, pods {running:?}, {maps} ConfigMaps", self::weights(&route))))
         })
         .await
     }
