@@ -10,6 +10,7 @@ mod what_to_try;
 use std::time::Instant;
 
 use anyhow::Result;
+use muster_integration_tests::kafka::MadeTopics;
 pub use muster_integration_tests::main_job::layout;
 use muster_integration_tests::main_job::scene::SHORT_SOAK;
 use muster_integration_tests::main_job::{self, Cause, Scene, TITLES, simulation};
@@ -75,6 +76,11 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         println!("building");
         build::programs(Profile::Dev).await?;
     }
+    // Topics are the deployment's; they go after everything that reads them.
+    let _topics = match &arguments.kafka {
+        Some(brokers) => Some(MadeTopics::make(brokers).await?),
+        None => None,
+    };
     let setup = Setup {
         programs: Profile::Dev.folder()?,
         leash: Leash::this_program(),

@@ -22,7 +22,7 @@ pub use service::{Pki, Ports, Replica, Service};
 pub use simulator::{Cluster, Simulator};
 
 use crate::clients::{Addresses, Clients};
-use crate::kafka::{MadeTopics, PARTITIONS, TOPICS};
+use crate::kafka::{PARTITIONS, TOPICS};
 use crate::muster::Muster;
 use crate::process::Leash;
 use crate::spans::Spans;
@@ -40,7 +40,7 @@ pub struct Setup {
     pub kustomize: PathBuf,
     /// A git configuration for the rollout service, as an operator with a mirror has one; none: nothing.
     pub git_config: Option<PathBuf>,
-    /// A real Kafka, `host:port`; none: one embedded in this process.
+    /// Brokers that have the topics, `host:port`; none: one embedded in this process.
     pub brokers: Option<String>,
     /// The documented ports instead of free ones.
     pub documented_ports: bool,
@@ -100,20 +100,12 @@ pub struct Platform {
     spans: Spans,
     databases: Databases,
     brokers: String,
-    _kafka: Kafka,
+    _broker: Option<Broker>,
     ports: BTreeMap<Service, Ports>,
     pki: Pki,
     token: String,
     setup: Setup,
     folder: TempDir,
-}
-
-/// What goes with the platform.
-enum Kafka {
-    /// A broker in this process.
-    Embedded { _broker: Broker },
-    /// Topics on brokers of somebody's own.
-    Own { _topics: MadeTopics },
 }
 
 impl Platform {
@@ -128,12 +120,12 @@ impl Platform {
         for part in ["logs", "config", "agents"] {
             std::fs::create_dir(folder.path().join(part))?;
         }
-        let (kafka, brokers) = match &setup.brokers {
-            Some(brokers) => (Kafka::Own { _topics: MadeTopics::make(brokers).await? }, brokers.clone()),
+        let (broker, brokers) = match &setup.brokers {
+            Some(brokers) => (None, brokers.clone()),
             None => {
                 let broker = Broker::start(&TOPICS, PARTITIONS).map_err(anyhow::Error::msg)?;
                 let address = broker.bootstrap_servers().to_owned();
-                (Kafka::Embedded { _broker: broker }, address)
+                (Some(broker), address)
             }
         };
         let databases = Databases::create(&setup.database_url).await?;
@@ -152,7 +144,7 @@ impl Platform {
             spans,
             databases,
             brokers,
-            _kafka: kafka,
+            _broker: broker,
             ports,
             pki,
             token: String::new(),
