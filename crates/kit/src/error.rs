@@ -223,7 +223,12 @@ impl From<Error> for Status {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
+            // Protocol: what stands in front of a server that is away (a proxy) closes in the middle of the handshake.
+            sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_) => {
                 tracing::warn!(error = %error, "the database is away");
                 Self::unavailable("DATABASE_AWAY", "the service's database is away; try again")
             }
