@@ -111,7 +111,7 @@ impl Registry {
             send: Wake::default(),
             incarnation: Arc::new(AtomicU64::new(incarnation)),
         };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")));
         let mut registry = Self { app, database, pki, address, replica: None };
         registry.up();
         registry

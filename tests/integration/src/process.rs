@@ -5,11 +5,9 @@
 //! program. Beside that a [`Process`] is stopped and reaped when it is dropped.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,6 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid};
+
+pub use muster_testkit::free_port;
 
 /// The first argument by which a program recognises that it is to act as the leash.
 pub const LEASH_ARGUMENT: &str = "__leash";
@@ -330,27 +330,6 @@ fn spawn_from_a_lasting_thread(command: Command) -> std::io::Result<Child> {
     let sent = spawner.lock().unwrap_or_else(std::sync::PoisonError::into_inner).send((command, answer));
     sent.map_err(|_| std::io::Error::other("the thread that starts processes has ended"))?;
     receiver.recv().map_err(|_| std::io::Error::other("the thread that starts processes has ended"))?
-}
-
-/// A TCP port of the loopback interface that nobody listens on at this moment. It lies below those that the kernel gives to
-/// outgoing connections (from 32,768 on), since one of these could take it before it is used, and is never answered twice.
-///
-/// # Errors
-/// The loopback interface has no free port.
-pub fn free_port() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 15_000;
-    const COUNT: u16 = 17_000;
-    // Processes that run side by side begin at different places.
-    let begin = (std::process::id().wrapping_mul(7_919) % u32::from(COUNT)) as u16;
-    for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        let port = FIRST + (begin + step) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no port from {FIRST} to {} is free", FIRST + COUNT)
 }
 
 fn pid_of(child: &Child) -> Pid {

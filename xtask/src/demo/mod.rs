@@ -34,8 +34,8 @@ pub struct Arguments {
     /// Shorter soaks; skips nothing
     #[arg(long)]
     fast: bool,
-    /// Break the cause behind a step (or several, as in 3,8, or all): it must fail, and is then played again with the cause
-    /// mended. Ends after the last of them, always with a failure
+    /// Break the cause behind a step, which must then fail by its name. Of several (3,8, or all) each but the last is then
+    /// played again with its cause mended. Ends after the last of them, always with a failure
     #[arg(long, value_name = "STEP")]
     sabotage: Option<Steps>,
     /// End after this step

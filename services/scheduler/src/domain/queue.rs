@@ -176,15 +176,16 @@ struct SpecShape {
 
 /// An unknown field is refused by name, with line and column.
 fn strictly(manifest: &Manifest, spec: &Map<String, Value>) -> Result<(), Fault> {
-    let whole = manifest.value.as_object().into_iter();
-    let mut checks = whole.map(|whole| known("", whole, &["apiVersion", "kind", "metadata", "spec", "status"]));
-    checks
-        .try_for_each(|check| check)
-        .and_then(|()| known("spec", spec, &["weight", "capability", "reclaimable", "parent", "tiers"]))
-        .map_err(|fault| match manifest.read::<Shape>() {
+    let whole = match manifest.value.as_object() {
+        Some(whole) => known("", whole, &["apiVersion", "kind", "metadata", "spec", "status"]),
+        None => Ok(()),
+    };
+    whole.and_then(|()| known("spec", spec, &["weight", "capability", "reclaimable", "parent", "tiers"])).map_err(|fault| {
+        match manifest.read::<Shape>() {
             Err(at) => Fault::new(fault.field, format!("line {}, column {}: {}", at.line, at.column, fault.why)),
             Ok(_) => fault,
-        })
+        }
+    })
 }
 
 fn known(path: &str, object: &Map<String, Value>, fields: &[&str]) -> Result<(), Fault> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use muster_proto::event::v1::TrainingComplete;
 use muster_proto::rollout::v1 as rollout;
 use rollout::release::State;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 use super::layout;
@@ -74,6 +74,21 @@ pub async fn reaches(scene: &Scene, version: &str, state: State) -> Result<rollo
         })
     })
     .await
+}
+
+/// Reports a bad version, and answers its release once it has failed in a wave and `good` is served everywhere again. With
+/// the step's cause broken the version is a good one.
+pub async fn is_turned_back(scene: &mut Scene, version: &str, wave: u32, good: &str) -> Result<rollout::Release> {
+    if scene.is_broken() {
+        scene.behaves(json!({"match": image(version), "errorRate": 0.0})).await?;
+    }
+    report(scene, training(version)).await?;
+    let release = reaches(scene, version, State::Failed).await?;
+    ensure!(release.wave == wave, "it failed in wave {}, not in {wave}", release.wave);
+    for cluster in scene.serving() {
+        serves_only(scene, cluster, good).await?;
+    }
+    Ok(release)
 }
 
 /// One line about a release.

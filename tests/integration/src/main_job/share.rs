@@ -1,15 +1,12 @@
 //! Step 7: a version that is bad only under the serving cluster's traffic is found out at 10 % and turned back everywhere.
 
 use anyhow::{Result, ensure};
-use muster_proto::rollout::v1 as rollout;
-use rollout::release::State;
-use serde_json::json;
 
 use super::Checked;
 use super::canary::reverted;
 use super::releases::{self, routings, sound};
 use super::scene::Scene;
-use super::simulation::{EDGES, SERVE_ONLINE, SERVER};
+use super::simulation::{EDGES, SERVE_ONLINE};
 
 /// Plays the step.
 ///
@@ -17,16 +14,8 @@ use super::simulation::{EDGES, SERVE_ONLINE, SERVER};
 /// A check was not true.
 pub async fn play(scene: &mut Scene) -> Result<Checked> {
     let (version, good) = (scene.name("v5"), scene.serving.clone());
-    // Sabotage: the bad version is a good one there too.
-    if scene.is_broken() {
-        scene.behaves(json!({"match": format!("{SERVER}:{version}"), "errorRate": 0.0})).await?;
-    }
-    releases::report(scene, releases::training(&version)).await?;
-    let release = releases::reaches(scene, &version, State::Failed).await?;
-    ensure!(release.wave == 2, "it failed in wave {}, not in serve-online", release.wave);
-    for cluster in scene.serving() {
-        releases::serves_only(scene, cluster, &good).await?;
-    }
+    // Sabotage: the bad version is a good one there too. serve-online is the second wave.
+    releases::is_turned_back(scene, &version, 2, &good).await?;
     releases::never_reached(scene, EDGES[2], &version)?;
     let routings = routings(scene, SERVE_ONLINE)?;
     sound(&routings)?;

@@ -1,7 +1,7 @@
 //! A suite's documents: policies, resources, expected results, and the values that stand for a cluster.
 
 use super::SuiteError;
-use crate::{Inventory, Operation, Policy, UserInfo};
+use crate::{Inventory, Operation, Policy, UserInfo, inventory::text};
 use jiff::Timestamp;
 use muster_core::{manifest::parse_value, selector::Labels};
 use serde_json::{Number, Value};
@@ -66,7 +66,7 @@ impl Suite {
             Some(file) => Some(inventory(&parse_value(&read(file)?).map_err(|error| malformed(file, error))?)),
             None => None,
         };
-        // Rules may ask for the namespace of an object, with or without a context.
+        // Rules may ask for the namespace of an object.
         let namespaces = resources.iter().filter(|object| text(object, "/kind") == "Namespace").cloned();
         let inventory = inventory.map(|mut inventory| {
             inventory.objects.extend(namespaces);
@@ -199,10 +199,6 @@ fn fractions(value: &mut Value) {
 
 fn name_of(object: &Value) -> &str {
     text(object, "/metadata/name")
-}
-
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
