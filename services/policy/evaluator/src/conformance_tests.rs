@@ -13,7 +13,7 @@ spec:
       validate: {pattern: {metadata: {labels: {owner: "?*"}}}}
     - name: by-code
       match: {any: [{resources: {kinds: [Pod]}}]}
-      validate: {deny: {}}
+      validate: {manifests: {}}
     - name: on-update
       match: {any: [{resources: {kinds: [Pod], operations: [UPDATE]}}]}
       validate: {pattern: {metadata: {labels: {owner: "?*"}}}}

@@ -89,6 +89,17 @@ impl Constraints {
         })
     }
 
+    /// Reads a binding's `matchResources`: where it names no resources it is about all of the policy's.
+    pub fn parse_for_binding(resources: &Field<'_>) -> Result<Self, PolicyError> {
+        let mut constraints = Self::parse(resources)?;
+        if constraints.rules.is_empty() {
+            let every = || vec!["*".to_owned()];
+            let resources = vec!["*/*".to_owned()];
+            constraints.rules.push(ResourceRule { groups: every(), versions: every(), resources, ..ResourceRule::default() });
+        }
+        Ok(constraints)
+    }
+
     pub fn match_object(&self, facts: &Facts<'_>) -> Truth {
         let known = self.rules.iter().any(|rule| rule.matches(facts))
             && !self.excluded.iter().any(|rule| rule.matches(facts))

@@ -8,8 +8,10 @@ use crate::{
     body::BodyKind,
     defaults::with_api_defaults,
     evaluate::{Outcome, Request, RuleResult},
+    exception::PolicyException,
     expand::{Made, made_by},
     injection::{Warning, covers_all_containers, injection_label},
+    inventory::Inventory,
     matching::{Operation, namespace_matches},
     path::Path,
     policy::{FailureAction, Policy},
@@ -40,6 +42,11 @@ pub struct Surroundings {
     pub default_namespace: String,
     /// What is done to the manifests.
     pub operation: Operation,
+    /// Objects that policies do not ask.
+    pub exceptions: Vec<PolicyException>,
+    /// What rules may ask the cluster and the registry; `None`: nothing is known of them, and such rules are not
+    /// evaluated.
+    pub inventory: Option<Inventory>,
 }
 
 /// One rule's answer to one object of one manifest.
@@ -114,14 +121,8 @@ pub fn decide(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surrou
     for (name, labels) in &mut namespaces {
         labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.clone());
     }
-    let mut judge = Judge {
-        policies,
-        namespaces,
-        operation: surroundings.operation,
-        manifest: 0,
-        decision: Decision::default(),
-        seen: BTreeSet::new(),
-    };
+    let mut judge =
+        Judge { policies, namespaces, surroundings, manifest: 0, decision: Decision::default(), seen: BTreeSet::new() };
     let default_namespace = match surroundings.default_namespace.as_str() {
         "" => "default",
         namespace => namespace,
@@ -141,7 +142,7 @@ pub fn decide(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surrou
 struct Judge<'a> {
     policies: &'a [Bound<'a>],
     namespaces: BTreeMap<String, Labels>,
-    operation: Operation,
+    surroundings: &'a Surroundings,
     /// Which of the manifests is being judged.
     manifest: usize,
     decision: Decision,
@@ -161,7 +162,13 @@ impl Judge<'_> {
             if !bound.namespaces.is_empty() && !namespace_matches(bound.namespaces, &namespace) {
                 continue;
             }
-            let request = Request { operation: self.operation, namespace_labels: labels.as_ref(), ..Request::create(&object) };
+            let request = Request {
+                operation: self.surroundings.operation,
+                namespace_labels: labels.as_ref(),
+                exceptions: &self.surroundings.exceptions,
+                inventory: self.surroundings.inventory.as_ref(),
+                ..Request::create(&object)
+            };
             for result in bound.policy.evaluate(&request) {
                 let is_judged = !matches!(result.outcome, Outcome::NotEvaluated { .. } | Outcome::Skip { .. });
                 if let Some(label) = injected.as_ref().filter(|_| is_judged && covers_all_containers(bound.policy, &result.rule))

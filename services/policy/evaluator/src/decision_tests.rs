@@ -133,11 +133,11 @@ fn a_binding_holds_in_its_namespaces_only() {
 fn a_rule_nobody_can_judge_refuses_under_enforce_unless_the_binding_allows_it() {
     let policy = policy(
         "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec:\n  rules:\n  - name: r\n    match: \
-         {any: [{resources: {kinds: [Deployment]}}]}\n    validate: {deny: {conditions: {all: []}}}\n",
+         {any: [{resources: {kinds: [Deployment]}}]}\n    validate: {manifests: {}}\n",
     );
     let enforce = Bound { action: Some(FailureAction::Enforce), ..bound(&policy) };
     let decision = judged(&[enforce], &deployment(&template()));
-    assert_eq!(decision.violations[0].message, "the rule could not be evaluated: validate.deny is not evaluated yet");
+    assert_eq!(decision.violations[0].message, "the rule could not be evaluated: validate.manifests is not evaluated yet");
     assert_eq!(decision.not_evaluated.len(), 1);
     let allowed = judged(&[Bound { allow_not_evaluated: true, ..enforce }], &deployment(&template()));
     assert_eq!((allowed.violations.len(), allowed.not_evaluated.len()), (0, 1));

@@ -3,12 +3,16 @@
 //! A rule that is not about the object answers nothing at all, which is not the same as passing.
 
 use crate::{
+    admission_policy,
     body::BodyKind,
+    exception::{Asked, PolicyException},
     inventory::Inventory,
+    jmespath::JmesError,
     matching::{Facts, Operation, Truth, UserInfo},
     path::Path,
     policy::{FailureAction, Policy},
     rule::Rule,
+    variables::Answers,
 };
 use jiff::Timestamp;
 use muster_core::selector::Labels;
@@ -31,6 +35,10 @@ pub struct Request<'a> {
     pub old_object: Option<&'a Value>,
     /// What rules may ask the cluster and the registry; `None`: nothing is known of them.
     pub inventory: Option<&'a Inventory>,
+    /// Values told beforehand for what rules ask the outside for.
+    pub answers: Option<&'a Answers>,
+    /// Exceptions, of whatever policies and objects.
+    pub exceptions: &'a [PolicyException],
     /// What time it is, for the rules that ask; `None`: they are not evaluated.
     pub now: Option<Timestamp>,
 }
@@ -46,6 +54,8 @@ impl<'a> Request<'a> {
             user: None,
             old_object: None,
             inventory: None,
+            answers: None,
+            exceptions: &[],
             now: None,
         }
     }
@@ -99,6 +109,18 @@ pub struct RuleResult {
     pub outcome: Outcome,
 }
 
+impl From<JmesError> for Outcome {
+    /// What a rule answers whose expression has no value.
+    fn from(error: JmesError) -> Self {
+        match error {
+            JmesError::NotGiven(reason) => Self::NotEvaluated { reason },
+            error @ (JmesError::NotFound(_) | JmesError::Failed(_) | JmesError::TooCostly) => {
+                Self::Error { message: error.to_string() }
+            }
+        }
+    }
+}
+
 impl Policy {
     /// What every rule that is about the object answers, in the policy's order.
     pub fn evaluate(&self, request: &Request<'_>) -> Vec<RuleResult> {
@@ -113,11 +135,19 @@ impl Policy {
         if self.namespace().is_some_and(|namespace| namespace != object_namespace) {
             return Vec::new();
         }
+        let kind = self.document().get("kind").and_then(Value::as_str).unwrap_or_default();
         let mut results = Vec::new();
         for rule in self.all_rules() {
-            let Some(outcome) = judge(rule, &facts, request) else { continue };
+            let asked = Asked { kind, namespace: self.namespace(), policy: self.name(), rule: &rule.name };
+            let exceptions: Vec<&PolicyException> =
+                request.exceptions.iter().filter(|exception| exception.names(&asked)).collect();
+            let answer = if self.bindings().is_empty() {
+                judge(rule, &facts, request, &exceptions).map(|outcome| (outcome, self.action_for(rule, &facts)))
+            } else {
+                admission_policy::judge(rule, self.bindings(), &facts, request)
+            };
+            let Some((outcome, action)) = answer else { continue };
             let is_applied = matches!(outcome, Outcome::Pass | Outcome::Fail { .. });
-            let action = self.action_for(rule, &facts);
             results.push(RuleResult { rule: rule.name.clone(), body: rule.kind, action, outcome });
             if self.applies_one_rule() && is_applied {
                 break;
@@ -132,13 +162,12 @@ impl Policy {
     }
 }
 
-fn judge(rule: &Rule, facts: &Facts<'_>, request: &Request<'_>) -> Option<Outcome> {
+pub(crate) const UNKNOWN_NAMESPACE: &str = "it depends on the labels of the namespace, which are not known";
+
+fn judge(rule: &Rule, facts: &Facts<'_>, request: &Request<'_>, exceptions: &[&PolicyException]) -> Option<Outcome> {
     match rule.is_about(facts) {
         Truth::No => None,
-        Truth::Yes => rule.body.judge(rule, request),
-        Truth::Unknown => {
-            let reason = "it depends on the labels of the namespace, which are not known".to_owned();
-            Some(Outcome::NotEvaluated { reason })
-        }
+        Truth::Yes => rule.judge(request, facts, exceptions),
+        Truth::Unknown => Some(Outcome::NotEvaluated { reason: UNKNOWN_NAMESPACE.to_owned() }),
     }
 }

@@ -51,6 +51,12 @@ impl ImageReference {
         })
     }
 
+    /// The whole reference with its registry, by digest where there is one.
+    pub fn with_registry(&self) -> String {
+        let Self { registry, path, tag, digest } = self;
+        if digest.is_empty() { format!("{registry}/{path}:{tag}") } else { format!("{registry}/{path}@{digest}") }
+    }
+
     /// Whether it comes from where references without a registry come from.
     pub fn is_docker(&self) -> bool {
         self.registry == Self::DOCKER

@@ -3,7 +3,7 @@
 //! A rule that asks for something that is not here is *not evaluated* where nobody can know the answer (an image), and
 //! judged as in a cluster without it where the inventory is the whole cluster (an object).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Objects and image metadata that rules may ask for.
@@ -35,10 +35,47 @@ impl Inventory {
         self.get(api_version, &plural(kind), namespace, name)
     }
 
+    /// What the API server answers to a path such as `/api/v1/namespaces/a/configmaps` or `/apis/apps/v1/deployments`.
+    pub fn at(&self, path: &str) -> Result<Value, NotAnswered> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        if !query.is_empty() {
+            return Err(NotAnswered::Unknown(format!("{path} is asked for with {query:?}")));
+        }
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let (api_version, rest) = match parts.as_slice() {
+            ["api", version, rest @ ..] => ((*version).to_owned(), rest),
+            ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
+            _ => return Err(NotAnswered::Unknown(format!("{path} is no path of objects"))),
+        };
+        let (resource, namespace, name) = match rest {
+            [resource] | ["namespaces", _, resource] => (resource, rest.get(1).copied().filter(|_| rest.len() == 3), None),
+            ["namespaces", namespace, resource, name] => (resource, Some(*namespace), Some(*name)),
+            [resource, name] => (resource, None, Some(*name)),
+            _ => return Err(NotAnswered::Unknown(format!("{path} is no path of objects"))),
+        };
+        let namespace = namespace.unwrap_or_default();
+        match name {
+            Some(name) => self.get(&api_version, resource, namespace, name).cloned().ok_or(NotAnswered::NotThere),
+            None => {
+                let items: Vec<&Value> = self.list(&api_version, resource, namespace).collect();
+                Ok(json!({"apiVersion": api_version, "kind": "List", "metadata": {}, "items": items}))
+            }
+        }
+    }
+
     /// What the registry says of an image.
     pub fn image(&self, reference: &str) -> Option<&Value> {
         self.images.get(reference)
     }
+}
+
+/// Why a path has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAnswered {
+    /// The object is not there.
+    NotThere,
+    /// An inventory does not answer such a thing, and why.
+    Unknown(String),
 }
 
 /// The text at a pointer; empty where there is none.
@@ -62,7 +99,6 @@ pub fn plural(kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn kinds_have_the_resources_kubernetes_gives_them() {
@@ -86,5 +122,24 @@ mod tests {
         assert_eq!(inventory.get("v1", "configmaps", "c", "a"), None);
         assert_eq!(inventory.list("v1", "configmaps", "").count(), 1);
         assert_eq!(inventory.list("apps/v1", "configmaps", "").count(), 0);
+    }
+
+    #[test]
+    fn paths_lead_to_objects_and_lists_of_them() {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "b"}});
+        let policy =
+            json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "n", "namespace": "b"}});
+        let objects = vec![map.clone(), namespace.clone(), policy];
+        let inventory = Inventory { objects, ..Inventory::default() };
+        assert_eq!(inventory.at("/api/v1/namespaces/b/configmaps/a"), Ok(map));
+        assert_eq!(inventory.at("/api/v1/namespaces/b"), Ok(namespace));
+        assert_eq!(inventory.at("/api/v1/namespaces/c/configmaps/a"), Err(NotAnswered::NotThere));
+        let listed = inventory.at("/apis/networking.k8s.io/v1/namespaces/b/networkpolicies").expect("a list");
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
+        assert_eq!(inventory.at("/api/v1/configmaps").expect("a list")["items"][0]["metadata"]["name"], "a");
+        for unknown in ["/version", "/api/v1/pods?limit=1", "/apis/a/b/c/d/e/f/g"] {
+            assert!(matches!(inventory.at(unknown), Err(NotAnswered::Unknown(_))), "{unknown}");
+        }
     }
 }

@@ -5,37 +5,48 @@
 //! the agent, the CLI and the policy service give the same verdict. A rule this crate cannot judge is
 //! [`Outcome::NotEvaluated`] with the reason, never a guess.
 
+mod admission_policy;
 mod anchor;
 mod autogen;
 mod body;
 mod cel;
+mod conditions;
 pub mod conformance;
 mod constraints;
 mod decision;
 mod defaults;
 mod evaluate;
+mod exception;
 mod expand;
 mod field;
+mod gate;
 mod image;
 mod injection;
 mod inventory;
+mod jmespath;
 mod matching;
+mod operator;
+mod parameters;
 mod path;
 mod pattern;
 mod policy;
 mod rule;
 mod scalar;
 mod validating_policy;
+mod variables;
+mod version;
 mod wildcard;
 
 pub use body::BodyKind;
 pub use decision::{Bound, Decision, ResourceResult, Surroundings, Violation, decide};
 pub use defaults::with_api_defaults;
 pub use evaluate::{Outcome, Request, RuleResult};
+pub use exception::PolicyException;
 pub use expand::{Made, made_by};
 pub use field::PolicyError;
 pub use injection::Warning;
-pub use inventory::Inventory;
+pub use inventory::{Inventory, NotAnswered};
 pub use matching::{Operation, UserInfo};
 pub use path::{Path, Step};
 pub use policy::{FailureAction, Policy};
+pub use variables::Answers;

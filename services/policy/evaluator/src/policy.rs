@@ -4,6 +4,7 @@
 //! crate does not judge is held with the reason, and every match of it is *not evaluated*.
 
 use crate::{
+    admission_policy::{self, Binding},
     autogen,
     body::{Body, BodyKind},
     field::{Field, PolicyError},
@@ -49,11 +50,23 @@ pub struct Policy {
     action: FailureAction,
     overrides: Vec<ActionOverride>,
     applies_one_rule: bool,
+    /// Of a `ValidatingAdmissionPolicy`.
+    bindings: Vec<Binding>,
 }
 
 impl Policy {
-    /// Reads a `ClusterPolicy` or `Policy` of `kyverno.io`, or a `ValidatingPolicy` or `NamespacedValidatingPolicy` of
-    /// `policies.kyverno.io`.
+    /// Whether a document of this version and kind is one that [`Policy::parse`] reads.
+    pub fn reads(api_version: &str, kind: &str) -> bool {
+        match kind {
+            "ClusterPolicy" | "Policy" => is_classic(api_version),
+            "ValidatingPolicy" | "NamespacedValidatingPolicy" => validating_policy::is_served(api_version),
+            "ValidatingAdmissionPolicy" => admission_policy::is_served(api_version),
+            _ => false,
+        }
+    }
+
+    /// Reads a `ClusterPolicy` or `Policy` of `kyverno.io`, a `ValidatingPolicy` or `NamespacedValidatingPolicy` of
+    /// `policies.kyverno.io`, or a `ValidatingAdmissionPolicy` of `admissionregistration.k8s.io`.
     pub fn parse(document: &Value) -> Result<Self, PolicyError> {
         let root = Field::root(document);
         let api_version = root.get("apiVersion").required_text()?;
@@ -63,6 +76,8 @@ impl Policy {
             ("kyverno.io/v1" | "kyverno.io/v2beta1" | "kyverno.io/v2", "ClusterPolicy") => false,
             ("kyverno.io/v1" | "kyverno.io/v2beta1" | "kyverno.io/v2", "Policy") => true,
             ("kyverno.io/v1" | "kyverno.io/v2beta1" | "kyverno.io/v2", _) => return Err(wrong_kind("ClusterPolicy or Policy")),
+            (version, "ValidatingAdmissionPolicy") if admission_policy::is_served(version) => false,
+            (version, _) if admission_policy::is_served(version) => return Err(wrong_kind("ValidatingAdmissionPolicy")),
             (version, "ValidatingPolicy") if validating_policy::is_served(version) => false,
             (version, "NamespacedValidatingPolicy") if validating_policy::is_served(version) => true,
             (version, _) if validating_policy::is_served(version) => return Err(wrong_kind("ValidatingPolicy")),
@@ -84,7 +99,12 @@ impl Policy {
             action: FailureAction::Audit,
             overrides: Vec::new(),
             applies_one_rule: false,
+            bindings: Vec::new(),
         };
+        if admission_policy::is_served(&api_version) {
+            let rule = admission_policy::rule(&policy.name, &spec)?;
+            return Ok(Self { rules: vec![rule], action: FailureAction::Enforce, ..policy });
+        }
         if validating_policy::is_served(&api_version) {
             let rules = validating_policy::rules(&policy.name, &spec)?;
             return Ok(Self { rules, action: validating_policy::action(&spec)?, ..policy });
@@ -116,6 +136,17 @@ impl Policy {
         })
     }
 
+    /// The policy, a `ValidatingAdmissionPolicy`, under one more `ValidatingAdmissionPolicyBinding`.
+    pub fn bound_by(mut self, binding: &Value) -> Result<Self, PolicyError> {
+        let binding = Binding::parse(binding, &self.name)?;
+        if self.bindings.len() >= admission_policy::MAX_BINDINGS {
+            let message = format!("a policy has at most {} bindings", admission_policy::MAX_BINDINGS);
+            return Err(PolicyError { field: "spec.policyName".to_owned(), message });
+        }
+        self.bindings.push(binding);
+        Ok(self)
+    }
+
     /// `metadata.name`.
     pub fn name(&self) -> &str {
         &self.name
@@ -141,7 +172,12 @@ impl Policy {
         self.rules.iter().map(|rule| {
             let reason = match &rule.body {
                 Body::Unknown(reason) => Some(reason.as_str()),
-                Body::Pattern(_) | Body::AnyPattern(_) | Body::Cel(_) => None,
+                Body::Pattern(_)
+                | Body::AnyPattern(_)
+                | Body::Deny(_)
+                | Body::Foreach(_)
+                | Body::PodSecurity(_)
+                | Body::Cel(_) => None,
             };
             (rule.name.as_str(), rule.kind, reason)
         })
@@ -149,6 +185,10 @@ impl Policy {
 
     pub(crate) fn all_rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    pub(crate) fn bindings(&self) -> &[Binding] {
+        &self.bindings
     }
 
     /// Whether only the first rule that applies counts.
@@ -161,6 +201,10 @@ impl Policy {
         let overridden = |list: &[ActionOverride]| list.iter().find(|entry| entry.applies(facts)).map(|entry| entry.action);
         overridden(&rule.overrides).or(rule.action).or_else(|| overridden(&self.overrides)).unwrap_or(self.action)
     }
+}
+
+fn is_classic(api_version: &str) -> bool {
+    matches!(api_version, "kyverno.io/v1" | "kyverno.io/v2beta1" | "kyverno.io/v2")
 }
 
 #[cfg(test)]

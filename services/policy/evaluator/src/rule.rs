@@ -3,9 +3,14 @@
 use crate::{
     body::{Body, BodyKind},
     constraints::Constraints,
+    evaluate::{Outcome, Request},
+    exception::PolicyException,
     field::{Field, PolicyError},
+    gate::Gate,
+    jmespath::JmesError,
     matching::{Facts, MatchBlock, Truth, namespace_matches, selector, selector_matches},
     policy::FailureAction,
+    variables::{Context, Template},
 };
 use muster_core::selector::{LabelSelector, Labels};
 
@@ -41,7 +46,9 @@ pub(crate) struct Rule {
     pub about: About,
     pub kind: BodyKind,
     pub body: Body,
-    pub message: String,
+    /// What has to hold before the body is asked.
+    pub gate: Gate,
+    pub message: Message,
     pub action: Option<FailureAction>,
     pub overrides: Vec<ActionOverride>,
     /// A mutation by JSON patch, which switches autogen off for the policy.
@@ -49,6 +56,21 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// A rule of the kinds that are CEL as a whole.
+    pub fn in_cel(name: String, about: About, kind: BodyKind, body: Body) -> Self {
+        Self {
+            name,
+            about,
+            kind,
+            body,
+            gate: Gate::default(),
+            message: Message::parse(""),
+            action: None,
+            overrides: Vec::new(),
+            patches_json: false,
+        }
+    }
+
     /// Reads a rule of a `ClusterPolicy` or `Policy`.
     pub fn parse(rule: &Field<'_>) -> Result<Self, PolicyError> {
         let name = rule.get("name").required_text()?;
@@ -60,7 +82,14 @@ impl Rule {
             return Err(matching.error("is missing"));
         }
         let validate = rule.get("validate");
-        let (kind, body) = Body::parse(rule)?;
+        let (kind, mut body) = Body::parse(rule)?;
+        let gate = Gate::parse(rule)?.unwrap_or_else(|reason| {
+            // A body that is not understood says so itself.
+            if !matches!(body, Body::Unknown(_)) {
+                body = Body::Unknown(reason);
+            }
+            Gate::default()
+        });
         let mutate = rule.get("mutate");
         let patches_json = mutate.get("patchesJson6902").value().is_some()
             || mutate.get("foreach").list()?.iter().any(|each| each.get("patchesJson6902").value().is_some());
@@ -74,11 +103,32 @@ impl Rule {
             about: About::Filters(Box::new(filters)),
             kind,
             body,
-            message: validate.get("message").text()?.unwrap_or_default(),
+            gate,
+            message: Message::parse(&validate.get("message").text()?.unwrap_or_default()),
             action: action(&validate.get("failureAction"))?,
             overrides: overrides(&validate.get("failureActionOverrides"))?,
             patches_json,
         })
+    }
+
+    /// What it says of an object it is about; `None` where it says nothing at all.
+    ///
+    /// `exceptions` are those that name the rule.
+    pub fn judge(&self, request: &Request<'_>, facts: &Facts<'_>, exceptions: &[&PolicyException]) -> Option<Outcome> {
+        if let Body::Unknown(reason) = &self.body {
+            return Some(Outcome::NotEvaluated { reason: reason.clone() });
+        }
+        let mut context = Context::new(request, &self.name);
+        if let Some(outcome) = self.gate.judge(&mut context) {
+            return Some(outcome);
+        }
+        let applying: Vec<&PolicyException> =
+            exceptions.iter().copied().filter(|exception| exception.applies(facts, &mut context)).collect();
+        let is_partial = |exception: &PolicyException| self.kind == BodyKind::PodSecurity && !exception.exemptions().is_empty();
+        if let Some(exception) = applying.iter().find(|exception| !is_partial(exception)) {
+            return Some(exception.excuse());
+        }
+        self.body.judge(self, &mut context, &applying)
     }
 
     /// Whether it is about an object.
@@ -94,6 +144,29 @@ impl Rule {
                     (Truth::Unknown, _) | (_, Truth::Unknown) => Truth::Unknown,
                 }
             }
+        }
+    }
+}
+
+/// A rule's message, with variables.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Message {
+    /// As it is written.
+    pub text: String,
+    template: Option<Template>,
+}
+
+impl Message {
+    pub fn parse(text: &str) -> Self {
+        let template = Template::text(text).ok().filter(|template| template.fixed().is_none());
+        Self { text: text.to_owned(), template }
+    }
+
+    /// The message with its variables put in; an error where one has no value.
+    pub fn resolve(&self, context: &mut Context<'_>) -> Result<String, JmesError> {
+        match &self.template {
+            None => Ok(self.text.clone()),
+            Some(template) => template.resolve_to_text(context),
         }
     }
 }

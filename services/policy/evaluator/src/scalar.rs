@@ -37,6 +37,11 @@ pub fn matches(value: &Value, pattern: &Value) -> bool {
     }
 }
 
+/// Whether a text asks for a range, as `10-20`.
+pub fn is_range(text: &str) -> bool {
+    IN_RANGE.is_match(text)
+}
+
 fn number_matches(value: &Value, wanted: &Number) -> bool {
     match (value, wanted.as_i64()) {
         (Value::Number(number), Some(wanted)) => {

@@ -89,14 +89,5 @@ fn replaced(template: Template) -> Vec<(String, String)> {
 }
 
 fn rule(name: String, constraints: Constraints, spec: &Field<'_>) -> Result<Rule, PolicyError> {
-    Ok(Rule {
-        name,
-        about: About::Constraints(constraints),
-        kind: BodyKind::ValidatingPolicy,
-        body: CelBody::of_policy(spec)?,
-        message: String::new(),
-        action: None,
-        overrides: Vec::new(),
-        patches_json: false,
-    })
+    Ok(Rule::in_cel(name, About::Constraints(constraints), BodyKind::ValidatingPolicy, CelBody::of_policy(spec)?))
 }

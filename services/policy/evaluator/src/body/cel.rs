@@ -5,6 +5,7 @@ use crate::{
     cel::{CelError, Evaluation, Program, Roots},
     evaluate::{Outcome, Request},
     field::{Field, PolicyError},
+    parameters::{NotFound, ParamKind, ParamRef},
     path::Path,
 };
 use serde_json::{Map, Value, json};
@@ -30,15 +31,6 @@ enum FailurePolicy {
     Ignore,
 }
 
-/// The object that holds the parameters.
-#[derive(Debug, PartialEq)]
-struct Parameters {
-    api_version: String,
-    kind: String,
-    name: String,
-    namespace: String,
-}
-
 #[derive(Debug, PartialEq)]
 pub(crate) struct CelBody {
     /// What a condition that does not hold means: a classic rule skips, a policy is not about the object.
@@ -46,7 +38,9 @@ pub(crate) struct CelBody {
     conditions: Vec<Program>,
     variables: BTreeMap<String, Program>,
     validations: Vec<Validation>,
-    parameters: Option<Parameters>,
+    parameters: Option<ParamKind>,
+    /// Which parameters, where the rule says it itself.
+    referenced: Option<ParamRef>,
     failure_policy: FailurePolicy,
     reads_request: bool,
     reads_namespace: bool,
@@ -54,16 +48,31 @@ pub(crate) struct CelBody {
 
 impl CelBody {
     /// Reads `validate.cel` of a rule.
-    pub fn of_rule(rule: &Field<'_>, cel: &Field<'_>) -> Result<Body, PolicyError> {
-        if let Some(reason) = super::unsupported(rule, &["preconditions", "context"]) {
-            return Ok(Body::Unknown(reason));
-        }
-        Self::parse(BodyKind::Cel, &rule.get("celPreconditions"), cel, &cel.get("expressions"), cel)
+    pub fn of_rule(conditions: &Field<'_>, cel: &Field<'_>) -> Result<Body, PolicyError> {
+        Self::parse(BodyKind::Cel, conditions, cel, &cel.get("expressions"), cel)
     }
 
     /// Reads the `spec` of a `ValidatingPolicy`.
     pub fn of_policy(spec: &Field<'_>) -> Result<Body, PolicyError> {
         Self::parse(BodyKind::ValidatingPolicy, &spec.get("matchConditions"), spec, &spec.get("validations"), spec)
+    }
+
+    /// Reads the `spec` of a `ValidatingAdmissionPolicy`.
+    pub fn of_admission_policy(spec: &Field<'_>) -> Result<Body, PolicyError> {
+        let kind = BodyKind::ValidatingAdmissionPolicy;
+        Self::parse(kind, &spec.get("matchConditions"), spec, &spec.get("validations"), spec)
+    }
+
+    /// Reads conditions alone; they hold where the answer is *pass*. The inner error is the reason why an expression can't
+    /// be read.
+    pub fn of_conditions(conditions: &Field<'_>) -> Result<Result<Arc<Self>, String>, PolicyError> {
+        let nothing = Value::Null;
+        let nothing = conditions.with_value(&nothing);
+        match Self::parse(BodyKind::ValidatingPolicy, conditions, &nothing, &nothing, &nothing)? {
+            Body::Cel(body) => Ok(Ok(body)),
+            Body::Unknown(reason) => Ok(Err(reason)),
+            _ => Ok(Err("is no condition".to_owned())),
+        }
     }
 
     fn parse(
@@ -79,7 +88,8 @@ impl CelBody {
             conditions: Vec::new(),
             variables: BTreeMap::new(),
             validations: Vec::new(),
-            parameters: parameters(spec)?,
+            parameters: ParamKind::parse(&spec.get("paramKind"))?,
+            referenced: ParamRef::parse(&spec.get("paramRef"))?,
             failure_policy: FailurePolicy::Fail,
             reads_request: false,
             reads_namespace: false,
@@ -128,13 +138,43 @@ impl CelBody {
 
     /// What it says of an object; `None` where a match condition keeps it out.
     pub fn judge(&self, request: &Request<'_>) -> Option<Outcome> {
+        self.judge_with(request, self.referenced.as_ref())
+    }
+
+    /// The same with the parameters of a binding, each of which the object has to satisfy.
+    pub fn judge_with(&self, request: &Request<'_>, referenced: Option<&ParamRef>) -> Option<Outcome> {
+        let Some(kind) = &self.parameters else { return self.judge_one(request, &Value::Null) };
+        let not_evaluated = |reason: String| Some(Outcome::NotEvaluated { reason });
+        let Some(referenced) = referenced else {
+            return not_evaluated("it has parameters, and no binding says which".to_owned());
+        };
+        let parameters = match referenced.find(kind, request) {
+            Ok(parameters) => parameters,
+            Err(reason) => return not_evaluated(reason),
+        };
+        if parameters.is_empty() {
+            return match referenced.not_found {
+                NotFound::Allow => None,
+                NotFound::Deny => {
+                    let missing = CelError::failed(format!("no {} is there", kind.name()));
+                    Some(self.gone_wrong("its parameters", missing))
+                }
+            };
+        }
+        let mut answered = None;
+        for params in parameters {
+            match self.judge_one(request, params) {
+                None => {}
+                Some(Outcome::Pass) => answered = Some(Outcome::Pass),
+                other => return other,
+            }
+        }
+        answered
+    }
+
+    fn judge_one(&self, request: &Request<'_>, params: &Value) -> Option<Outcome> {
         let admission = if self.reads_request { admission_request(request) } else { Value::Null };
         let namespace = if self.reads_namespace { namespace_object(request) } else { None };
-        let params = match self.parameters.as_ref().map(|parameters| parameters.find(request)) {
-            None => &Value::Null,
-            Some(Ok(object)) => object,
-            Some(Err(reason)) => return Some(Outcome::NotEvaluated { reason }),
-        };
         let roots = Roots {
             object: if request.operation == crate::Operation::Delete { &Value::Null } else { request.object },
             old_object: match request.old_object {
@@ -230,31 +270,6 @@ impl Reader {
                 Ok(None)
             }
         }
-    }
-}
-
-fn parameters(spec: &Field<'_>) -> Result<Option<Parameters>, PolicyError> {
-    let (kind, reference) = (spec.get("paramKind"), spec.get("paramRef"));
-    if kind.value().is_none() {
-        return Ok(None);
-    }
-    Ok(Some(Parameters {
-        api_version: kind.get("apiVersion").required_text()?,
-        kind: kind.get("kind").required_text()?,
-        name: reference.get("name").text()?.unwrap_or_default(),
-        namespace: reference.get("namespace").text()?.unwrap_or_default(),
-    }))
-}
-
-impl Parameters {
-    fn find<'a>(&self, request: &Request<'a>) -> Result<&'a Value, String> {
-        let Self { api_version, kind, name, namespace } = self;
-        let namespace = if namespace.is_empty() { request.text("/metadata/namespace") } else { namespace };
-        let inventory = request.inventory.ok_or("it has parameters, and the cluster is not given")?;
-        let in_namespace = inventory.of_kind(api_version, kind, namespace, name);
-        in_namespace
-            .or_else(|| inventory.of_kind(api_version, kind, "", name))
-            .ok_or_else(|| format!("its parameters, {kind} {name}, are not there"))
     }
 }
 

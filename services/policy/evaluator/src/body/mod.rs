@@ -4,12 +4,20 @@
 //! [`Body::Unknown`] with the reason. To add a kind: a variant here, a module that parses and judges it.
 
 pub(crate) mod cel;
+mod deny;
+mod foreach;
 pub(crate) mod pattern;
+mod pod_security;
+
+pub(crate) use pod_security::Exemption;
 
 use crate::{
-    evaluate::{Outcome, Request},
+    conditions::Conditions,
+    evaluate::Outcome,
+    exception::PolicyException,
     field::{Field, PolicyError},
     rule::Rule,
+    variables::Context,
 };
 use serde_json::Value;
 use std::fmt;
@@ -35,6 +43,8 @@ pub enum BodyKind {
     Assert,
     /// `ValidatingPolicy` of `policies.kyverno.io`
     ValidatingPolicy,
+    /// Kubernetes' own `ValidatingAdmissionPolicy`
+    ValidatingAdmissionPolicy,
     /// `mutate`
     Mutate,
     /// `generate`
@@ -62,6 +72,7 @@ impl fmt::Display for BodyKind {
             Self::Manifests => "validate.manifests",
             Self::Assert => "validate.assert",
             Self::ValidatingPolicy => "ValidatingPolicy",
+            Self::ValidatingAdmissionPolicy => "ValidatingAdmissionPolicy",
             Self::Mutate => "mutate",
             Self::Generate => "generate",
             Self::VerifyImages => "verifyImages",
@@ -73,9 +84,15 @@ impl fmt::Display for BodyKind {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {
     /// The object must fit.
-    Pattern(Value),
+    Pattern(pattern::Patterns),
     /// The object must fit one of them.
-    AnyPattern(Vec<Value>),
+    AnyPattern(pattern::Patterns),
+    /// The conditions must not hold.
+    Deny(Conditions),
+    /// Every element of the lists must be as it should.
+    Foreach(Vec<foreach::Foreach>),
+    /// The Pod must keep a standard.
+    PodSecurity(pod_security::PodSecurity),
     /// Every expression must hold.
     Cel(std::sync::Arc<cel::CelBody>),
     /// Not judged, and why.
@@ -100,23 +117,30 @@ impl Body {
     }
 
     /// What it says of an object; `None` where it says nothing at all.
-    pub fn judge(&self, rule: &Rule, request: &Request<'_>) -> Option<Outcome> {
+    ///
+    /// `excused` are the exceptions that take back a part of what it asks.
+    pub fn judge<'a>(&'a self, rule: &'a Rule, context: &mut Context<'a>, excused: &[&PolicyException]) -> Option<Outcome> {
+        let request = *context.request();
         match self {
             Self::Unknown(reason) => Some(Outcome::NotEvaluated { reason: reason.clone() }),
-            // A pattern says nothing about what is being removed.
-            Self::Pattern(_) | Self::AnyPattern(_) if request.operation == crate::Operation::Delete => None,
-            Self::Pattern(pattern) => Some(pattern::one_pattern(rule, request.object, pattern)),
-            Self::AnyPattern(patterns) => Some(pattern::any_pattern(rule, request.object, patterns)),
-            Self::Cel(body) => body.judge(request),
+            // A pattern says nothing about what is being removed, and nor do the standards.
+            Self::Pattern(_) | Self::AnyPattern(_) | Self::PodSecurity(_) if request.operation == crate::Operation::Delete => {
+                None
+            }
+            Self::Pattern(patterns) => Some(pattern::one_pattern(rule, context, request.object, patterns)),
+            Self::AnyPattern(patterns) => Some(pattern::any_pattern(rule, context, request.object, patterns)),
+            Self::Deny(conditions) => Some(deny::judge(rule, context, conditions)),
+            Self::Foreach(all) => foreach::judge(rule, context, all),
+            Self::PodSecurity(security) => security.judge(rule, request.object, excused),
+            Self::Cel(body) => body.judge(&request),
         }
     }
 
     /// The patterns, for questions about what a rule covers.
     pub fn patterns(&self) -> &[Value] {
         match self {
-            Self::Pattern(pattern) => std::slice::from_ref(pattern),
-            Self::AnyPattern(patterns) => patterns,
-            Self::Cel(_) | Self::Unknown(_) => &[],
+            Self::Pattern(patterns) | Self::AnyPattern(patterns) => patterns.written(),
+            Self::Deny(_) | Self::Foreach(_) | Self::PodSecurity(_) | Self::Cel(_) | Self::Unknown(_) => &[],
         }
     }
 }
@@ -139,23 +163,26 @@ fn validation(rule: &Field<'_>, validate: &Field<'_>) -> Result<(BodyKind, Body)
     };
     let field = validate.get(key);
     match kind {
-        BodyKind::Pattern | BodyKind::AnyPattern => pattern::parse(rule, kind, &field),
-        BodyKind::Cel => cel::CelBody::of_rule(rule, &field).map(|body| (kind, body)),
-        BodyKind::Deny
-        | BodyKind::Foreach
-        | BodyKind::PodSecurity
-        | BodyKind::Manifests
+        BodyKind::Pattern => Ok((kind, understood(pattern::Patterns::parse(&field, kind)?, Body::Pattern))),
+        BodyKind::AnyPattern => Ok((kind, understood(pattern::Patterns::parse(&field, kind)?, Body::AnyPattern))),
+        BodyKind::Deny => Ok((kind, understood(Conditions::parse(&field.get("conditions"))?, Body::Deny))),
+        BodyKind::Foreach => Ok((kind, understood(foreach::Foreach::parse_all(&field, 0)?, Body::Foreach))),
+        BodyKind::Cel => cel::CelBody::of_rule(&rule.get("celPreconditions"), &field).map(|body| (kind, body)),
+        BodyKind::PodSecurity => Ok((kind, Body::PodSecurity(pod_security::PodSecurity::parse(&field)?))),
+        BodyKind::Manifests
         | BodyKind::Assert
         | BodyKind::ValidatingPolicy
+        | BodyKind::ValidatingAdmissionPolicy
         | BodyKind::Mutate
         | BodyKind::Generate
         | BodyKind::VerifyImages => unknown(kind),
     }
 }
 
-/// The first feature of the rule, of those named, that is used and not understood by its kind of body.
-pub(crate) fn unsupported(rule: &Field<'_>, features: &[&str]) -> Option<String> {
-    let is_used = |value: &Value| value.as_array().is_none_or(|list| !list.is_empty());
-    let used = features.iter().find(|feature| rule.get(feature).value().is_some_and(is_used))?;
-    Some(format!("{used} are not evaluated yet"))
+/// A body, or the reason why it can't be read.
+fn understood<T>(parsed: Result<T, String>, body: impl FnOnce(T) -> Body) -> Body {
+    parsed.map_or_else(Body::Unknown, body)
 }
+
+#[cfg(test)]
+mod variables_tests;

@@ -1,85 +1,139 @@
 //! `validate.pattern` and `validate.anyPattern`.
 
-use super::{Body, BodyKind};
+use super::BodyKind;
 use crate::{
     evaluate::Outcome,
     field::{Field, PolicyError},
+    jmespath::JmesError,
     path::Path,
     pattern::{self, Verdict},
     policy::MAX_WILDCARD_CHARS,
     rule::Rule,
+    variables::{Context, Template, with_references},
 };
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A whole string of a pattern, alternatives included.
 const MAX_PATTERN_TEXT: usize = 64 * 1024;
 /// Nesting of a pattern; Kubernetes' own documents stay below 30.
 const MAX_PATTERN_DEPTH: usize = 64;
 
-pub fn parse(rule: &Field<'_>, kind: BodyKind, field: &Field<'_>) -> Result<(BodyKind, Body), PolicyError> {
-    let mut has_variables = false;
-    let body = if kind == BodyKind::Pattern {
-        let pattern = field.value().cloned().unwrap_or_default();
-        inspect(&pattern, 0, field, &mut has_variables)?;
-        Body::Pattern(pattern)
-    } else {
-        let list = field.list()?;
-        let patterns: Vec<Value> = list.iter().filter_map(Field::value).cloned().collect();
-        patterns.iter().try_for_each(|pattern| inspect(pattern, 0, field, &mut has_variables))?;
-        Body::AnyPattern(patterns)
-    };
-    if let Some(reason) = super::unsupported(rule, &["preconditions", "celPreconditions", "context"]) {
-        return Ok((kind, Body::Unknown(reason)));
-    }
-    if has_variables {
-        return Ok((kind, Body::Unknown("the pattern has variables, which are not evaluated yet".to_owned())));
-    }
-    Ok((kind, body))
+/// Patterns as they are written, and with their variables to be put in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Patterns {
+    written: Vec<Value>,
+    /// Empty where there are no variables.
+    templates: Vec<Template>,
 }
 
-/// Checks a pattern's bounds and looks for `{{ variables }}` and `$( references )`.
-fn inspect(pattern: &Value, depth: usize, field: &Field<'_>, has_variables: &mut bool) -> Result<(), PolicyError> {
-    if depth > MAX_PATTERN_DEPTH {
-        return Err(field.error(format!("is nested deeper than {MAX_PATTERN_DEPTH} levels")));
+impl Patterns {
+    /// Reads one pattern or several. The inner error is the reason why something in it can't be read.
+    pub fn parse(field: &Field<'_>, kind: BodyKind) -> Result<Result<Self, String>, PolicyError> {
+        let written: Vec<Value> = if kind == BodyKind::AnyPattern {
+            field.list()?.iter().filter_map(Field::value).cloned().collect()
+        } else {
+            field.value().into_iter().cloned().collect()
+        };
+        let mut has_variables = false;
+        for pattern in &written {
+            has_variables |= inspect(pattern, 0).map_err(|message| field.error(message))?;
+        }
+        if !has_variables {
+            return Ok(Ok(Self { written, templates: Vec::new() }));
+        }
+        let compile = |pattern| Template::compile(&with_references(pattern)?).map_err(|error| error.to_string());
+        let templates: Result<Vec<Template>, String> = written.iter().map(compile).collect();
+        Ok(templates.map(|templates| Self { written, templates }))
     }
-    let mut check_text = |text: &str| {
-        *has_variables |= text.contains("{{") || text.contains("$(");
+
+    /// The patterns as they are written.
+    pub fn written(&self) -> &[Value] {
+        &self.written
+    }
+
+    /// The patterns with everything put in.
+    fn resolve(&self, context: &mut Context<'_>) -> Result<Cow<'_, [Value]>, JmesError> {
+        if self.templates.is_empty() {
+            return Ok(Cow::Borrowed(&self.written));
+        }
+        let mut resolved = Vec::with_capacity(self.templates.len());
+        for template in &self.templates {
+            let pattern = template.resolve(context)?;
+            inspect(&pattern, 0).map_err(JmesError::failed)?;
+            resolved.push(pattern);
+        }
+        Ok(Cow::Owned(resolved))
+    }
+}
+
+/// Checks a pattern's bounds and says whether it has `{{ variables }}` or `$( references )`.
+fn inspect(pattern: &Value, depth: usize) -> Result<bool, String> {
+    if depth > MAX_PATTERN_DEPTH {
+        return Err(format!("is nested deeper than {MAX_PATTERN_DEPTH} levels"));
+    }
+    let check_text = |text: &str| {
         let too_long = text.len() > MAX_PATTERN_TEXT
             || text.split(['|', '&']).any(|part| part.len() > MAX_WILDCARD_CHARS && crate::wildcard::is_pattern(part));
         if too_long {
-            return Err(field.error(format!("a wildcard in it is longer than {MAX_WILDCARD_CHARS} characters")));
+            return Err(format!("a wildcard in it is longer than {MAX_WILDCARD_CHARS} characters"));
         }
-        Ok(())
+        Ok(text.contains("{{") || text.contains("$("))
     };
+    let mut has_variables = false;
     match pattern {
-        Value::String(text) => check_text(text),
-        Value::Array(items) => items.iter().try_for_each(|item| inspect(item, depth + 1, field, has_variables)),
-        Value::Object(fields) => {
-            fields.keys().try_for_each(|key| check_text(key))?;
-            fields.values().try_for_each(|value| inspect(value, depth + 1, field, has_variables))
+        Value::String(text) => has_variables = check_text(text)?,
+        Value::Array(items) => {
+            for item in items {
+                has_variables |= inspect(item, depth + 1)?;
+            }
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                has_variables |= check_text(key)? | inspect(value, depth + 1)?;
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+    Ok(has_variables)
 }
 
-pub fn one_pattern(rule: &Rule, object: &Value, pattern: &Value) -> Outcome {
+pub fn one_pattern(rule: &Rule, context: &mut Context<'_>, object: &Value, patterns: &Patterns) -> Outcome {
     let name = &rule.name;
+    let resolved = match patterns.resolve(context) {
+        Ok(resolved) => resolved,
+        Err(error) => return unresolved(error),
+    };
+    let Some(pattern) = resolved.first() else { return Outcome::Pass };
     match pattern::match_document(object, pattern) {
         Verdict::Pass => Outcome::Pass,
         Verdict::Skip { detail } => Outcome::Skip { reason: detail },
-        Verdict::Error { detail } => Outcome::Error { message: message(rule, &format!("rule {name} execution error: {detail}")) },
+        Verdict::Error { detail } => {
+            Outcome::Error { message: message(rule, context, &format!("rule {name} execution error: {detail}")) }
+        }
         Verdict::Fail { path, detail } => {
-            let message = message(rule, &format!("rule {name} failed at path {}", path.slashed()));
+            let message = message(rule, context, &format!("rule {name} failed at path {}", path.slashed()));
             Outcome::Fail { path, message, detail }
         }
     }
 }
 
-pub fn any_pattern(rule: &Rule, object: &Value, patterns: &[Value]) -> Outcome {
+fn unresolved(error: JmesError) -> Outcome {
+    match error {
+        error @ JmesError::NotGiven(_) => error.into(),
+        error => Outcome::Error { message: format!("variable substitution failed: {error}") },
+    }
+}
+
+pub fn any_pattern(rule: &Rule, context: &mut Context<'_>, object: &Value, patterns: &Patterns) -> Outcome {
     let name = &rule.name;
+    let resolved = match patterns.resolve(context) {
+        Ok(resolved) => resolved,
+        Err(error) => return unresolved(error),
+    };
     let (mut skips, mut failures, mut details) = (Vec::new(), Vec::new(), Vec::new());
     let mut place: Option<Path> = None;
-    for (index, pattern) in patterns.iter().enumerate() {
+    for (index, pattern) in resolved.iter().enumerate() {
         match pattern::match_document(object, pattern) {
             Verdict::Pass => return Outcome::Pass,
             Verdict::Skip { detail } => skips.push(format!("rule {name}[{index}] skipped: {detail}")),
@@ -98,13 +152,16 @@ pub fn any_pattern(rule: &Rule, object: &Value, patterns: &[Value]) -> Outcome {
         // Without patterns there is nothing to break, which Kyverno lets pass.
         return if skips.is_empty() { Outcome::Pass } else { Outcome::Skip { reason: skips.join(" ") } };
     }
-    let message = message(rule, &failures.join(" "));
+    let message = message(rule, context, &failures.join(" "));
     Outcome::Fail { path: place.unwrap_or_default(), message, detail: details.join("; or ") }
 }
 
-/// `validation error: MESSAGE. WHAT`, as Kyverno words it. Variables in the message are left as they stand.
-fn message(rule: &Rule, what: &str) -> String {
-    match rule.message.trim_end() {
+/// `validation error: MESSAGE. WHAT`, as Kyverno words it.
+fn message(rule: &Rule, context: &mut Context<'_>, what: &str) -> String {
+    let Ok(text) = rule.message.resolve(context) else {
+        return format!("validation error: variables substitution error in {what}");
+    };
+    match text.trim_end() {
         "" => format!("validation error: {what}"),
         text if text.ends_with('.') => format!("validation error: {text} {what}"),
         text => format!("validation error: {text}. {what}"),

@@ -16,6 +16,7 @@ mod value;
 
 pub use compile::Program;
 pub use evaluate::{Evaluation, Roots};
+pub use network::Version;
 pub use value::Val;
 
 /// The longest expression that is read.

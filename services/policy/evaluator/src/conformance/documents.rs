@@ -1,7 +1,7 @@
 //! A suite's documents: policies, resources, expected results, and the values that stand for a cluster.
 
 use super::SuiteError;
-use crate::{Inventory, Operation, Policy, UserInfo, inventory::text};
+use crate::{Answers, Inventory, Operation, Policy, PolicyException, UserInfo, inventory::text};
 use jiff::Timestamp;
 use muster_core::{manifest::parse_value, selector::Labels};
 use serde_json::{Number, Value};
@@ -37,6 +37,7 @@ pub struct Suite {
     pub user: Option<UserInfo>,
     /// What the suite's context file says of the cluster and the registry; `None` where it has none.
     pub inventory: Option<Inventory>,
+    pub exceptions: Vec<PolicyException>,
     resources: Vec<Value>,
     values: Value,
 }
@@ -44,12 +45,17 @@ pub struct Suite {
 impl Suite {
     pub fn load(test_file: &str, now: Timestamp, read: &dyn Fn(&str) -> Result<String, SuiteError>) -> Result<Self, SuiteError> {
         let test = parse_value(test_file).map_err(|error| malformed("kyverno-test.yaml", error))?;
-        let mut policies = Vec::new();
+        let (mut policies, mut bindings) = (Vec::new(), Vec::new());
         for file in texts(&test, "policies") {
             for document in documents(&file, &read(&file)?)? {
-                policies.push(PolicyDocument::load(&document));
+                if text(&document, "/kind") == "ValidatingAdmissionPolicyBinding" {
+                    bindings.push(document);
+                } else {
+                    policies.push(PolicyDocument::load(&document));
+                }
             }
         }
+        policies.iter_mut().for_each(|policy| policy.bind(&bindings));
         let mut resources = Vec::new();
         for file in texts(&test, "resources") {
             resources.extend(documents(&file, &read(&file)?)?.into_iter().map(as_the_cli_reads));
@@ -66,17 +72,24 @@ impl Suite {
             Some(file) => Some(inventory(&parse_value(&read(file)?).map_err(|error| malformed(file, error))?)),
             None => None,
         };
-        // Rules may ask for the namespace of an object.
-        let namespaces = resources.iter().filter(|object| text(object, "/kind") == "Namespace").cloned();
-        let inventory = inventory.map(|mut inventory| {
-            inventory.objects.extend(namespaces);
+        // Rules may ask for the namespace of an object; those of the values file come first.
+        let told: Vec<Value> = list(&values, "namespaces").cloned().collect();
+        let among = resources.iter().filter(|object| text(object, "/kind") == "Namespace").cloned();
+        let inventory = inventory.or_else(|| (!told.is_empty()).then(Inventory::default)).map(|mut inventory| {
+            inventory.objects.splice(0..0, told.into_iter().chain(among));
             inventory
         });
+        let mut exceptions = Vec::new();
+        for file in texts(&test, "exceptions") {
+            for document in documents(&file, &read(&file)?)? {
+                exceptions.push(PolicyException::parse(&document).map_err(|error| malformed(&file, error))?);
+            }
+        }
         let entries: Vec<Entry> = test.get("results").and_then(Value::as_array).into_iter().flatten().map(Entry::read).collect();
         if entries.iter().map(|entry| entry.resources.len()).sum::<usize>() > MAX_ROWS {
             return Err(malformed("kyverno-test.yaml", format!("more than {MAX_ROWS} rows")));
         }
-        Ok(Self { policies, entries, now, user, inventory, resources, values })
+        Ok(Self { policies, entries, now, user, inventory, exceptions, resources, values })
     }
 
     /// The resources an entry names, each with the objects of that name; all resources where it names none.
@@ -109,24 +122,66 @@ impl Suite {
 
     /// What is done to a resource, where the values say so.
     pub fn operation(&self, policy: &str, resource: &str) -> Operation {
-        let of_policy = list(&self.values, "policies").filter(|entry| text(entry, "/name") == policy);
-        let of_resource = of_policy.flat_map(|entry| list(entry, "resources")).filter(|entry| text(entry, "/name") == resource);
+        let named = self.told(policy, resource).filter(|(name, _)| *name == "request.operation");
+        named.filter_map(|(_, value)| Operation::parse(value.as_str()?)).next().unwrap_or_default()
+    }
+
+    /// Values told for a resource by the resource's name and then for all.
+    fn told<'a>(&'a self, policy: &'a str, resource: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let of_resource = self.of_policy(policy, "resources").filter(move |entry| text(entry, "/name") == resource);
         let values = of_resource.filter_map(|entry| entry.get("values")).chain(self.values.get("globalValues"));
-        let named = values.filter_map(|values| values.get("request.operation")?.as_str());
-        named.filter_map(Operation::parse).next().unwrap_or_default()
+        values.filter_map(Value::as_object).flatten().map(|(name, value)| (name.as_str(), value))
+    }
+
+    fn of_policy<'a>(&'a self, policy: &'a str, key: &'static str) -> impl Iterator<Item = &'a Value> {
+        let of_policy = list(&self.values, "policies").filter(move |entry| text(entry, "/name") == policy);
+        of_policy.flat_map(move |entry| list(entry, key))
+    }
+
+    /// The suite's values for a policy's variables.
+    pub fn answers(&self, policy: &str, resource: &str) -> Answers {
+        // What is told for one resource goes before what is told for all.
+        let mut everywhere: Vec<(String, Value)> =
+            self.told(policy, resource).map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        everywhere.reverse();
+        everywhere.retain(|(name, _)| name != "request.operation");
+        let mut answers = Answers { everywhere, ..Answers::default() };
+        for rule in self.of_policy(policy, "rules") {
+            let name = text(rule, "/name");
+            let values = |key: &str| rule.get(key).and_then(Value::as_object).into_iter().flatten();
+            let told = answers.of_rules.entry(name.to_owned()).or_default();
+            told.extend(values("values").map(|(name, value)| (name.clone(), value.clone())));
+            let told = answers.of_elements.entry(name.to_owned()).or_default();
+            told.extend(values("foreachValues").filter_map(|(name, value)| Some((name.clone(), value.as_array()?.clone()))));
+        }
+        answers
     }
 }
 
 impl PolicyDocument {
     fn load(document: &Value) -> Self {
         let kind = text(document, "/kind");
-        let loaded = if matches!(kind, "ClusterPolicy" | "Policy" | "ValidatingPolicy" | "NamespacedValidatingPolicy") {
+        let loaded = if Policy::reads(text(document, "/apiVersion"), kind) {
             Policy::parse(document)
                 .map_or_else(|error| Loaded::Refused(error.to_string()), |policy| Loaded::Policy(Box::new(policy)))
         } else {
             Loaded::OtherKind(kind.to_owned())
         };
         Self { name: name_of(document).to_owned(), loaded }
+    }
+}
+
+impl PolicyDocument {
+    /// Adds those of the bindings that name it.
+    fn bind(&mut self, bindings: &[Value]) {
+        for binding in bindings.iter().filter(|binding| text(binding, "/spec/policyName") == self.name) {
+            if let Loaded::Policy(policy) = &self.loaded {
+                self.loaded = match policy.as_ref().clone().bound_by(binding) {
+                    Ok(policy) => Loaded::Policy(Box::new(policy)),
+                    Err(error) => Loaded::Refused(error.to_string()),
+                };
+            }
+        }
     }
 }
 

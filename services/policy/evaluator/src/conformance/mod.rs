@@ -111,7 +111,10 @@ fn row(suite: &Suite, policy: &PolicyDocument, entry: &Entry, name: &str, object
 fn answers(suite: &Suite, policy: &Policy, object: &Value, operation: Option<Operation>) -> Vec<(String, BodyKind, Outcome)> {
     let at = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let labels = suite.namespace_labels(at("/metadata/namespace"));
+    let answers = suite.answers(policy.name(), at("/metadata/name"));
     let request = Request {
+        answers: Some(&answers),
+        exceptions: &suite.exceptions,
         operation: operation.unwrap_or_else(|| suite.operation(policy.name(), at("/metadata/name"))),
         namespace_labels: Some(&labels),
         user: suite.user.as_ref(),

@@ -1,0 +1,128 @@
+//! The parts of a Pod that the standards ask about.
+
+use crate::path::Path;
+use serde_json::{Value, json};
+
+const NULL: Value = Value::Null;
+/// Where containers are, in the order they are looked at.
+const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// A Pod, or the template of one.
+pub struct Pod<'a> {
+    pub metadata: &'a Value,
+    pub spec: &'a Value,
+}
+
+/// A container and where it is.
+pub struct Container<'a> {
+    pub value: &'a Value,
+    pub path: Path,
+    pub name: &'a str,
+}
+
+impl<'a> From<&'a Value> for Pod<'a> {
+    fn from(pod: &'a Value) -> Self {
+        Self { metadata: pod.get("metadata").unwrap_or(&NULL), spec: pod.get("spec").unwrap_or(&NULL) }
+    }
+}
+
+impl<'a> Pod<'a> {
+    /// The Pod of an object and its place; `None` for a kind that has none.
+    pub fn of(object: &'a Value) -> Option<(Self, Path)> {
+        let place = match object.get("kind")?.as_str()? {
+            "Pod" => "",
+            "DaemonSet" | "Deployment" | "Job" | "ReplicaSet" | "ReplicationController" | "StatefulSet" => "spec.template",
+            "CronJob" => "spec.jobTemplate.spec.template",
+            _ => return None,
+        };
+        let template = place.split('.').filter(|key| !key.is_empty()).try_fold(object, |value, key| value.get(key));
+        Some((Self::from(template.unwrap_or(&NULL)), Path::of_keys(place)))
+    }
+
+    /// Every container.
+    pub fn containers(&self) -> impl Iterator<Item = Container<'a>> {
+        let spec = self.spec;
+        LISTS.into_iter().flat_map(move |list| {
+            let items = spec.get(list).and_then(Value::as_array).into_iter().flatten();
+            items.enumerate().map(move |(index, value)| Container {
+                value,
+                path: Path::of_keys("spec").key(list).index(index),
+                name: value.get("name").and_then(Value::as_str).unwrap_or_default(),
+            })
+        })
+    }
+
+    /// The Pod with nothing but the containers whose image is meant.
+    pub fn only(&self, is_meant: impl Fn(&str) -> bool) -> Value {
+        let mut spec = json!({});
+        for list in LISTS {
+            let items = self.spec.get(list).and_then(Value::as_array).into_iter().flatten();
+            let image = |item: &&Value| is_meant(item.get("image").and_then(Value::as_str).unwrap_or_default());
+            spec[list] = items.filter(image).cloned().collect();
+        }
+        json!({"spec": spec})
+    }
+
+    /// The Pod without its containers, which is one container that says nothing.
+    pub fn without_containers(&self) -> Value {
+        let mut spec = self.spec.clone();
+        if let Value::Object(fields) = &mut spec {
+            LISTS.iter().for_each(|list| {
+                fields.remove(*list);
+            });
+            fields.insert("containers".to_owned(), json!([{"name": "fake"}]));
+        }
+        json!({"metadata": self.metadata, "spec": spec})
+    }
+
+    /// A field below `spec.securityContext`.
+    pub fn security(&self, pointer: &str) -> Option<&'a Value> {
+        at(self.spec, pointer)
+    }
+
+    /// Where such a field is.
+    pub fn security_path(&self, pointer: &str) -> Path {
+        below(&Path::of_keys("spec"), pointer)
+    }
+
+    /// Whether its containers run as Windows processes, which have none of Linux' means.
+    pub fn is_windows(&self) -> bool {
+        self.spec.pointer("/os/name").is_some_and(|name| name == "windows")
+    }
+
+    /// Whether it has a user namespace of its own, in which root is nobody outside.
+    pub fn has_user_namespace(&self) -> bool {
+        self.spec.get("hostUsers") == Some(&Value::Bool(false))
+    }
+}
+
+impl<'a> Container<'a> {
+    /// A field below `securityContext`.
+    pub fn security(&self, pointer: &str) -> Option<&'a Value> {
+        at(self.value, pointer)
+    }
+
+    /// Where such a field is.
+    pub fn security_path(&self, pointer: &str) -> Path {
+        below(&self.path, pointer)
+    }
+}
+
+fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
+    value.get("securityContext")?.pointer(pointer).filter(|value| !value.is_null())
+}
+
+fn below(path: &Path, pointer: &str) -> Path {
+    pointer.split('/').filter(|key| !key.is_empty()).fold(path.key("securityContext"), |path, key| path.key(key))
+}
+
+/// The texts of a list.
+pub fn texts(list: Option<&Value>) -> Vec<String> {
+    let items = list.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// A value as exemptions name it.
+pub fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,284 @@
+//! What the variables of a rule are, while it judges one object.
+//!
+//! The object is not copied: `request` is a set of names. Entries of `context` are loaded when an expression names them,
+//! so that one nobody asks for cannot go wrong.
+
+use super::{Entries, Entry, answers, images::images};
+use crate::{
+    Operation, Request,
+    inventory::{Inventory, plural},
+    jmespath::{Evaluation, Item, JmesError, MAX_STEPS, Program, Scope, weight},
+};
+use serde_json::{Map, Value, json};
+use std::{
+    borrow::Cow,
+    cell::{Cell, OnceCell},
+};
+
+/// Entries that load each other.
+const MAX_LOAD_DEPTH: usize = 30;
+
+/// The variables of one rule and one object.
+pub struct Context<'a> {
+    request: RequestScope<'a>,
+    rule: &'a str,
+    steps: Cell<u64>,
+    images: OnceCell<Option<Value>>,
+    /// `request` as a document, where values told beforehand change it.
+    changed_request: Option<Value>,
+    levels: Vec<Level<'a>>,
+    load_depth: usize,
+}
+
+/// The rule's own names, or those of one element of a `foreach`.
+#[derive(Default)]
+struct Level<'a> {
+    values: Map<String, Value>,
+    pending: Vec<(&'a Entry, Loaded)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loaded {
+    Not,
+    Yes,
+}
+
+impl<'a> Context<'a> {
+    /// The variables of a rule, whose name is that with autogen's prefix.
+    pub fn new(request: &Request<'a>, rule: &'a str) -> Self {
+        let mut context = Self {
+            request: RequestScope(*request),
+            rule,
+            steps: Cell::new(0),
+            images: OnceCell::new(),
+            changed_request: None,
+            levels: vec![Level::default()],
+            load_depth: 0,
+        };
+        if let Some(answers) = request.answers {
+            context.tell(answers.for_rule(rule));
+        }
+        context
+    }
+
+    fn tell<'v>(&mut self, told: impl Iterator<Item = (&'v str, &'v Value)>) {
+        for (name, value) in told {
+            let parts = answers::parts(name);
+            match parts.as_slice() {
+                [first, rest @ ..] if first == "request" && !rest.is_empty() => {
+                    if self.changed_request.is_none() {
+                        self.changed_request = Some(self.request.whole());
+                    }
+                    if let Some(Value::Object(request)) = &mut self.changed_request {
+                        answers::insert(request, rest, value.clone());
+                    }
+                }
+                parts => {
+                    let level = self.levels.last_mut().into_iter();
+                    level.for_each(|level| answers::insert(&mut level.values, parts, value.clone()));
+                }
+            }
+        }
+    }
+
+    /// Adds the entries of a `context`; those told beforehand stay as told.
+    pub fn add_entries(&mut self, entries: &'a Entries) {
+        let Some(level) = self.levels.last_mut() else { return };
+        let told: Vec<&str> = self.request.0.answers.map_or_else(Vec::new, |answers| {
+            answers
+                .for_rule(self.rule)
+                .map(|(name, _)| name)
+                .chain(answers.for_element(self.rule, 0).map(|(name, _)| name))
+                .collect()
+        });
+        for entry in entries {
+            let is_told = entry.is_outside() && told.iter().any(|name| entry.is_named_by(name));
+            if !is_told {
+                level.pending.push((entry, Loaded::Not));
+            }
+        }
+    }
+
+    /// Goes into an element of a `foreach`; `depth` is 0 for the outermost.
+    pub fn enter(&mut self, element: Value, index: usize, depth: usize) {
+        let mut level = Level::default();
+        level.values.insert(format!("element{depth}"), element.clone());
+        level.values.insert("element".to_owned(), element);
+        level.values.insert(format!("elementIndex{depth}"), index.into());
+        level.values.insert("elementIndex".to_owned(), index.into());
+        self.levels.push(level);
+        if let Some(answers) = self.request.0.answers {
+            self.tell(answers.for_element(self.rule, index));
+        }
+    }
+
+    /// Leaves the element entered last.
+    pub fn leave(&mut self) {
+        self.levels.pop();
+    }
+
+    /// What is judged.
+    pub fn request(&self) -> &Request<'a> {
+        &self.request.0
+    }
+
+    /// What stands for the cluster.
+    pub fn inventory(&self) -> Option<&'a Inventory> {
+        self.request.0.inventory
+    }
+
+    /// Counts work, and ends the rule past its bound.
+    pub fn charge(&self, steps: usize) -> Result<(), JmesError> {
+        let taken = self.steps.get().saturating_add(steps as u64);
+        self.steps.set(taken);
+        if taken > MAX_STEPS { Err(JmesError::TooCostly) } else { Ok(()) }
+    }
+
+    /// The value of an expression.
+    pub fn query(&mut self, program: &Program) -> Result<Value, JmesError> {
+        self.load(program)?;
+        let evaluation = Evaluation::new(program, &self.steps, self.request.0.now);
+        let value = evaluation.run(Item::Scope(self))?;
+        self.charge(weight(&value))?;
+        Ok(value.into_owned())
+    }
+
+    /// The value of an expression that is known only now.
+    pub fn query_text(&mut self, text: &str) -> Result<Value, JmesError> {
+        self.charge(text.len())?;
+        self.query(&Program::compile(text)?)
+    }
+
+    /// The value of an expression about a document of its own.
+    pub fn search(&mut self, program: &Program, document: &Value) -> Result<Value, JmesError> {
+        Evaluation::new(program, &self.steps, self.request.0.now).run(Item::of(document)).map(Cow::into_owned)
+    }
+
+    fn load(&mut self, program: &Program) -> Result<(), JmesError> {
+        for level in 0..self.levels.len() {
+            for index in 0..self.levels[level].pending.len() {
+                let (entry, loaded) = self.levels[level].pending[index];
+                if loaded == Loaded::Yes || !program.names().contains(&entry.name) {
+                    continue;
+                }
+                if self.load_depth >= MAX_LOAD_DEPTH {
+                    return Err(JmesError::failed(format!("more than {MAX_LOAD_DEPTH} context entries stand on each other")));
+                }
+                // Loaded from now on: an entry that names itself finds what stood there before.
+                self.levels[level].pending[index].1 = Loaded::Yes;
+                self.load_depth += 1;
+                let value = entry.load(self);
+                self.load_depth -= 1;
+                match value {
+                    Ok(value) => {
+                        self.levels[level].values.insert(entry.name.clone(), value);
+                    }
+                    Err(error) => {
+                        self.levels[level].pending[index].1 = Loaded::Not;
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Scope for Context<'_> {
+    fn field(&self, name: &str) -> Result<Item<'_>, JmesError> {
+        if let Some(value) = self.levels.iter().rev().find_map(|level| level.values.get(name)) {
+            return Ok(Item::of(value));
+        }
+        let missing = || JmesError::NotFound(name.to_owned());
+        match name {
+            "request" => Ok(match &self.changed_request {
+                Some(changed) => Item::of(changed),
+                None => Item::Scope(&self.request),
+            }),
+            "images" => self.images.get_or_init(|| images(self.request.0.object)).as_ref().map(Item::of).ok_or_else(missing),
+            "serviceAccountName" | "serviceAccountNamespace" => {
+                let user = self.request.0.user.ok_or_else(who)?;
+                let account = user.username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+                let (namespace, account) = account.unwrap_or_default();
+                Ok(made(if name == "serviceAccountName" { account } else { namespace }))
+            }
+            _ => Err(missing()),
+        }
+    }
+
+    fn whole(&self) -> Value {
+        let mut fields = Map::new();
+        for name in ["request", "images"] {
+            if let Ok(item) = self.field(name) {
+                fields.insert(name.to_owned(), item.into_value().into_owned());
+            }
+        }
+        for level in &self.levels {
+            fields.extend(level.values.clone());
+        }
+        Value::Object(fields)
+    }
+}
+
+fn who() -> JmesError {
+    JmesError::NotGiven("it asks who makes the request".to_owned())
+}
+
+fn made<'v>(value: impl Into<Value>) -> Item<'v> {
+    Item::Value(Cow::Owned(value.into()))
+}
+
+/// `request` as the API server fills it.
+struct RequestScope<'a>(Request<'a>);
+
+const NAMES: [&str; 12] = [
+    "object",
+    "oldObject",
+    "operation",
+    "namespace",
+    "name",
+    "kind",
+    "resource",
+    "subResource",
+    "dryRun",
+    "userInfo",
+    "roles",
+    "clusterRoles",
+];
+
+impl Scope for RequestScope<'_> {
+    fn field(&self, name: &str) -> Result<Item<'_>, JmesError> {
+        let request = &self.0;
+        let is_delete = request.operation == Operation::Delete;
+        let api_version = request.text("/apiVersion");
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let kind = request.text("/kind");
+        let missing = || JmesError::NotFound(name.to_owned());
+        match name {
+            // Kyverno reads the old object where a deletion is asked for the new one.
+            "object" => Ok(Item::of(request.object)),
+            "oldObject" if is_delete => Ok(Item::of(request.old_object.unwrap_or(request.object))),
+            "oldObject" => request.old_object.map(Item::of).ok_or_else(missing),
+            "operation" => Ok(made(request.operation.to_string())),
+            "namespace" if kind == "Namespace" => Ok(made(request.text("/metadata/name"))),
+            "namespace" => Ok(made(request.text("/metadata/namespace"))),
+            "name" => Ok(made(request.text("/metadata/name"))),
+            "kind" => Ok(made(json!({"group": group, "version": version, "kind": kind}))),
+            "resource" => Ok(made(json!({"group": group, "version": version, "resource": plural(kind)}))),
+            "subResource" => Ok(made(request.subresource)),
+            "dryRun" => Ok(made(false)),
+            "userInfo" => {
+                let user = request.user.ok_or_else(who)?;
+                Ok(made(json!({"username": user.username, "groups": user.groups})))
+            }
+            "roles" => Ok(made(request.user.ok_or_else(who)?.roles.clone())),
+            "clusterRoles" => Ok(made(request.user.ok_or_else(who)?.cluster_roles.clone())),
+            _ => Err(missing()),
+        }
+    }
+
+    fn whole(&self) -> Value {
+        let known = NAMES.iter().filter_map(|name| Some(((*name).to_owned(), self.field(name).ok()?.into_value().into_owned())));
+        Value::Object(known.collect())
+    }
+}
