@@ -3,6 +3,7 @@
 //! A pass has no memory that it could not do without: everything it needs to be right is in the ledger and the cluster.
 //! What it remembers between passes (when a route moved, how often it healed) only paces it.
 
+mod adopt;
 mod desired;
 mod engine;
 mod leave;

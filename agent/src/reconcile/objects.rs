@@ -61,7 +61,8 @@ impl Reconciler {
         findings: &mut Findings,
     ) -> Result<Next, LedgerError> {
         memory.heals.retain(|at| at.elapsed() < HEAL_WINDOW);
-        let record = &self.note_intent(key, record, &wanted, on_hold).await?;
+        let adopted = if on_hold { record.clone() } else { self.adopt(key, record, &wanted).await? };
+        let record = &self.note_intent(key, &adopted, &wanted, on_hold).await?;
         let mut progress = Progress {
             leave: Leave { on_hold, may_heal: record.options.self_heal && !on_hold && memory.heals.len() < MAX_HEALS },
             applied: record.applied.clone(),

@@ -1,7 +1,7 @@
 //! Two versions side by side: no weight without ready pods, routes before pods on the way out, one total at every instant.
 
 use crate::harness::*;
-use muster_agent::domain::observation::Phase;
+use muster_agent::{cluster::Write, domain::observation::Phase};
 use muster_testkit::eventually;
 use serde_json::{Value, json};
 
@@ -120,4 +120,61 @@ async fn routes_leave_before_the_pods_they_point_to() {
     assert!(at("virtualservices.networking.istio.io") < at("destinationrules.networking.istio.io"));
     assert!(at("destinationrules.networking.istio.io") < at("deployments.apps"));
     assert!(at("deployments.apps") < at("services"));
+}
+
+async fn make(world: &World, object: &Value) {
+    world.by_hand().apply(object, Write { manager: "kubectl", force: false, dry_run: false }).await.expect("written");
+}
+
+/// A Deployment as somebody made it before Muster came, under the name that git has.
+fn plain() -> Value {
+    let mut plain = copy("v2", OLD);
+    plain["metadata"]["name"] = json!("resnet50");
+    plain
+}
+
+/// The first copy of the same workload, as the rollout service composes it.
+fn first_copy() -> Value {
+    let mut copy = copy("v3", NEW);
+    copy["metadata"]["name"] = json!("resnet50-6f2a");
+    copy["metadata"]["labels"] = json!({"muster.dev/revision": "6f2a"});
+    copy
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_served_before_muster_came_goes_only_after_the_first_copy_has_the_routes() {
+    let world = World::start(json!([{"match": "*:v3", "neverReady": true}])).await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ml"}});
+    for object in [namespace, plain(), foreign()] {
+        make(&world, &object).await;
+    }
+    let objects = [service(), first_copy(), rule(&["v3"]), route(&[("v3", 100)])];
+    world.desire(&app(), 1, &objects, healing()).await;
+    eventually("the copy is made", async || world.object("deployments.apps", "ml", "resnet50-6f2a")).await;
+    world.until(&app(), 1, Phase::Applying).await;
+    assert!(world.object("deployments.apps", "ml", "resnet50").is_some(), "it serves until the copy does");
+    let world = world.crash().await;
+    world.sim.set_images(images(json!([]))).expect("legal");
+    for pod in world.sim.objects("pods", "ml") {
+        if pod["metadata"]["labels"]["version"] == "v3" {
+            world.sim.kill_pod("ml", pod["metadata"]["name"].as_str().expect("a name")).expect("killed");
+        }
+    }
+    eventually("it is removed", async || world.object("deployments.apps", "ml", "resnet50").is_none().then_some(())).await;
+    assert_eq!(weights(&world), [("v3".to_owned(), 100)], "the routes moved first");
+    world.until(&app(), 1, Phase::Healthy).await;
+    assert!(world.object("deployments.apps", "ml", "resnet50-old").is_some(), "another name is not the workload's");
+    // Once the item has stood, what somebody makes under the plain name is theirs.
+    make(&world, &plain()).await;
+    let again = [service(), first_copy(), config_map("beside", "it"), rule(&["v3"]), route(&[("v3", 100)])];
+    world.desire(&app(), 2, &again, healing()).await;
+    world.until(&app(), 2, Phase::Healthy).await;
+    assert!(world.object("deployments.apps", "ml", "resnet50").is_some());
+}
+
+/// Somebody's Deployment whose name only begins as the workload's.
+fn foreign() -> Value {
+    let mut foreign = copy("v2", OLD);
+    foreign["metadata"]["name"] = json!("resnet50-old");
+    foreign
 }

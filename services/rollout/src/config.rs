@@ -25,7 +25,7 @@ pub struct Settings {
     /// The address of that author.
     #[serde(default = "default_author_email")]
     pub author_email: String,
-    /// Targets that take the fast lane or go back at once, at most.
+    /// Targets of the fast lane (a commit that renders what a completed release did) in flight at most.
     #[serde(default = "default_fast_concurrency")]
     pub fast_concurrency: usize,
     /// A git configuration file for every call of git: `url.<base>.insteadOf` for mirrors, `http.proxy`, `http.sslCAInfo`.

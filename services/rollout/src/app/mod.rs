@@ -34,7 +34,7 @@ pub struct App {
     pub sources: Sources,
     /// Overlays to objects.
     pub renderer: Renderer,
-    /// Targets that go back at once, at most.
+    /// Targets of the fast lane in flight at most.
     pub fast_concurrency: usize,
     /// Who is woken by what.
     pub wakes: Wakes,

@@ -58,7 +58,7 @@ pub struct Release {
     pub waves: Vec<WaveSpec>,
     /// How long the previous copies stay after completion.
     pub keep_stable_for: Duration,
-    /// Targets that go back, or take the fast lane, at once at most.
+    /// Targets of the fast lane in flight at most. A failed release is no case of it: all that it touched is told at once.
     pub fast_concurrency: usize,
     /// The wave on its way, from 0.
     pub wave: usize,
