@@ -89,10 +89,11 @@ kind! {
     list list_model_versions |scope: super::Scope, page_size, page_token| ListModelVersionsRequest { parent: scope.parent, page_size, page_token } => model_versions,
 }
 
-/// Targets that are healthy, of all.
+/// Targets that are healthy, of those that are still the application's.
 pub fn healthy(targets: &[TargetStatus]) -> String {
-    let healthy = targets.iter().filter(|target| target.state() == target_status::State::Healthy).count();
-    format!("{healthy}/{}", targets.len())
+    let count = |counts: fn(target_status::State) -> bool| targets.iter().filter(|target| counts(target.state())).count();
+    let healthy = count(|state| state == target_status::State::Healthy);
+    format!("{healthy}/{}", count(|state| state != target_status::State::Left))
 }
 
 /// A commit as people quote it.
@@ -254,7 +255,9 @@ mod tests {
             wave_count: 3,
             commit: "0123456789abcdef".to_owned(),
             reason: "gate: 0.5 is below 0.99".to_owned(),
-            targets: vec![target(target_status::State::Healthy), target(target_status::State::RollingBack)],
+            targets: [target_status::State::Healthy, target_status::State::RollingBack, target_status::State::Left]
+                .map(target)
+                .into(),
             ..Release::default()
         };
         let object = object(&release);
