@@ -44,6 +44,18 @@ fn others_may_enter(folder: &Path) -> bool {
 }
 
 /// The cargo that runs us, so that a build we start uses the same toolchain; else the one in the path.
-pub fn cargo() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+///
+/// What it told us of our own package it is not told again: some build scripts (ring's) ask for that, and would have half of
+/// the tree compiled once more.
+pub fn cargo() -> tokio::process::Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = tokio::process::Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let of_our_package =
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_"));
+        if of_our_package {
+            command.env_remove(name);
+        }
+    }
+    command
 }

@@ -74,9 +74,9 @@ async fn describe(book: Book, server: &Server) -> Result<Descriptions> {
         .open(&source)
         .and_then(|file| file.set_modified(SystemTime::now()))
         .with_context(|| format!("touch {}", source.display()))?;
-    let mut command = tokio::process::Command::new(workspace::cargo());
+    let mut command = workspace::cargo();
     command
-        .args(["check", "--quiet", "--lib", "--package", book.package()])
+        .args(["check", "--quiet", "--workspace", "--lib"])
         .current_dir(workspace::root())
         .env_remove("DATABASE_URL")
         .env("SQLX_OFFLINE", "false")

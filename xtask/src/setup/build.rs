@@ -48,7 +48,7 @@ impl Profile {
 /// # Errors
 /// Something does not compile.
 pub async fn programs(profile: Profile) -> Result<()> {
-    let mut command = Command::new(workspace::cargo());
+    let mut command = workspace::cargo();
     command.args(["build", "--workspace", "--bins", "--quiet"]);
     match profile {
         Profile::Dev => {}
