@@ -77,11 +77,12 @@ impl Scene {
         self.cause == Cause::Broken
     }
 
-    /// A name of the present step; another one when it is played again.
+    /// A name of the present step; another one when it is played again, and none that begins as the first: a job's pods
+    /// are found by how their names begin.
     pub fn name(&self, name: &str) -> String {
         match self.cause {
             Cause::Whole | Cause::Broken => name.to_owned(),
-            Cause::Mended => format!("{name}-again"),
+            Cause::Mended => format!("again-{name}"),
         }
     }
 

@@ -54,9 +54,9 @@ pub fn images(more: &[Value]) -> Value {
         json!({"match": format!("{TRAINER}:endless"), "runForMs": 3_600_000}),
         json!({"match": format!("{SERVER}:*"), "readyAfterMs": 300, "latencyMs": 12.0}),
         // Fails everywhere, from the first request on.
-        json!({"match": format!("{SERVER}:v4*"), "errorRate": 0.5}),
+        json!({"match": format!("{SERVER}:*v4"), "errorRate": 0.5}),
         // Fails only where the traffic is of another kind.
-        json!({"match": format!("{SERVER}:v5*"), "clusters": [SERVE_ONLINE], "errorRate": 0.5}),
+        json!({"match": format!("{SERVER}:*v5"), "clusters": [SERVE_ONLINE], "errorRate": 0.5}),
     ];
     rules.extend_from_slice(more);
     Value::Array(rules)
