@@ -313,6 +313,11 @@ impl State {
             return Err(ApiError::conflict(&resource, &target.name, &why));
         }
         let resets_owners = object.pointer("/metadata/managedFields") == Some(&json!([{}]));
+        let deletion = object.pointer("/metadata/deletionTimestamp").filter(|at| !at.is_null());
+        if let Some(at) = deletion.filter(|at| Some(*at) != before.pointer("/metadata/deletionTimestamp")) {
+            let error = FieldError::invalid("metadata.deletionTimestamp", at, "field is immutable");
+            return Err(ApiError::invalid(&target.kind.group, &target.kind.kind, &target.name, &[error]));
+        }
         restore_system_metadata(&before, &mut object);
         let version = &target.kind.versions[target.version];
         if target.subresource == "status" {

@@ -97,11 +97,14 @@ async fn system_metadata_cannot_be_changed(client: Client) -> Result<()> {
     let made = scratch.config_map("a", "1").await?;
     let mut changed = made.clone();
     changed["metadata"]["creationTimestamp"] = json!("2001-01-01T00:00:00Z");
-    changed["metadata"]["deletionTimestamp"] = json!("2001-01-01T00:00:00Z");
     changed["data"]["key"] = json!("2");
-    let after = put(&client, &scratch.path("v1", "configmaps/a"), &changed).await?.expect(200)?;
+    let path = scratch.path("v1", "configmaps/a");
+    let after = put(&client, &path, &changed).await?.expect(200)?;
     ensure!(after["metadata"]["creationTimestamp"] == made["metadata"]["creationTimestamp"], "{after}");
-    ensure!(after["metadata"]["deletionTimestamp"].is_null(), "{after}");
+    changed = after;
+    changed["metadata"]["deletionTimestamp"] = json!("2001-01-01T00:00:00Z");
+    let status = put(&client, &path, &changed).await?.refused(422, "Invalid")?;
+    ensure!(status["details"]["causes"][0]["field"] == "metadata.deletionTimestamp", "only a deletion sets it: {status}");
     Ok(())
 }
 
