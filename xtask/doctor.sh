@@ -1,7 +1,7 @@
 #!/bin/sh
 # Says in one list what Muster needs and this machine lacks, with the command that installs it.
 # It is a shell script because it must also speak where Rust or a linker is what is missing.
-# Exit status: 0 nothing is missing, 1 something is.
+# `doctor.sh tests` asks too for what only the tests need. Exit status: 0 nothing is missing, 1 something is.
 
 missing=""
 packages=""
@@ -31,6 +31,11 @@ need c++ "C++ compiler (librdkafka)" build-essential gcc-c++ build-base gcc
 need make "make (librdkafka)" build-essential make build-base make
 need bash "bash (librdkafka's configure)" bash bash bash bash
 need git "git (releases come from git repositories)" git git git git
+if [ "$1" = tests ]; then
+    need java "Java 17 or newer (Apache Kafka)" openjdk-17-jre-headless java-17-openjdk-headless openjdk17-jre-headless openjdk@17
+    need python3 "Python 3 with pip (a client of the API and of Kafka in another language)" python3-pip python3-pip py3-pip python
+    need mvn "Maven (fetches Apache Kafka)" maven maven maven maven
+fi
 
 rust="" go=""
 command -v cargo >/dev/null 2>&1 || {
@@ -38,10 +43,12 @@ command -v cargo >/dev/null 2>&1 || {
 "
     rust="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
 }
-# kustomize v5.8.1 asks for Go 1.24.
+# kustomize v5.8.1 asks for Go 1.24, Kubernetes 1.37 for 1.26.
+go_least=24 go_for="kustomize is built once with it"
+[ "$1" = tests ] && go_least=26 go_for="kustomize, Kubernetes, etcd and kwok are built once with it"
 go_minor=$(go version 2>/dev/null | sed -n 's/.*go1\.\([0-9]*\).*/\1/p')
-if [ -z "$go_minor" ] || [ "$go_minor" -lt 24 ]; then
-    missing="$missing  go: Go 1.24 or newer (kustomize is built once with it)${go_minor:+; this is 1.$go_minor}
+if [ -z "$go_minor" ] || [ "$go_minor" -lt "$go_least" ]; then
+    missing="$missing  go: Go 1.$go_least or newer ($go_for)${go_minor:+; this is 1.$go_minor}
 "
     case "$(uname -s)-$(uname -m)" in
     Linux-x86_64) go_archive=go1.26.0.linux-amd64.tar.gz ;;

@@ -69,7 +69,7 @@ fn chore(chore: Chore) -> Result<()> {
 async fn run(chore: Chore) -> Result<()> {
     match chore {
         Chore::Doctor => {
-            doctor::check()?;
+            doctor::check(doctor::For::Tests)?;
             println!("nothing is missing");
             Ok(())
         }

@@ -1,20 +1,31 @@
 //! `cargo xtask test`: every test, with what they need brought up first.
 //!
-//! The one thing to know: the stories that stop servers and processes are a binary of their own, run alone after all
-//! the others, because they need the machine's attention and take services away.
+//! The one thing to know: there are three kinds of stories, a binary each. Those on embedded parts run beside everything
+//! else; those on real parts have Kafka and two Kubernetes clusters, started for them alone; those that stop servers and
+//! processes come last, because they need the machine's attention and take services away.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-use tokio::process::Command;
+use anyhow::{Context, Result, bail};
+use muster_integration_tests::main_job::simulation::{CLOUD_GPUS, IDC_GPUS, TRAIN_CLOUD, TRAIN_IDC};
+use serde_json::Value;
 
 use crate::setup::build::{self, Cargo, Profile};
+use crate::setup::kafka::Kafka;
+use crate::setup::kubernetes::{self, Kubernetes};
 use crate::setup::kustomize;
 use crate::setup::postgres::{Durability, Postgres};
+use crate::setup::{clients, crds};
 use crate::{doctor, workspace};
 
 /// The package of the stories.
 const STORIES: &str = "muster-integration-tests";
+
+/// The test program of the stories on real parts.
+const REAL: &str = "real";
 
 /// What to run.
 #[derive(clap::Args)]
@@ -22,6 +33,9 @@ pub struct Arguments {
     /// Only these packages; all of them when none is named
     #[arg(short, long = "package")]
     packages: Vec<String>,
+    /// Only these test programs, as in `real`: the stories on real parts
+    #[arg(long = "test", value_name = "NAME", conflicts_with = "packages")]
+    tests: Vec<String>,
     /// Only tests whose names contain one of these, and other arguments of the test harness
     #[arg(last = true)]
     harness: Vec<String>,
@@ -32,7 +46,7 @@ pub struct Arguments {
 /// # Errors
 /// A test failed, or its surroundings could not be brought up.
 pub async fn run(arguments: Arguments) -> Result<()> {
-    doctor::check()?;
+    doctor::check(doctor::For::Tests)?;
     let kustomize = kustomize::program().await?;
     let postgres = Postgres::start(Durability::None).await?;
     // What an interrupted test leaves in its temporary folder goes with this one.
@@ -42,10 +56,20 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     if stories {
         build::programs(Profile::Dev).await?;
     }
+    let selections = selections(&arguments).await?;
+    let needs_real = |selection: &[String]| selection.iter().any(|word| word == REAL);
+    let programs = match selections.iter().any(|selection| needs_real(selection)) {
+        true => Some(RealPrograms::made().await?),
+        false => None,
+    };
     let started = Instant::now();
     let mut tally = Tally::default();
-    for selection in selections(&arguments.packages) {
-        let mut command = Command::new(workspace::cargo());
+    for selection in selections {
+        let real = match &programs {
+            Some(programs) if needs_real(&selection) => Some((RealParts::start(programs).await?, programs)),
+            _ => None,
+        };
+        let mut command = workspace::cargo();
         command
             .args(["test", "--no-fail-fast"])
             .args(selection)
@@ -54,6 +78,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             .env("MUSTER_TEST_DATABASE_URL", postgres.server().url("postgres"))
             .env(kustomize::PATH_VARIABLE, &kustomize)
             .env("TMPDIR", temporary.path());
+        if let Some((real, programs)) = &real {
+            command.envs(real.variables(programs)?);
+        }
         let success = Cargo::start(&mut command)?
             .lines(|line| {
                 println!("{line}");
@@ -75,30 +102,94 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The runs of `cargo test`, in order.
-fn selections(packages: &[String]) -> Vec<Vec<String>> {
+/// The programs of others that the stories on real parts want.
+struct RealPrograms {
+    kubernetes: kubernetes::Programs,
+    crds: PathBuf,
+    grpcurl: PathBuf,
+    python: PathBuf,
+}
+
+impl RealPrograms {
+    async fn made() -> Result<Self> {
+        Ok(Self {
+            kubernetes: kubernetes::Programs::built().await?,
+            crds: crds::folder().await?,
+            grpcurl: clients::grpcurl().await?,
+            python: clients::python().await?,
+        })
+    }
+}
+
+/// What the stories on real parts run on; it ends with them.
+struct RealParts {
+    kafka: Kafka,
+    clusters: Vec<Kubernetes>,
+}
+
+impl RealParts {
+    async fn start(programs: &RealPrograms) -> Result<Self> {
+        let (kafka, idc, cloud) = tokio::try_join!(
+            Kafka::start(),
+            Kubernetes::start(&programs.kubernetes, TRAIN_IDC, IDC_GPUS / 8, "V100"),
+            Kubernetes::start(&programs.kubernetes, TRAIN_CLOUD, CLOUD_GPUS / 8, "A100")
+        )?;
+        Ok(Self { kafka, clusters: vec![idc, cloud] })
+    }
+
+    /// Tells tests where they are.
+    fn variables(&self, programs: &RealPrograms) -> Result<Vec<(&'static str, OsString)>> {
+        let folders = std::env::join_paths(self.clusters.iter().map(Kubernetes::folder))?;
+        Ok(vec![
+            ("MUSTER_TEST_KUBERNETES", folders),
+            ("MUSTER_TEST_KAFKA", self.kafka.address().into()),
+            ("MUSTER_TEST_KAFKA_JARS", self.kafka.jars().into()),
+            ("MUSTER_TEST_CRDS", programs.crds.clone().into()),
+            ("MUSTER_TEST_GRPCURL", programs.grpcurl.clone().into()),
+            ("MUSTER_TEST_PYTHONPATH", programs.python.clone().into()),
+        ])
+    }
+}
+
+/// The runs of `cargo test`, in order. All are of the whole workspace where no package is named: of a part of it cargo would
+/// unite features otherwise, and compile half of the tree once more.
+async fn selections(arguments: &Arguments) -> Result<Vec<Vec<String>>> {
+    let packages = &arguments.packages;
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    if !arguments.tests.is_empty() {
+        return Ok(arguments.tests.iter().map(|name| words(&format!("--workspace --test {name}"))).collect());
+    }
+    let stories = ["stories", REAL, "outages"];
+    let only_stories = |scope: &str| stories.map(|name| words(&format!("{scope} --test {name}")));
     if packages.is_empty() {
-        return vec![
-            words(&format!("--workspace --exclude {STORIES}")),
-            words(&format!("--package {STORIES} --lib --bins --test stories")),
-            words(&format!("--package {STORIES} --test outages")),
-        ];
+        let others = test_targets().await?.into_iter().filter(|name| !stories.contains(&name.as_str()));
+        let first = words("--workspace --lib --bins").into_iter().chain(others.flat_map(|name| ["--test".to_owned(), name]));
+        return Ok([first.collect()].into_iter().chain(only_stories("--workspace")).collect());
     }
-    let mut others = Vec::new();
     let mut runs = Vec::new();
-    for package in packages {
-        if package == STORIES {
-            runs.push(words(&format!("--package {STORIES} --lib --bins --test stories")));
-            runs.push(words(&format!("--package {STORIES} --test outages")));
-        } else {
-            others.extend(["--package".to_owned(), package.clone()]);
-        }
-    }
+    let others: Vec<String> = packages.iter().filter(|name| *name != STORIES).cloned().collect();
     if !others.is_empty() {
-        runs.insert(0, others);
+        runs.push(others.into_iter().flat_map(|name| ["--package".to_owned(), name]).collect());
     }
-    runs
+    if packages.iter().any(|name| name == STORIES) {
+        runs.push(words(&format!("--package {STORIES} --lib --bins")));
+        runs.extend(only_stories(&format!("--package {STORIES}")));
+    }
+    Ok(runs)
+}
+
+/// The names of the workspace's integration tests.
+async fn test_targets() -> Result<BTreeSet<String>> {
+    let output = workspace::cargo()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .current_dir(workspace::root())
+        .output()
+        .await?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("read what cargo metadata says")?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let targets = packages.flat_map(|package| package["targets"].as_array().into_iter().flatten());
+    let tests = targets.filter(|target| target["kind"][0] == "test");
+    Ok(tests.filter_map(|target| Some(target["name"].as_str()?.to_owned())).collect())
 }
 
 /// The sum over all test binaries.

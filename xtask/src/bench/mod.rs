@@ -61,7 +61,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Scheduler(arguments) => return tokio::task::spawn_blocking(|| scheduler::run(arguments)).await?,
     };
     let profile = if release { Profile::Release } else { Profile::Dev };
-    doctor::check()?;
+    doctor::check(doctor::For::Demo)?;
     let kustomize = kustomize::program().await?;
     let postgres = Postgres::start(Durability::Full).await?;
     if !no_build {
@@ -77,6 +77,7 @@ pub async fn run(command: Command) -> Result<()> {
             brokers: None,
             documented_ports: false,
             simulation,
+            real: Vec::new(),
             pace: Pace { heartbeat_ms: 5_000, suspect_after_ms: 60_000, ..Pace::default() },
         })
     };

@@ -34,7 +34,7 @@ struct Document {
 }
 
 pub async fn run(path: &Path, no_build: bool) -> Result<()> {
-    doctor::check()?;
+    doctor::check(doctor::For::Demo)?;
     let documents = read(path)?;
     let clusters = clusters(&documents);
     ensure!(!clusters.is_empty(), "{}: no document names a cluster", path.display());
@@ -54,6 +54,7 @@ pub async fn run(path: &Path, no_build: bool) -> Result<()> {
         brokers: None,
         documented_ports: false,
         simulation: simulation(&clusters),
+        real: Vec::new(),
         pace: Pace::default(),
     };
     let mut platform = Platform::start(setup).await?;

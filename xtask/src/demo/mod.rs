@@ -60,7 +60,7 @@ pub struct Arguments {
 /// # Errors
 /// Something could not be set up, or a step's check was not true.
 pub async fn run(arguments: Arguments) -> Result<()> {
-    doctor::check()?;
+    doctor::check(doctor::For::Demo)?;
     let started = Instant::now();
     let kustomize = kustomize::program().await?;
     let postgres = match &arguments.database_url {
@@ -90,6 +90,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         brokers: arguments.kafka.clone(),
         documented_ports: arguments.keep,
         simulation: simulation::simulation(&simulation::CLUSTERS),
+        real: Vec::new(),
         pace: Pace::default(),
     };
     println!("starting the services, six clusters and their agents");

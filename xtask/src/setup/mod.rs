@@ -1,8 +1,14 @@
-//! What the tests and the demo need and the tree doesn't hold: Postgres and kustomize.
+//! What the tests and the demo need and the tree doesn't hold: Postgres and kustomize, and for the tests on real parts
+//! Kafka, Kubernetes and clients that others wrote.
 
 pub mod build;
+pub mod clients;
+pub mod crds;
+pub mod kafka;
+pub mod kubernetes;
 pub mod kustomize;
 pub mod postgres;
+mod tools;
 
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,4 +1,4 @@
-//! The agent of a simulated cluster: a process of its own, which reaches the hub through a link that can be cut.
+//! The agent of a member cluster: a process of its own, which reaches the hub through a link that can be cut.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -44,12 +44,10 @@ impl Agent {
         let token_file = text(&token_file)?.to_owned();
         let ca = text(ca)?.to_owned();
         let kubeconfig = text(&cluster.kubeconfig)?.to_owned();
-        let prometheus = cluster.prometheus.clone();
-        let configuration_text = toml::to_string(&toml! {
+        let mut configuration = toml! {
             cluster = name
             state_dir = state
             kubeconfig = kubeconfig
-            prometheus_url = prometheus
 
             [hub]
             address = hub
@@ -58,9 +56,13 @@ impl Agent {
 
             [telemetry]
             otlp_endpoint = otlp_endpoint
-        })?;
+        };
+        if let Some(prometheus) = &cluster.prometheus {
+            configuration.insert("prometheus_url".to_owned(), prometheus.as_str().into());
+        }
+        let text = toml::to_string(&configuration)?;
         let configuration = folder.join("config").join(format!("agent-{id}.toml"));
-        std::fs::write(&configuration, configuration_text)?;
+        std::fs::write(&configuration, text)?;
         let log = folder.join("logs").join(format!("agent-{id}.log"));
         let program = setup.programs.join("muster-agent");
         let process = start(name, &program, &configuration, &log, &setup.leash, None)?;

@@ -46,6 +46,8 @@ pub struct Setup {
     pub documented_ports: bool,
     /// The simulator's configuration: `clusters` and `images`.
     pub simulation: serde_json::Value,
+    /// Real clusters, beside the simulated ones.
+    pub real: Vec<Cluster>,
     /// Shorter than in production, where a story waits for them.
     pub pace: Pace,
 }
@@ -87,6 +89,7 @@ impl Setup {
             brokers: None,
             documented_ports: false,
             simulation,
+            real: Vec::new(),
             pace: Pace::default(),
         })
     }
@@ -211,12 +214,15 @@ impl Platform {
         }
     }
 
-    /// A simulated cluster.
+    /// A member cluster.
     ///
     /// # Errors
-    /// The simulator has none of this name.
+    /// There is none of this name.
     pub fn cluster(&self, name: &str) -> Result<&Cluster> {
-        self.simulator.cluster(name)
+        match self.setup.real.iter().find(|cluster| cluster.name == name) {
+            Some(cluster) => Ok(cluster),
+            None => self.simulator.cluster(name),
+        }
     }
 
     /// The simulator.
@@ -294,7 +300,7 @@ impl Platform {
         Ok(())
     }
 
-    /// An agent that says it is `name`, of the simulated cluster `cluster`, with this token. The caller keeps it.
+    /// An agent that says it is `name`, of the cluster `cluster`, with this token. The caller keeps it.
     ///
     /// # Errors
     /// It can't be started.

@@ -1,4 +1,4 @@
-//! The simulated member clusters: one process, an API server, a Prometheus and an audit log for each.
+//! The member clusters: simulated ones, one process with an API server, a Prometheus and an audit log for each; and real ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,24 +20,41 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Simulator {
     clusters: BTreeMap<String, Cluster>,
+    /// URLs at which a cluster's images, faults and traffic are changed.
+    controls: BTreeMap<String, String>,
     process: Process,
 }
 
-/// One simulated cluster, from the outside.
+/// A member cluster, from the outside.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     /// Its name.
     pub name: String,
     /// Its Kubernetes API.
     pub api: ClusterApi,
-    /// URL of its Prometheus.
-    pub prometheus: String,
-    /// URL at which its images, faults and traffic are changed.
-    pub control: String,
+    /// URL of its Prometheus; none: it has none.
+    pub prometheus: Option<String>,
     /// A kubeconfig for it.
     pub kubeconfig: PathBuf,
     /// What was written to it.
     pub audit: AuditLog,
+}
+
+impl Cluster {
+    /// A real one, by the folder with its `kubeconfig` (in JSON) and its `audit.jsonl`.
+    ///
+    /// # Errors
+    /// The kubeconfig can't be read.
+    pub fn real(name: impl Into<String>, folder: &Path) -> Result<Self> {
+        let kubeconfig = folder.join("kubeconfig");
+        Ok(Self {
+            name: name.into(),
+            api: ClusterApi::of_kubeconfig(&kubeconfig)?,
+            prometheus: None,
+            kubeconfig,
+            audit: AuditLog::of_kubernetes(folder.join("audit.jsonl")),
+        })
+    }
 }
 
 /// What the simulator says of itself once it listens.
@@ -72,21 +89,21 @@ impl Simulator {
             Ok(Look::Is(endpoints))
         })
         .await?;
+        let controls = endpoints.iter().map(|(name, endpoint)| (name.clone(), endpoint.control.clone())).collect();
         let clusters = endpoints
             .into_iter()
             .map(|(name, endpoint)| {
                 let cluster = Cluster {
                     name: name.clone(),
                     api: ClusterApi::new(endpoint.api),
-                    prometheus: endpoint.prometheus,
-                    control: endpoint.control,
+                    prometheus: Some(endpoint.prometheus),
                     kubeconfig: endpoint.kubeconfig,
                     audit: AuditLog::new(own.join(format!("{name}.audit.jsonl"))),
                 };
                 (name, cluster)
             })
             .collect();
-        Ok(Self { clusters, process })
+        Ok(Self { clusters, controls, process })
     }
 
     /// What the images do from now on, in every cluster.
@@ -95,10 +112,10 @@ impl Simulator {
     /// The simulator refuses the list.
     pub async fn set_images(&self, images: &serde_json::Value) -> Result<()> {
         let http = reqwest::Client::new();
-        for cluster in self.clusters.values() {
-            let response = http.put(format!("{}/images", cluster.control)).json(images).send().await?;
+        for (name, control) in &self.controls {
+            let response = http.put(format!("{control}/images")).json(images).send().await?;
             let status = response.status();
-            anyhow::ensure!(status.is_success(), "{}: {status} {}", cluster.name, response.text().await?);
+            anyhow::ensure!(status.is_success(), "{name}: {status} {}", response.text().await?);
         }
         Ok(())
     }
@@ -108,7 +125,7 @@ impl Simulator {
     /// # Errors
     /// The simulator refuses it.
     pub async fn set_traffic(&self, cluster: &str, requests_per_second: f64) -> Result<()> {
-        let control = &self.cluster(cluster)?.control;
+        let control = self.controls.get(cluster).with_context(|| format!("no cluster {cluster} is simulated"))?;
         let response = reqwest::Client::new()
             .put(format!("{control}/traffic"))
             .json(&serde_json::json!({"requestsPerSecond": requests_per_second}))
