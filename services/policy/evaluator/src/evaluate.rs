@@ -6,9 +6,9 @@ use crate::{
     admission_policy,
     body::BodyKind,
     exception::{Asked, PolicyException},
+    facts::{Facts, Operation, Truth, UserInfo, at},
     inventory::Inventory,
     jmespath::JmesError,
-    matching::{Facts, Operation, Truth, UserInfo},
     path::Path,
     policy::{FailureAction, Policy},
     rule::Rule,
@@ -61,7 +61,7 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn text(&self, pointer: &str) -> &'a str {
-        self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+        at(self.object, pointer).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
@@ -125,13 +125,13 @@ impl Policy {
     /// What every rule that is about the object answers, in the policy's order.
     pub fn evaluate(&self, request: &Request<'_>) -> Vec<RuleResult> {
         let facts = Facts {
-            object: request.object,
             operation: request.operation,
             subresource: request.subresource,
             namespace_labels: request.namespace_labels,
             user: request.user,
+            ..Facts::of(request.object)
         };
-        let object_namespace = request.object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+        let object_namespace = at(request.object, "/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
         if self.namespace().is_some_and(|namespace| namespace != object_namespace) {
             return Vec::new();
         }

@@ -7,8 +7,8 @@ use crate::{
     admission_policy::{self, Binding},
     autogen,
     body::{Body, BodyKind},
+    facts::Facts,
     field::{Field, PolicyError},
-    matching::Facts,
     rule::{self, ActionOverride, Rule},
     validating_policy,
 };

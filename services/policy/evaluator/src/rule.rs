@@ -1,14 +1,17 @@
 //! One rule of a policy: what it is about, what it is judged by, and what becomes of a violation.
 
 use crate::{
+    autogen,
     body::{Body, BodyKind},
     constraints::Constraints,
     evaluate::{Outcome, Request},
     exception::PolicyException,
+    facts::{Facts, Truth},
     field::{Field, PolicyError},
     gate::Gate,
     jmespath::JmesError,
-    matching::{Facts, MatchBlock, Truth, namespace_matches, selector, selector_matches},
+    matching::{MatchBlock, namespace_matches, selector, selector_matches},
+    path::Path,
     policy::FailureAction,
     variables::{Context, Template},
 };
@@ -51,6 +54,8 @@ pub(crate) struct Rule {
     pub message: Message,
     pub action: Option<FailureAction>,
     pub overrides: Vec<ActionOverride>,
+    /// Where the Pod is that the rule is about, for a rule that autogen added.
+    pub template: Option<autogen::Template>,
     /// A mutation by JSON patch, which switches autogen off for the policy.
     pub patches_json: bool,
 }
@@ -67,6 +72,7 @@ impl Rule {
             message: Message::parse(""),
             action: None,
             overrides: Vec::new(),
+            template: None,
             patches_json: false,
         }
     }
@@ -107,6 +113,7 @@ impl Rule {
             message: Message::parse(&validate.get("message").text()?.unwrap_or_default()),
             action: action(&validate.get("failureAction"))?,
             overrides: overrides(&validate.get("failureActionOverrides"))?,
+            template: None,
             patches_json,
         })
     }
@@ -128,7 +135,14 @@ impl Rule {
         if let Some(exception) = applying.iter().find(|exception| !is_partial(exception)) {
             return Some(exception.excuse());
         }
-        self.body.judge(self, &mut context, &applying)
+        let outcome = self.body.judge(self, &mut context, &applying)?;
+        Some(match (outcome, self.template) {
+            // What says no place is about the whole Pod, which is the template.
+            (Outcome::Fail { path, message, detail }, Some(template)) if path.steps().is_empty() => {
+                Outcome::Fail { path: Path::of_keys(template.path()), message, detail }
+            }
+            (outcome, _) => outcome,
+        })
     }
 
     /// Whether it is about an object.

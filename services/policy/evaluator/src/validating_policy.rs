@@ -68,7 +68,9 @@ pub fn rules(name: &str, spec: &Field<'_>) -> Result<Vec<Rule>, PolicyError> {
                 replace_texts(part, &replaced(template));
             }
         }
-        rules.push(rule(format!("autogen-{suffix}-{name}"), constraints, &spec.with_value(&value))?);
+        let mut generated = rule(format!("autogen-{suffix}-{name}"), constraints, &spec.with_value(&value))?;
+        generated.template = Some(template);
+        rules.push(generated);
     }
     Ok(rules)
 }

@@ -92,8 +92,8 @@ impl<'p> Evaluation<'p> {
         match node {
             Ast::Field { name, .. } => self.field(data, name),
             Ast::Identity { .. } => Ok(data),
-            Ast::Literal { value, .. } => {
-                let value = serde_json::to_value(&**value).map_err(|error| JmesError::failed(error.to_string()))?;
+            Ast::Literal { offset, .. } => {
+                let value = self.program.literals.get(offset).cloned().unwrap_or_default();
                 self.charge(weight(&value))?;
                 Ok(Item::made(value))
             }
