@@ -165,6 +165,16 @@ fn derive(document: &Field<'_>, template: Template, kinds: &[&str]) -> Result<Ru
             patterns.iter_mut().for_each(|pattern| *pattern = template.wrap(pattern.take()));
         }
     }
+    if let Some(Value::Object(mutate)) = value.get_mut("mutate") {
+        if let Some(patch) = mutate.get_mut("patchStrategicMerge") {
+            *patch = template.wrap(patch.take());
+        }
+        for each in mutate.get_mut("foreach").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(patch) = each.get_mut("patchStrategicMerge") {
+                *patch = template.wrap(patch.take());
+            }
+        }
+    }
     let mut rule = Rule::parse(&document.with_value(&value))?;
     rule.name = format!("{}-{}", template.prefix(), rule.name).chars().take(MAX_NAME).collect();
     rule.template = Some(template);

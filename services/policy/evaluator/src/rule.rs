@@ -11,6 +11,7 @@ use crate::{
     gate::Gate,
     jmespath::JmesError,
     matching::{MatchBlock, namespace_matches, selector, selector_matches},
+    mutate::Mutation,
     path::Path,
     policy::FailureAction,
     variables::{Context, Template},
@@ -56,6 +57,8 @@ pub(crate) struct Rule {
     pub overrides: Vec<ActionOverride>,
     /// Where the Pod is that the rule is about, for a rule that autogen added.
     pub template: Option<autogen::Template>,
+    /// What a `mutate` rule changes, where it is understood.
+    pub mutation: Option<Mutation>,
     /// A mutation by JSON patch, which switches autogen off for the policy.
     pub patches_json: bool,
 }
@@ -73,6 +76,7 @@ impl Rule {
             action: None,
             overrides: Vec::new(),
             template: None,
+            mutation: None,
             patches_json: false,
         }
     }
@@ -97,6 +101,7 @@ impl Rule {
             Gate::default()
         });
         let mutate = rule.get("mutate");
+        let mutation = mutate.value().map(|_| Mutation::parse(&mutate, 0)).transpose()?.and_then(Result::ok);
         let patches_json = mutate.get("patchesJson6902").value().is_some()
             || mutate.get("foreach").list()?.iter().any(|each| each.get("patchesJson6902").value().is_some());
         let exclude = rule.get("exclude");
@@ -114,6 +119,7 @@ impl Rule {
             action: action(&validate.get("failureAction"))?,
             overrides: overrides(&validate.get("failureActionOverrides"))?,
             template: None,
+            mutation,
             patches_json,
         })
     }

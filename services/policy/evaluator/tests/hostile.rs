@@ -4,7 +4,7 @@
 //! coverage, for as long as one likes.
 
 use muster_core::manifest::parse_value;
-use muster_policy_evaluator::{Inventory, Policy, PolicyException, Request, speed};
+use muster_policy_evaluator::{BodyKind, Inventory, Policy, PolicyException, Request, speed};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,11 @@ const SEEDS: &[&str] = &[
         variables: [{name: v, expression: "object.spec.containers.map(c, c.image)"}],
         validations: [{expression: "variables.v.all(i, i.matches('^[a-z./:0-9-]*$')) || quantity('1Gi').isGreaterThan(quantity('1M'))",
                        messageExpression: "variables.v.join(',')"}]}}"#,
+    r#"{apiVersion: kyverno.io/v1, kind: ClusterPolicy, metadata: {name: p}, spec: {rules: [
+        {name: r, match: {any: [{resources: {kinds: [Pod]}}]}, mutate: {foreach: [{list: "request.object.spec.containers", order: Descending,
+          patchesJson6902: "[{op: add, path: '/spec/containers/{{ elementIndex }}/args/-', value: '{{ element.name }}'}]"}]}},
+        {name: s, match: {any: [{resources: {kinds: [Pod]}}]}, mutate: {patchStrategicMerge: {metadata: {labels: {+(a): "{{ request.namespace }}"}},
+          spec: {containers: [{"(image)": "*", env: [{name: E, value: e}]}], volumes: [{"<(emptyDir)": {}}]}}}}]}}"#,
     r#"{apiVersion: kyverno.io/v2, kind: PolicyException, metadata: {name: e}, spec: {exceptions: [{policyName: p, ruleNames: ["r*"]}],
         match: {any: [{resources: {kinds: [Pod]}}]}, conditions: {all: [{key: "{{ request.object.metadata.name }}", operator: Equals, value: "p*"}]}}}"#,
 ];
@@ -148,7 +153,7 @@ fn a_policy_that_was_tampered_with_is_refused_or_judged_soon() {
         if let Ok(policy) = Policy::parse(&document) {
             for object in &objects {
                 let request = Request { inventory: Some(&inventory), exceptions: &exceptions, ..Request::create(object) };
-                judged += policy.evaluate(&request).len();
+                judged += policy.evaluate(&request).len() + policy.mutate(&request).len();
             }
         }
         let took = began.elapsed();
@@ -166,7 +171,8 @@ fn the_seeds_themselves_are_read() {
             PolicyException::parse(&document).map(|_| ())
         } else {
             Policy::parse(&document).map(|policy| {
-                let unknown: Vec<_> = policy.rules().filter_map(|(_, _, reason)| reason).collect();
+                let unknown = policy.rules().filter(|(_, body, _)| *body != BodyKind::Mutate).filter_map(|(_, _, reason)| reason);
+                let unknown: Vec<_> = unknown.collect();
                 assert!(unknown.is_empty(), "{unknown:?}");
             })
         };

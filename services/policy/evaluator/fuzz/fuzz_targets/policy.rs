@@ -13,7 +13,9 @@ fuzz_target!(|text: &str| {
         documents.iter().filter_map(|document| PolicyException::parse(&document.value).ok()).collect();
     for policy in documents.iter().filter_map(|document| Policy::parse(&document.value).ok()) {
         for object in &objects {
-            policy.evaluate(&Request { inventory: Some(&inventory), exceptions: &exceptions, ..Request::create(object) });
+            let request = Request { inventory: Some(&inventory), exceptions: &exceptions, ..Request::create(object) };
+            policy.evaluate(&request);
+            policy.mutate(&request);
         }
     }
 });
