@@ -16,6 +16,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for argument in std::env::args().skip(1) {
         read(Path::new(&argument), 0, &mut policies)?;
     }
+    let workloads = speed::workloads(3_000);
+    let began = Instant::now();
+    let all: Vec<Policy> = policies.values().flatten().cloned().collect();
+    let answers = speed::answers(&all, &workloads, 2);
+    println!("{} answers about 3000 workloads in {:.0?}: {:?}", answers.len(), began.elapsed(), speed::counted(&answers));
     let objects = speed::pods(240);
     let began = Instant::now();
     for (body, policies) in policies {

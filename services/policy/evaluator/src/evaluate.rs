@@ -131,16 +131,14 @@ impl Policy {
             user: request.user,
             ..Facts::of(request.object)
         };
-        let object_namespace = at(request.object, "/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
-        if self.namespace().is_some_and(|namespace| namespace != object_namespace) {
+        let is_elsewhere =
+            |namespace: &str| at(request.object, "/metadata/namespace").and_then(Value::as_str).unwrap_or_default() != namespace;
+        if self.namespace().is_some_and(is_elsewhere) {
             return Vec::new();
         }
-        let kind = self.document().get("kind").and_then(Value::as_str).unwrap_or_default();
         let mut results = Vec::new();
         for rule in self.all_rules() {
-            let asked = Asked { kind, namespace: self.namespace(), policy: self.name(), rule: &rule.name };
-            let exceptions: Vec<&PolicyException> =
-                request.exceptions.iter().filter(|exception| exception.names(&asked)).collect();
+            let exceptions = self.exceptions_of(rule, request.exceptions);
             let answer = if self.bindings().is_empty() {
                 judge(rule, &facts, request, &exceptions).map(|outcome| (outcome, self.action_for(rule, &facts)))
             } else {
@@ -154,6 +152,15 @@ impl Policy {
             }
         }
         results
+    }
+
+    fn exceptions_of<'a>(&self, rule: &Rule, exceptions: &'a [PolicyException]) -> Vec<&'a PolicyException> {
+        if exceptions.is_empty() {
+            return Vec::new();
+        }
+        let kind = self.document().get("kind").and_then(Value::as_str).unwrap_or_default();
+        let asked = Asked { kind, namespace: self.namespace(), policy: self.name(), rule: &rule.name };
+        exceptions.iter().filter(|exception| exception.names(&asked)).collect()
     }
 
     /// The patterns of an evaluated rule, for questions about what it covers.

@@ -17,10 +17,36 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KindSelector {
     pub text: String,
-    group: String,
-    version: String,
-    kind: String,
-    subresource: String,
+    group: Part,
+    version: Part,
+    kind: Part,
+    subresource: Part,
+}
+
+/// A part of a selector, told apart once: most are words, and every rule is asked about every object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Any,
+    Word(String),
+    Wildcard(String),
+}
+
+impl Part {
+    fn read(text: &str) -> Self {
+        match text {
+            "*" => Self::Any,
+            word if !wildcard::is_pattern(word) => Self::Word(word.to_owned()),
+            pattern => Self::Wildcard(pattern.to_owned()),
+        }
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Word(word) => word == text,
+            Self::Wildcard(pattern) => wildcard::matches(pattern, text),
+        }
+    }
 }
 
 impl KindSelector {
@@ -39,23 +65,25 @@ impl KindSelector {
             [group, version, kind, subresource] => [group, version, kind, subresource],
             _ => return None,
         }
-        .map(str::to_owned);
+        .map(Part::read);
         Some(Self { text: text.to_owned(), group, version, kind, subresource })
     }
 
     /// The kind's name, for the question whether a rule is about Pods.
     pub fn kind(&self) -> &str {
-        &self.kind
+        match &self.kind {
+            Part::Any => "*",
+            Part::Word(kind) | Part::Wildcard(kind) => kind,
+        }
     }
 
     fn matches(&self, facts: &Facts<'_>) -> bool {
         let Identity { group, version, kind } = facts.identity;
         let is_core_pod = || group.is_empty() && version == "v1" && kind == "Pod";
-        wildcard::matches(&self.kind, kind)
-            && wildcard::matches(&self.group, group)
-            && wildcard::matches(&self.version, version)
-            && (wildcard::matches(&self.subresource, facts.subresource)
-                || (facts.subresource == "ephemeralcontainers" && is_core_pod()))
+        self.kind.matches(kind)
+            && self.group.matches(group)
+            && self.version.matches(version)
+            && (self.subresource.matches(facts.subresource) || (facts.subresource == "ephemeralcontainers" && is_core_pod()))
     }
 }
 
