@@ -62,7 +62,7 @@ pub fn with_generated(mut rules: Vec<Rule>, documents: &[Field<'_>], annotation:
 /// A rule's name without what autogen puts before it: a Deployment, its ReplicaSet and its Pod are asked by one rule.
 pub fn base_name(rule: &str, body: BodyKind) -> &str {
     let prefixes = match body {
-        BodyKind::ValidatingPolicy => ["autogen-cronjobs-", "autogen-defaults-"],
+        BodyKind::ValidatingPolicy | BodyKind::MutatingPolicy => ["autogen-cronjobs-", "autogen-defaults-"],
         _ => ["autogen-cronjob-", "autogen-"],
     };
     prefixes.iter().find_map(|prefix| rule.strip_prefix(prefix)).unwrap_or(rule)

@@ -171,7 +171,8 @@ impl Suite {
 impl PolicyDocument {
     fn load(document: &Value) -> Self {
         let kind = text(document, "/kind");
-        let loaded = if Policy::reads(text(document, "/apiVersion"), kind) {
+        let changes = matches!(kind, "MutatingPolicy" | "NamespacedMutatingPolicy");
+        let loaded = if changes || Policy::reads(text(document, "/apiVersion"), kind) {
             Policy::parse(document)
                 .map_or_else(|error| Loaded::Refused(error.to_string()), |policy| Loaded::Policy(Box::new(policy)))
         } else {

@@ -96,7 +96,7 @@ fn row(suite: &Suite, policy: &PolicyDocument, entry: &Entry, name: &str, object
     if objects.is_empty() {
         return (body.to_string(), RowVerdict::Failed(format!("the suite has no resource {name:?}")));
     }
-    if body == BodyKind::Mutate {
+    if matches!(body, BodyKind::Mutate | BodyKind::MutatingPolicy) {
         return (body.to_string(), mutated(suite, policy, entry, objects, &is_meant));
     }
     let answers: Vec<(BodyKind, Outcome)> = objects

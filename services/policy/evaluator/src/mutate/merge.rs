@@ -1,5 +1,5 @@
 //! Strategic merges: mappings by field, lists of Kubernetes' own kinds by the key that names their elements, everything
-//! else as a whole. New elements go in front, as in Kyverno.
+//! else as a whole.
 
 use serde_json::{Map, Value};
 
@@ -37,8 +37,17 @@ pub fn key_of(list: &str, element: &Value) -> Option<&'static str> {
     KEYS.iter().find(|(name, _)| *name == list).map(|(_, key)| *key)
 }
 
+/// Where new elements of a list go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum New {
+    /// In front, as Kyverno's strategic merges put them.
+    First,
+    /// Behind, as the API server applies configurations.
+    Last,
+}
+
 /// Merges a patch into an object. `named_lists`: whether lists merge by the names of their elements.
-pub fn merge(object: &mut Value, patch: &Value, named_lists: bool) {
+pub fn merge(object: &mut Value, patch: &Value, named_lists: bool, new: New) {
     let (Value::Object(fields), Value::Object(patch)) = (&mut *object, patch) else {
         *object = patch.clone();
         return;
@@ -53,13 +62,13 @@ pub fn merge(object: &mut Value, patch: &Value, named_lists: bool) {
             (_, Value::Null) => {
                 fields.remove(key);
             }
-            (Some(found @ Value::Object(_)), Value::Object(_)) => merge(found, wanted, named_lists),
+            (Some(found @ Value::Object(_)), Value::Object(_)) => merge(found, wanted, named_lists, new),
             (Some(Value::Array(items)), Value::Array(elements)) if named_lists && is_named(key, elements) => {
-                merge_list(items, key, elements);
+                merge_list(items, key, elements, new);
             }
             (_, Value::Object(below)) => {
                 let mut made = Value::Object(Map::new());
-                merge(&mut made, &Value::Object(below.clone()), named_lists);
+                merge(&mut made, &Value::Object(below.clone()), named_lists, new);
                 fields.insert(key.clone(), made);
             }
             _ => {
@@ -73,7 +82,7 @@ fn is_named(list: &str, elements: &[Value]) -> bool {
     elements.iter().all(|element| key_of(list, element).is_some_and(|key| element.get(key).is_some()))
 }
 
-fn merge_list(items: &mut Vec<Value>, list: &str, elements: &[Value]) {
+fn merge_list(items: &mut Vec<Value>, list: &str, elements: &[Value], place: New) {
     let mut new = Vec::new();
     for element in elements {
         let Some(key) = key_of(list, element) else { continue };
@@ -83,12 +92,13 @@ fn merge_list(items: &mut Vec<Value>, list: &str, elements: &[Value]) {
             Some(at) if is_deleted => {
                 items.remove(at);
             }
-            Some(at) => merge(&mut items[at], element, true),
+            Some(at) => merge(&mut items[at], element, true, place),
             None if is_deleted => {}
             None => new.push(element.clone()),
         }
     }
-    items.splice(0..0, new);
+    let at = if place == New::First { 0 } else { items.len() };
+    items.splice(at..at, new);
 }
 
 #[cfg(test)]
@@ -107,7 +117,7 @@ mod tests {
             "tolerations": [{"key": "l"}], "hostNetwork": null, "securityContext": {"runAsUser": 1},
         }});
         let mut merged = object.clone();
-        merge(&mut merged, &patch, true);
+        merge(&mut merged, &patch, true, New::First);
         assert_eq!(
             merged,
             json!({"spec": {
@@ -116,7 +126,7 @@ mod tests {
             }})
         );
         let mut custom = object;
-        merge(&mut custom, &json!({"spec": {"containers": [{"name": "c"}]}}), false);
+        merge(&mut custom, &json!({"spec": {"containers": [{"name": "c"}]}}), false, New::Last);
         assert_eq!(custom["spec"]["containers"], json!([{"name": "c"}]));
         assert!(
             has_named_lists(&json!({"apiVersion": "apps/v1"})) && !has_named_lists(&json!({"apiVersion": "a.example.com/v1"}))

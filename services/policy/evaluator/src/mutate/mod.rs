@@ -1,4 +1,5 @@
-//! What admission would change: `mutate` rules of `ClusterPolicy` and `Policy`, over an object that is not there yet.
+//! What admission would change: `mutate` rules of `ClusterPolicy` and `Policy`, and `MutatingPolicy`, over an object that is
+//! not there yet.
 //!
 //! Rules run in the policy's order, each over what the one before it made. A rule that changes nothing is skipped, and so
 //! is one whose global anchor is not met. Targets that exist already (`mutateExisting`) are not touched.
@@ -6,6 +7,7 @@
 mod anchors;
 mod json_patch;
 mod merge;
+pub(crate) mod policy;
 
 use crate::{
     evaluate::{Outcome, Request},
@@ -44,6 +46,8 @@ pub(crate) enum Mutation {
     /// A text in YAML, variables first, or a list.
     JsonPatch(Template),
     Foreach(Vec<Foreach>),
+    /// Of a `MutatingPolicy`.
+    Cel(policy::CelMutation),
 }
 
 /// A list and what its elements change.
@@ -111,7 +115,7 @@ impl Mutation {
                     })
                 })?;
                 let named_lists = merge::has_named_lists(object);
-                merge::merge(object, &patch, named_lists);
+                merge::merge(object, &patch, named_lists, merge::New::First);
                 Ok(())
             }
             Self::JsonPatch(template) => {
@@ -123,6 +127,8 @@ impl Mutation {
                 json_patch::apply(object, &patch).map_err(|message| JmesError::failed(message).into())
             }
             Self::Foreach(all) => all.iter().try_for_each(|each| each.run(context, object)),
+            // Runs by itself, without variables.
+            Self::Cel(_) => Ok(()),
         }
     }
 }
@@ -207,6 +213,10 @@ impl Policy {
             let outcome = match rule.is_about(&facts) {
                 Truth::No => continue,
                 Truth::Unknown => Outcome::NotEvaluated { reason: crate::evaluate::UNKNOWN_NAMESPACE.to_owned() },
+                Truth::Yes if let Mutation::Cel(mutation) = mutation => match mutation.run(&request, &mut object) {
+                    None => continue,
+                    Some(outcome) => outcome,
+                },
                 Truth::Yes => {
                     let mut context = Context::new(&request, &rule.name);
                     rule.gate.judge(&mut context).unwrap_or_else(|| match mutation.run(&mut context, &mut object) {
