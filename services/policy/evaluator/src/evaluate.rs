@@ -144,7 +144,11 @@ impl Policy {
             } else {
                 admission_policy::judge(rule, self.bindings(), &facts, request)
             };
-            let Some((outcome, action)) = answer else { continue };
+            let Some((mut outcome, action)) = answer else { continue };
+            if action == FailureAction::Enforce && was_broken_before(rule, &outcome, request, &exceptions) {
+                let reason = "the object broke the rule no otherwise before the change".to_owned();
+                outcome = Outcome::Skip { reason };
+            }
             let is_applied = matches!(outcome, Outcome::Pass | Outcome::Fail { .. });
             results.push(RuleResult { rule: rule.name.clone(), body: rule.kind, action, outcome });
             if self.applies_one_rule() && is_applied {
@@ -167,6 +171,24 @@ impl Policy {
     pub(crate) fn patterns_of(&self, rule: &str) -> &[Value] {
         self.all_rules().iter().find(|other| other.name == rule).map_or(&[], |rule| rule.body.patterns())
     }
+}
+
+/// Whether a change breaks the rule no otherwise than the object as it was would, made new.
+fn was_broken_before(rule: &Rule, outcome: &Outcome, request: &Request<'_>, exceptions: &[&PolicyException]) -> bool {
+    let is_asked = rule.allows_existing_violations
+        && request.operation == Operation::Update
+        && matches!(rule.kind, BodyKind::Pattern | BodyKind::AnyPattern | BodyKind::Deny | BodyKind::Foreach);
+    let (Outcome::Fail { path, message, .. }, Some(old), true) = (outcome, request.old_object, is_asked) else { return false };
+    let before = Request { object: old, old_object: None, operation: Operation::Create, ..*request };
+    let facts = Facts {
+        operation: before.operation,
+        subresource: before.subresource,
+        namespace_labels: before.namespace_labels,
+        user: before.user,
+        ..Facts::of(old)
+    };
+    let prior = judge(rule, &facts, &before, exceptions);
+    matches!(prior, Some(Outcome::Fail { path: was, message: said, .. }) if (&was, &said) == (path, message))
 }
 
 pub(crate) const UNKNOWN_NAMESPACE: &str = "it depends on the labels of the namespace, which are not known";

@@ -17,6 +17,7 @@ use crate::{
     variables::{Context, Template},
 };
 use muster_core::selector::{LabelSelector, Labels};
+use serde_json::Value;
 
 /// A rule's name, as in Kyverno.
 const MAX_RULE_NAME: usize = 63;
@@ -55,6 +56,8 @@ pub(crate) struct Rule {
     pub message: Message,
     pub action: Option<FailureAction>,
     pub overrides: Vec<ActionOverride>,
+    /// Whether a change passes that breaks the rule no otherwise than the object did before.
+    pub allows_existing_violations: bool,
     /// Where the Pod is that the rule is about, for a rule that autogen added.
     pub template: Option<autogen::Template>,
     /// What a `mutate` rule changes, where it is understood.
@@ -75,6 +78,7 @@ impl Rule {
             message: Message::parse(""),
             action: None,
             overrides: Vec::new(),
+            allows_existing_violations: false,
             template: None,
             mutation: None,
             patches_json: false,
@@ -118,6 +122,7 @@ impl Rule {
             message: Message::parse(&validate.get("message").text()?.unwrap_or_default()),
             action: action(&validate.get("failureAction"))?,
             overrides: overrides(&validate.get("failureActionOverrides"))?,
+            allows_existing_violations: validate.get("allowExistingViolations").value() != Some(&Value::Bool(false)),
             template: None,
             mutation,
             patches_json,
