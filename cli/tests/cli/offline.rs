@@ -55,6 +55,35 @@ async fn manifests_are_judged_without_a_service() {
     }
 }
 
+const VALIDATING_POLICY: &str = r#"
+apiVersion: policies.kyverno.io/v1
+kind: ValidatingPolicy
+metadata:
+  name: no-latest
+spec:
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}
+  validations:
+    - expression: object.spec.containers.all(container, !container.image.endsWith(':latest'))
+      message: name a version
+"#;
+
+#[tokio::test]
+async fn kyvernos_newer_policies_are_judged_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("policy.yaml"), VALIDATING_POLICY).expect("written");
+    fs::write(folder.path().join("good.yaml"), job("cpu: 1")).expect("written");
+    fs::write(folder.path().join("bad.yaml"), job("cpu: 1").replace(":v1", ":latest")).expect("written");
+    let good = run(folder.path(), "policy check -f good.yaml --policy policy.yaml").await;
+    assert_eq!(good.status, 0, "{}{}", good.output, good.errors);
+    let bad = run(folder.path(), "policy check -f bad.yaml --policy policy.yaml -o json").await;
+    assert_eq!(bad.status, 4, "{}", bad.errors);
+    for words in ["no-latest", "name a version", "spec.template"] {
+        assert!(bad.output.contains(words), "{words}: {}", bad.output);
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_policy_is_refused_with_its_place() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -8,6 +8,7 @@
 mod figure;
 mod jobs;
 mod machine;
+mod policy;
 mod releases;
 mod scheduler;
 
@@ -49,6 +50,8 @@ pub enum Command {
     },
     /// Decisions a second of the scheduler's engine, and a real trace beside the baselines
     Scheduler(scheduler::Arguments),
+    /// Verdicts a second of the policy evaluator, and generated workloads beside Kyverno's own command line tool
+    Policy(policy::Arguments),
 }
 
 /// Measures and prints.
@@ -58,6 +61,7 @@ pub enum Command {
 pub async fn run(command: Command) -> Result<()> {
     let (no_build, release, json, jobs, clusters) = match command {
         Command::MainJob { no_build, release, json, jobs, clusters } => (no_build, release, json, jobs, clusters),
+        Command::Policy(arguments) => return tokio::task::spawn_blocking(|| policy::run(arguments)).await?,
         Command::Scheduler(arguments) => return tokio::task::spawn_blocking(|| scheduler::run(arguments)).await?,
     };
     let profile = if release { Profile::Release } else { Profile::Dev };

@@ -12,13 +12,9 @@ use serde_json::Value;
 pub fn judge(documents: &[Document], sources: &[String], namespace: &str, enforce: bool) -> Result<Verdict> {
     let (mut policies, mut faults) = (Vec::new(), Vec::new());
     for document in &documents::read(sources)?.documents {
-        let (group, kind) = (document.manifest.group(), document.manifest.kind());
-        if group != "kyverno.io" || !matches!(kind, "ClusterPolicy" | "Policy") {
-            faults.push(format!(
-                "{}: {} {kind} is no policy this command can judge by",
-                document.place(),
-                document.manifest.api_version()
-            ));
+        let (version, kind) = (document.manifest.api_version(), document.manifest.kind());
+        if !Policy::reads(version, kind) {
+            faults.push(format!("{}: {version} {kind} is no policy this command can judge by", document.place()));
             continue;
         }
         match Policy::parse(&document.manifest.value) {

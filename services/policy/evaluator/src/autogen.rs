@@ -59,6 +59,15 @@ pub fn with_generated(mut rules: Vec<Rule>, documents: &[Field<'_>], annotation:
     Ok(rules)
 }
 
+/// A rule's name without what autogen puts before it: a Deployment, its ReplicaSet and its Pod are asked by one rule.
+pub fn base_name(rule: &str, body: BodyKind) -> &str {
+    let prefixes = match body {
+        BodyKind::ValidatingPolicy | BodyKind::MutatingPolicy => ["autogen-cronjobs-", "autogen-defaults-"],
+        _ => ["autogen-cronjob-", "autogen-"],
+    };
+    prefixes.iter().find_map(|prefix| rule.strip_prefix(prefix)).unwrap_or(rule)
+}
+
 fn is_generated_name(name: &str) -> bool {
     name.starts_with("autogen-")
 }
@@ -156,8 +165,19 @@ fn derive(document: &Field<'_>, template: Template, kinds: &[&str]) -> Result<Ru
             patterns.iter_mut().for_each(|pattern| *pattern = template.wrap(pattern.take()));
         }
     }
+    if let Some(Value::Object(mutate)) = value.get_mut("mutate") {
+        if let Some(patch) = mutate.get_mut("patchStrategicMerge") {
+            *patch = template.wrap(patch.take());
+        }
+        for each in mutate.get_mut("foreach").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(patch) = each.get_mut("patchStrategicMerge") {
+                *patch = template.wrap(patch.take());
+            }
+        }
+    }
     let mut rule = Rule::parse(&document.with_value(&value))?;
     rule.name = format!("{}-{}", template.prefix(), rule.name).chars().take(MAX_NAME).collect();
+    rule.template = Some(template);
     let kinds: Vec<KindSelector> = kinds.iter().filter_map(|kind| KindSelector::parse(kind)).collect();
     let is_replaced = |filter: &Filter| template == Template::CronJob || has_kind(filter, "Pod");
     if let About::Filters(filters) = &mut rule.about {

@@ -81,6 +81,30 @@ fn what_is_not_judged_is_neither_passed_nor_failed() {
 }
 
 #[test]
+fn what_a_rule_changes_is_compared_with_what_the_suite_expects() {
+    let policy = "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec: {rules: [{name: r, match: {any: \
+                  [{resources: {kinds: [Pod]}}]}, mutate: {patchStrategicMerge: {metadata: {labels: {+(owner): b}}}}}]}\n";
+    let row = |patched: &str, resource: &str, result: &str| {
+        let suite = format!(
+            "policies: [p.yaml]\nresources: [r.yaml]\nresults: [{{policy: p, rule: r, resources: [{resource}], \
+             patchedResources: patched.yaml, result: {result}}}]"
+        );
+        let read = |file: &str| match file {
+            "p.yaml" => Ok(policy.to_owned()),
+            "r.yaml" => Ok(RESOURCES.to_owned()),
+            _ => Ok(format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {resource}, namespace: ml, labels: {patched}}}\nspec: {{}}"
+            )),
+        };
+        run_suite(&suite, Timestamp::UNIX_EPOCH, &read).expect("a suite").remove(0).verdict
+    };
+    assert_eq!(row("{owner: b}", "bad", "pass"), RowVerdict::Passed);
+    assert_eq!(row("{owner: c}", "bad", "pass"), RowVerdict::Failed("the object is changed otherwise".to_owned()));
+    assert_eq!(row("{owner: a}", "good", "skip"), RowVerdict::Passed);
+    assert!(matches!(row("{owner: a}", "good", "pass"), RowVerdict::Failed(_)));
+}
+
+#[test]
 fn values_say_what_is_done_to_a_resource() {
     assert_eq!(verdict_of("on-update", "bad", "fail"), RowVerdict::Passed);
     assert!(matches!(verdict_of("on-update", "good", "pass"), RowVerdict::Failed(_)));

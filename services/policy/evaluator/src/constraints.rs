@@ -1,9 +1,10 @@
 //! `matchConstraints` of `ValidatingPolicy` and Kubernetes' admission policies: resources instead of kinds.
 
 use crate::{
+    facts::{Facts, Operation, Truth},
     field::{Field, PolicyError},
     inventory::plural,
-    matching::{Facts, Operation, Truth, selector},
+    matching::selector,
 };
 use muster_core::selector::{LabelSelector, Labels};
 
@@ -132,15 +133,6 @@ impl Constraints {
 }
 
 impl Facts<'_> {
-    fn group_and_version(&self) -> (&str, &str) {
-        let api_version = self.text("/apiVersion");
-        api_version.split_once('/').unwrap_or(("", api_version))
-    }
-
-    fn kind(&self) -> &str {
-        self.text("/kind")
-    }
-
     fn labels(&self) -> Labels {
         self.texts("/metadata/labels")
     }
@@ -152,7 +144,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn facts<'a>(object: &'a Value, subresource: &'a str) -> Facts<'a> {
-        Facts { object, operation: Operation::Create, subresource, namespace_labels: None, user: None }
+        Facts { subresource, ..Facts::of(object) }
     }
 
     fn constraints(rule: Value) -> Constraints {

@@ -5,14 +5,16 @@
 //! its Pods get them by default, and a Deployment with limits only fails it, since its template does not.
 
 use crate::{
+    autogen::base_name,
     body::BodyKind,
     defaults::with_api_defaults,
     evaluate::{Outcome, Request, RuleResult},
     exception::PolicyException,
     expand::{Made, made_by},
+    facts::Operation,
     injection::{Warning, covers_all_containers, injection_label},
     inventory::Inventory,
-    matching::{Operation, namespace_matches},
+    matching::namespace_matches,
     path::Path,
     policy::{FailureAction, Policy},
 };
@@ -203,7 +205,7 @@ impl Judge<'_> {
             Outcome::Fail { path, message, .. } => {
                 place = made.map_or_else(|| Some(path.clone()), |made| made.origin_of(path));
                 let shown = place.as_ref().unwrap_or(path);
-                let base = result.rule.trim_start_matches("autogen-cronjob-").trim_start_matches("autogen-").to_owned();
+                let base = base_name(&result.rule, result.body).to_owned();
                 // A Deployment, its ReplicaSet and its Pod fail in one place of the manifest: said once.
                 let is_new = place.is_none() || self.seen.insert((policy.clone(), base, shown.clone()));
                 if is_new {

@@ -198,3 +198,30 @@ fn namespaces_among_the_manifests_lend_their_labels() {
         "the rule could not be evaluated: it depends on the labels of the namespace, which are not known"
     );
 }
+
+#[test]
+fn what_a_workload_makes_breaks_a_rule_once_whatever_the_rule_is_made_of() {
+    let classic = |validate: &str| {
+        policy(&format!(
+            "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {{name: p}}\nspec:\n  validationFailureAction: Enforce\n  \
+             rules:\n  - name: r\n    match: {{any: [{{resources: {{kinds: [Pod]}}}}]}}\n    validate: {validate}\n"
+        ))
+    };
+    let newer = policy(
+        "apiVersion: policies.kyverno.io/v1\nkind: ValidatingPolicy\nmetadata: {name: p}\nspec:\n  matchConstraints:\n    \
+         resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods]}]\n  validations:\n  - \
+         expression: object.spec.containers.all(c, c.name != 'trainer')\n",
+    );
+    let deny =
+        "{deny: {conditions: {any: [{key: '{{ request.object.spec.containers[].name }}', operator: AnyIn, value: [trainer]}]}}}";
+    let cel = "{cel: {expressions: [{expression: \"object.spec.containers.all(c, c.name != 'trainer')\"}]}}";
+    let foreach = "{foreach: [{list: 'request.object.spec.containers', pattern: {name: '!trainer'}}]}";
+    let element = "spec.template.spec.containers[0].name";
+    for (policy, place) in
+        [(classic(deny), "spec.template"), (classic(cel), "spec.template"), (classic(foreach), element), (newer, "spec.template")]
+    {
+        let decision = judged(&[bound(&policy)], &deployment(&template()));
+        let places: Vec<&str> = decision.violations.iter().map(|violation| violation.path.as_str()).collect();
+        assert_eq!(places, [place], "{:?}", decision.violations);
+    }
+}

@@ -6,9 +6,9 @@ use crate::{
     admission_policy,
     body::BodyKind,
     exception::{Asked, PolicyException},
+    facts::{Facts, Operation, Truth, UserInfo, at},
     inventory::Inventory,
     jmespath::JmesError,
-    matching::{Facts, Operation, Truth, UserInfo},
     path::Path,
     policy::{FailureAction, Policy},
     rule::Rule,
@@ -61,7 +61,7 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn text(&self, pointer: &str) -> &'a str {
-        self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+        at(self.object, pointer).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
@@ -125,28 +125,30 @@ impl Policy {
     /// What every rule that is about the object answers, in the policy's order.
     pub fn evaluate(&self, request: &Request<'_>) -> Vec<RuleResult> {
         let facts = Facts {
-            object: request.object,
             operation: request.operation,
             subresource: request.subresource,
             namespace_labels: request.namespace_labels,
             user: request.user,
+            ..Facts::of(request.object)
         };
-        let object_namespace = request.object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
-        if self.namespace().is_some_and(|namespace| namespace != object_namespace) {
+        let is_elsewhere =
+            |namespace: &str| at(request.object, "/metadata/namespace").and_then(Value::as_str).unwrap_or_default() != namespace;
+        if self.namespace().is_some_and(is_elsewhere) {
             return Vec::new();
         }
-        let kind = self.document().get("kind").and_then(Value::as_str).unwrap_or_default();
         let mut results = Vec::new();
         for rule in self.all_rules() {
-            let asked = Asked { kind, namespace: self.namespace(), policy: self.name(), rule: &rule.name };
-            let exceptions: Vec<&PolicyException> =
-                request.exceptions.iter().filter(|exception| exception.names(&asked)).collect();
+            let exceptions = self.exceptions_of(rule, request.exceptions);
             let answer = if self.bindings().is_empty() {
                 judge(rule, &facts, request, &exceptions).map(|outcome| (outcome, self.action_for(rule, &facts)))
             } else {
                 admission_policy::judge(rule, self.bindings(), &facts, request)
             };
-            let Some((outcome, action)) = answer else { continue };
+            let Some((mut outcome, action)) = answer else { continue };
+            if action == FailureAction::Enforce && was_broken_before(rule, &outcome, request, &exceptions) {
+                let reason = "the object broke the rule no otherwise before the change".to_owned();
+                outcome = Outcome::Skip { reason };
+            }
             let is_applied = matches!(outcome, Outcome::Pass | Outcome::Fail { .. });
             results.push(RuleResult { rule: rule.name.clone(), body: rule.kind, action, outcome });
             if self.applies_one_rule() && is_applied {
@@ -156,10 +158,37 @@ impl Policy {
         results
     }
 
+    fn exceptions_of<'a>(&self, rule: &Rule, exceptions: &'a [PolicyException]) -> Vec<&'a PolicyException> {
+        if exceptions.is_empty() {
+            return Vec::new();
+        }
+        let kind = self.document().get("kind").and_then(Value::as_str).unwrap_or_default();
+        let asked = Asked { kind, namespace: self.namespace(), policy: self.name(), rule: &rule.name };
+        exceptions.iter().filter(|exception| exception.names(&asked)).collect()
+    }
+
     /// The patterns of an evaluated rule, for questions about what it covers.
     pub(crate) fn patterns_of(&self, rule: &str) -> &[Value] {
         self.all_rules().iter().find(|other| other.name == rule).map_or(&[], |rule| rule.body.patterns())
     }
+}
+
+/// Whether a change breaks the rule no otherwise than the object as it was would, made new.
+fn was_broken_before(rule: &Rule, outcome: &Outcome, request: &Request<'_>, exceptions: &[&PolicyException]) -> bool {
+    let is_asked = rule.allows_existing_violations
+        && request.operation == Operation::Update
+        && matches!(rule.kind, BodyKind::Pattern | BodyKind::AnyPattern | BodyKind::Deny | BodyKind::Foreach);
+    let (Outcome::Fail { path, message, .. }, Some(old), true) = (outcome, request.old_object, is_asked) else { return false };
+    let before = Request { object: old, old_object: None, operation: Operation::Create, ..*request };
+    let facts = Facts {
+        operation: before.operation,
+        subresource: before.subresource,
+        namespace_labels: before.namespace_labels,
+        user: before.user,
+        ..Facts::of(old)
+    };
+    let prior = judge(rule, &facts, &before, exceptions);
+    matches!(prior, Some(Outcome::Fail { path: was, message: said, .. }) if (&was, &said) == (path, message))
 }
 
 pub(crate) const UNKNOWN_NAMESPACE: &str = "it depends on the labels of the namespace, which are not known";

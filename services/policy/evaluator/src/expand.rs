@@ -19,6 +19,11 @@ pub struct Made {
 impl Made {
     /// Where in the workload a place of this object comes from; `None` where the cluster puts it there itself.
     pub fn origin_of(&self, path: &Path) -> Option<Path> {
+        if path.steps().is_empty() {
+            // The object as a whole is the template its spec stands in.
+            let spec = self.origin_of(&Path::of_keys("spec"))?;
+            return spec.parent_of("spec");
+        }
         self.origins.iter().find_map(|(here, there)| {
             let rest = path.steps().strip_prefix(here.steps())?;
             Some(rest.iter().fold(there.clone(), |place, step| match step {

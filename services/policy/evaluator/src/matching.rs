@@ -4,138 +4,49 @@
 //! namespace nobody told us) is neither yes nor no; the rule is then not evaluated instead of guessed.
 
 use crate::{
+    facts::{Facts, Identity, Operation, Truth, UserInfo},
     field::{Field, PolicyError},
     policy::MAX_WILDCARD_CHARS,
     wildcard,
 };
 use muster_core::selector::{LabelSelector, Labels};
 use serde::Deserialize;
-use serde_json::Value;
-use std::{collections::BTreeMap, fmt};
-
-/// What is done to the object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Operation {
-    /// It is made; the usual case of a check before delivery.
-    #[default]
-    Create,
-    /// It is changed.
-    Update,
-    /// It is removed.
-    Delete,
-    /// It is connected to, as by `exec`.
-    Connect,
-}
-
-impl Operation {
-    /// Reads `CREATE`, `UPDATE`, `DELETE` or `CONNECT`.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "CREATE" => Some(Self::Create),
-            "UPDATE" => Some(Self::Update),
-            "DELETE" => Some(Self::Delete),
-            "CONNECT" => Some(Self::Connect),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Create => "CREATE",
-            Self::Update => "UPDATE",
-            Self::Delete => "DELETE",
-            Self::Connect => "CONNECT",
-        })
-    }
-}
-
-/// Who asks, as the API server tells an admission webhook.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct UserInfo {
-    /// `system:serviceaccount:NAMESPACE:NAME` for service accounts.
-    pub username: String,
-    /// Groups of the user.
-    pub groups: Vec<String>,
-    /// Bound roles, as `NAMESPACE:NAME`.
-    pub roles: Vec<String>,
-    /// Bound cluster roles.
-    pub cluster_roles: Vec<String>,
-}
-
-/// Yes, no, or not to be known from what was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Truth {
-    Yes,
-    No,
-    Unknown,
-}
-
-impl Truth {
-    pub fn of(holds: bool) -> Self {
-        if holds { Self::Yes } else { Self::No }
-    }
-
-    pub fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::No, _) | (_, Self::No) => Self::No,
-            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
-            (Self::Yes, Self::Yes) => Self::Yes,
-        }
-    }
-
-    fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Yes, _) | (_, Self::Yes) => Self::Yes,
-            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
-            (Self::No, Self::No) => Self::No,
-        }
-    }
-}
-
-/// The facts that filters ask about.
-pub struct Facts<'a> {
-    pub object: &'a Value,
-    pub operation: Operation,
-    pub subresource: &'a str,
-    /// `None`: not known.
-    pub namespace_labels: Option<&'a Labels>,
-    /// `None`: not known; then `match` does not ask for users, and no exclusion by user applies.
-    pub user: Option<&'a UserInfo>,
-}
-
-impl Facts<'_> {
-    pub(crate) fn text(&self, pointer: &str) -> &str {
-        self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        match self.text("/metadata/name") {
-            "" => self.text("/metadata/generateName"),
-            name => name,
-        }
-    }
-
-    /// The namespace an object is in; a Namespace is in itself.
-    pub fn namespace(&self) -> &str {
-        if self.text("/kind") == "Namespace" { self.text("/metadata/name") } else { self.text("/metadata/namespace") }
-    }
-
-    pub(crate) fn texts(&self, pointer: &str) -> Labels {
-        let Some(Value::Object(entries)) = self.object.pointer(pointer) else { return Labels::new() };
-        entries.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
-    }
-}
+use std::collections::BTreeMap;
 
 /// `group/version/Kind/subresource`, each part a wildcard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KindSelector {
     pub text: String,
-    group: String,
-    version: String,
-    kind: String,
-    subresource: String,
+    group: Part,
+    version: Part,
+    kind: Part,
+    subresource: Part,
+}
+
+/// A part of a selector, told apart once: most are words, and every rule is asked about every object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Any,
+    Word(String),
+    Wildcard(String),
+}
+
+impl Part {
+    fn read(text: &str) -> Self {
+        match text {
+            "*" => Self::Any,
+            word if !wildcard::is_pattern(word) => Self::Word(word.to_owned()),
+            pattern => Self::Wildcard(pattern.to_owned()),
+        }
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Word(word) => word == text,
+            Self::Wildcard(pattern) => wildcard::matches(pattern, text),
+        }
+    }
 }
 
 impl KindSelector {
@@ -154,23 +65,25 @@ impl KindSelector {
             [group, version, kind, subresource] => [group, version, kind, subresource],
             _ => return None,
         }
-        .map(str::to_owned);
+        .map(Part::read);
         Some(Self { text: text.to_owned(), group, version, kind, subresource })
     }
 
     /// The kind's name, for the question whether a rule is about Pods.
     pub fn kind(&self) -> &str {
-        &self.kind
+        match &self.kind {
+            Part::Any => "*",
+            Part::Word(kind) | Part::Wildcard(kind) => kind,
+        }
     }
 
     fn matches(&self, facts: &Facts<'_>) -> bool {
-        let api_version = facts.text("/apiVersion");
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        wildcard::matches(&self.group, group)
-            && wildcard::matches(&self.version, version)
-            && wildcard::matches(&self.kind, facts.text("/kind"))
-            && (wildcard::matches(&self.subresource, facts.subresource)
-                || (api_version == "v1" && facts.text("/kind") == "Pod" && facts.subresource == "ephemeralcontainers"))
+        let Identity { group, version, kind } = facts.identity;
+        let is_core_pod = || group.is_empty() && version == "v1" && kind == "Pod";
+        self.kind.matches(kind)
+            && self.group.matches(group)
+            && self.version.matches(version)
+            && (self.subresource.matches(facts.subresource) || (facts.subresource == "ephemeralcontainers" && is_core_pod()))
     }
 }
 
@@ -240,31 +153,32 @@ impl Filter {
     }
 
     fn asks_nothing(&self) -> bool {
-        self == &Self::default()
+        self.asks_only_for_users() && self.roles.is_empty() && self.cluster_roles.is_empty() && self.subjects.is_empty()
     }
 
     fn asks_only_for_users(&self) -> bool {
-        let users = Self {
-            roles: self.roles.clone(),
-            cluster_roles: self.cluster_roles.clone(),
-            subjects: self.subjects.clone(),
-            ..Self::default()
-        };
-        self == &users
+        self.kinds.is_empty()
+            && self.name.is_none()
+            && self.names.is_empty()
+            && self.namespaces.is_empty()
+            && self.annotations.is_none()
+            && self.selector.is_none()
+            && self.namespace_selector.is_none()
+            && self.operations.is_empty()
     }
 
     fn matches(&self, facts: &Facts<'_>, ask_users: bool) -> Truth {
         let known = (self.operations.is_empty() || self.operations.contains(&facts.operation))
             && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind.matches(facts)))
             && self.name.as_ref().is_none_or(|name| wildcard::matches(name, facts.name()))
-            && one_matches(&self.names, facts.name())
-            && one_matches(&self.namespaces, facts.namespace())
+            && (self.names.is_empty() || one_matches(&self.names, facts.name()))
+            && (self.namespaces.is_empty() || one_matches(&self.namespaces, facts.namespace()))
             && self.annotations.as_ref().is_none_or(|wanted| annotations_match(wanted, &facts.texts("/metadata/annotations")))
             && self.selector.as_ref().is_none_or(|wanted| selector_matches(wanted, &facts.texts("/metadata/labels")))
             && (!ask_users || self.users_match(facts.user));
         let namespace = match (&self.namespace_selector, facts.namespace_labels) {
             (None, _) => Truth::Yes,
-            (Some(_), _) if facts.text("/kind") == "Namespace" => Truth::No,
+            (Some(_), _) if facts.kind() == "Namespace" => Truth::No,
             (Some(wanted), Some(labels)) => Truth::of(selector_matches(wanted, labels)),
             (Some(_), None) => Truth::Unknown,
         };
@@ -371,7 +285,7 @@ pub fn selector(field: &Field<'_>) -> Result<Option<LabelSelector>, PolicyError>
 }
 
 fn one_matches(patterns: &[String], text: &str) -> bool {
-    patterns.is_empty() || patterns.iter().any(|pattern| wildcard::matches(pattern, text))
+    patterns.iter().any(|pattern| wildcard::matches(pattern, text))
 }
 
 fn annotations_match(wanted: &BTreeMap<String, String>, found: &Labels) -> bool {

@@ -1,14 +1,14 @@
 //! Tables for kinds, filters and the logic of any, all and exclude.
 
 use super::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn block(value: &Value) -> MatchBlock {
     MatchBlock::parse(&Field::root(value)).expect("a match block")
 }
 
 fn facts(object: &Value) -> Facts<'_> {
-    Facts { object, operation: Operation::Create, subresource: "", namespace_labels: None, user: None }
+    Facts::of(object)
 }
 
 fn pod() -> Value {

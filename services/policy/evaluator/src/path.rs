@@ -48,6 +48,12 @@ impl Path {
         Self(self.0.iter().chain(&rest.0).cloned().collect())
     }
 
+    /// The path without its last step, if that is this field.
+    pub(crate) fn parent_of(&self, key: &str) -> Option<Self> {
+        let (last, rest) = self.0.split_last()?;
+        (last == &Step::Key(key.to_owned())).then(|| Self(rest.to_vec()))
+    }
+
     /// The steps, outermost first.
     pub fn steps(&self) -> &[Step] {
         &self.0
@@ -64,6 +70,12 @@ impl Path {
             text.push('/');
         }
         text
+    }
+}
+
+impl FromIterator<Step> for Path {
+    fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
+        Self(steps.into_iter().collect())
     }
 }
 

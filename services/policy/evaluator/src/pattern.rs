@@ -2,15 +2,19 @@
 //!
 //! A map is judged in two phases. First its anchored keys in key order: a condition that is not met skips the map.
 //! Then the rest, keys with anchors below them first, so that a condition deep down can still skip before a plain
-//! field fails. The pattern's depth bounds the recursion (`policy::MAX_PATTERN_DEPTH`).
+//! field fails. The pattern's depth bounds the recursion (`body::pattern`).
+
+mod compile;
+
+pub use compile::Node;
 
 use crate::{
-    anchor::{self, Kind},
-    path::Path,
-    scalar, wildcard,
+    anchor::Kind,
+    path::{Path, Step},
 };
+use compile::{Entry, ListNode, MapNode, Wanted, expand_metadata_wildcards};
 use serde_json::{Map, Value};
-use std::{borrow::Cow, collections::BTreeMap};
+use std::sync::Arc;
 
 /// What a pattern says of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +53,9 @@ enum Mismatch {
 }
 
 impl Mismatch {
-    fn value(path: &Path, detail: impl Into<String>) -> Self {
-        Self::Value { path: Some(path.clone()), detail: detail.into() }
+    fn value(place: &Place<'_>, detail: impl FnOnce(&Path) -> String) -> Self {
+        let path = place.path();
+        Self::Value { detail: detail(&path), path: Some(path) }
     }
 
     fn is_skip(&self) -> bool {
@@ -66,14 +71,43 @@ impl Mismatch {
     }
 }
 
+/// Where the walk is; made a path only where something does not fit.
+#[derive(Clone, Copy)]
+enum Place<'p> {
+    Root,
+    Key(&'p Place<'p>, &'p str),
+    Index(&'p Place<'p>, usize),
+}
+
+impl Place<'_> {
+    fn path(&self) -> Path {
+        let mut steps = Vec::new();
+        let mut place = self;
+        loop {
+            place = match place {
+                Self::Root => break,
+                Self::Key(outer, key) => {
+                    steps.push(Step::Key((*key).to_owned()));
+                    outer
+                }
+                Self::Index(outer, index) => {
+                    steps.push(Step::Index(*index));
+                    outer
+                }
+            };
+        }
+        steps.into_iter().rev().collect()
+    }
+}
+
 /// Matches a whole document.
-pub fn match_document(document: &Value, pattern: &Value) -> Verdict {
-    let mut walk = Walk { anchors_found: BTreeMap::new() };
-    match walk.element(document, pattern, &Path::root()) {
+pub fn match_document(document: &Value, pattern: &Node) -> Verdict {
+    let mut walk = Walk { anchors_found: Vec::new() };
+    match walk.element(document, pattern, &Place::Root) {
         Ok(()) => Verdict::Pass,
         Err(mismatch) if mismatch.is_skip() => Verdict::Skip { detail: mismatch.into_detail() },
         Err(Mismatch::Forbidden { path, detail }) => Verdict::Fail { path, detail },
-        Err(Mismatch::Value { path: Some(path), detail }) if walk.anchors_found.values().all(|&found| found) => {
+        Err(Mismatch::Value { path: Some(path), detail }) if walk.anchors_found.iter().all(|(_, found)| *found) => {
             Verdict::Fail { path, detail }
         }
         Err(mismatch) => Verdict::Error { detail: mismatch.into_detail() },
@@ -82,75 +116,69 @@ pub fn match_document(document: &Value, pattern: &Value) -> Verdict {
 
 struct Walk {
     /// Condition, existence and negation anchors met on the way, and whether their key was ever in the document.
-    anchors_found: BTreeMap<String, bool>,
+    anchors_found: Vec<(Arc<str>, bool)>,
 }
 
 type Outcome = Result<(), Mismatch>;
 
 impl Walk {
-    fn element(&mut self, value: &Value, pattern: &Value, path: &Path) -> Outcome {
+    fn element(&mut self, value: &Value, pattern: &Node, place: &Place<'_>) -> Outcome {
         match pattern {
-            Value::Object(pattern) => {
+            Node::Map(pattern) => {
                 let Value::Object(fields) = value else {
-                    return Err(Mismatch::value(path, format!("{path} is {}, a mapping is expected", name_of(value))));
+                    return Err(Mismatch::value(place, |path| format!("{path} is {}, a mapping is expected", name_of(value))));
                 };
                 self.note_anchors(fields, pattern);
-                self.map(fields, pattern, path)
+                match (&pattern.wildcards, fields.get("metadata")) {
+                    (Some(written), Some(Value::Object(metadata))) => {
+                        self.map(fields, &MapNode::compile(&expand_metadata_wildcards(metadata, written)), place)
+                    }
+                    _ => self.map(fields, pattern, place),
+                }
             }
-            Value::Array(pattern) => {
+            Node::List(pattern) => {
                 let Value::Array(items) = value else {
-                    return Err(Mismatch::value(path, format!("{path} is {}, a list is expected", name_of(value))));
+                    return Err(Mismatch::value(place, |path| format!("{path} is {}, a list is expected", name_of(value))));
                 };
-                self.list(items, pattern, path)
+                self.list(items, pattern, place)
             }
-            scalar => {
+            Node::Scalar(scalar) => {
                 let fits = match value {
-                    Value::Array(items) => items.iter().all(|item| scalar::matches(item, scalar)),
-                    single => scalar::matches(single, scalar),
+                    Value::Array(items) => items.iter().all(|item| scalar.matches(item)),
+                    single => scalar.matches(single),
                 };
-                if fits { Ok(()) } else { Err(Mismatch::value(path, format!("{path} is {}, expected {scalar}", shown(value)))) }
+                if fits {
+                    return Ok(());
+                }
+                Err(Mismatch::value(place, |path| format!("{path} is {}, expected {}", shown(value), scalar.written())))
             }
         }
     }
 
-    fn note_anchors(&mut self, fields: &Map<String, Value>, pattern: &Map<String, Value>) {
-        for key in pattern.keys() {
-            if let Some((Kind::Condition | Kind::Existence | Kind::Negation, field)) = anchor::parse(key) {
-                let found = self.anchors_found.entry(key.clone()).or_insert(false);
-                *found |= fields.contains_key(field);
+    fn note_anchors(&mut self, fields: &Map<String, Value>, pattern: &MapNode) {
+        for entry in &pattern.anchored {
+            if entry.kind == Some(Kind::Equality) {
+                continue;
+            }
+            let is_there = fields.contains_key(&entry.field);
+            match self.anchors_found.iter_mut().find(|(key, _)| *key == entry.key) {
+                Some((_, found)) => *found |= is_there,
+                None => self.anchors_found.push((Arc::clone(&entry.key), is_there)),
             }
         }
     }
 
-    fn map(&mut self, fields: &Map<String, Value>, pattern: &Map<String, Value>, path: &Path) -> Outcome {
-        let pattern = expand_metadata_wildcards(fields, pattern);
-        let mut anchored = Vec::new();
-        let mut plain = Vec::new();
-        for (key, value) in pattern.iter() {
-            match anchor::parse(key) {
-                Some((Kind::Condition | Kind::Existence | Kind::Equality | Kind::Negation, _)) => anchored.push((key, value)),
-                _ => plain.push((key, value)),
-            }
-        }
-        anchored.sort_by(|a, b| a.0.cmp(b.0));
-        self.anchored_keys(fields, &anchored, path)?;
-        plain.sort_by(|a, b| a.0.cmp(b.0));
-        // Later of those with anchors first, as Kyverno pushes each to the front of its list.
-        let is_early = |key: &str, value: &Value| matches!(anchor::parse(key), Some((Kind::Global, _))) || has_anchors(value);
-        let early = plain.iter().rev().filter(|(key, value)| is_early(key, value));
-        let late = plain.iter().filter(|(key, value)| !is_early(key, value));
-        for (key, value) in early.chain(late) {
-            self.key(fields, key, value, path)?;
-        }
-        Ok(())
+    fn map(&mut self, fields: &Map<String, Value>, pattern: &MapNode, place: &Place<'_>) -> Outcome {
+        self.anchored_keys(fields, &pattern.anchored, place)?;
+        pattern.plain.iter().try_for_each(|entry| self.key(fields, entry, place))
     }
 
-    fn anchored_keys(&mut self, fields: &Map<String, Value>, keys: &[(&String, &Value)], path: &Path) -> Outcome {
+    fn anchored_keys(&mut self, fields: &Map<String, Value>, entries: &[Entry], place: &Place<'_>) -> Outcome {
         let mut skipped: Vec<String> = Vec::new();
         let mut condition_unmet = false;
         let mut applied = 0_usize;
-        for (key, value) in keys {
-            match self.key(fields, key, value, path) {
+        for entry in entries {
+            match self.key(fields, entry, place) {
                 Ok(()) => applied += 1,
                 Err(mismatch) if mismatch.is_skip() => {
                     condition_unmet |= matches!(mismatch, Mismatch::Condition(_));
@@ -167,79 +195,89 @@ impl Walk {
         Ok(())
     }
 
-    fn key(&mut self, fields: &Map<String, Value>, key: &str, pattern: &Value, path: &Path) -> Outcome {
-        let Some((kind, field)) = anchor::parse(key).filter(|(kind, _)| *kind != Kind::AddIfAbsent) else {
-            let path = path.key(key);
-            let value = fields.get(key).unwrap_or(&Value::Null);
-            return match (pattern.as_str() == Some("*"), value.is_null()) {
-                (true, false) => Ok(()),
-                (true, true) => Err(Mismatch::value(&path, format!("{path} is missing"))),
-                (false, _) => self.element(value, pattern, &path),
+    fn key(&mut self, fields: &Map<String, Value>, entry: &Entry, place: &Place<'_>) -> Outcome {
+        let place = &Place::Key(place, &entry.field);
+        let found = fields.get(&entry.field);
+        let Some(kind) = entry.kind else {
+            let value = found.unwrap_or(&Value::Null);
+            return match &entry.wanted {
+                Wanted::Presence if !value.is_null() => Ok(()),
+                Wanted::Presence => Err(Mismatch::value(place, |path| format!("{path} is missing"))),
+                wanted => self.wanted(value, wanted, place),
             };
         };
-        let path = path.key(field);
-        let Some(value) = fields.get(field) else {
+        let Some(value) = found else {
             return match kind {
-                Kind::Condition => Err(Mismatch::Condition(format!("the condition on {path} is not met: it is missing"))),
+                Kind::Condition => {
+                    Err(Mismatch::Condition(format!("the condition on {} is not met: it is missing", place.path())))
+                }
                 _ => Ok(()),
             };
         };
         match kind {
             Kind::Negation => {
-                let detail = format!("{path} is not allowed");
-                Err(Mismatch::Forbidden { path, detail })
+                let path = place.path();
+                Err(Mismatch::Forbidden { detail: format!("{path} is not allowed"), path })
             }
-            Kind::Existence => self.some_element_each(value, pattern, &path),
-            Kind::Condition | Kind::Global => self.element(value, pattern, &path).map_err(|mismatch| {
-                Mismatch::Condition(format!("the condition on {path} is not met: {}", mismatch.into_detail()))
+            Kind::Condition | Kind::Global => self.wanted(value, &entry.wanted, place).map_err(|mismatch| {
+                Mismatch::Condition(format!("the condition on {} is not met: {}", place.path(), mismatch.into_detail()))
             }),
-            Kind::Equality | Kind::AddIfAbsent => self.element(value, pattern, &path),
+            Kind::Existence | Kind::Equality | Kind::AddIfAbsent => self.wanted(value, &entry.wanted, place),
         }
     }
 
-    fn some_element_each(&mut self, value: &Value, pattern: &Value, path: &Path) -> Outcome {
+    fn wanted(&mut self, value: &Value, wanted: &Wanted, place: &Place<'_>) -> Outcome {
+        match wanted {
+            Wanted::Presence => Ok(()),
+            Wanted::Like(node) => self.element(value, node, place),
+            Wanted::Elements(elements) => self.some_element_each(value, Some(elements), place),
+            Wanted::NoElements => self.some_element_each(value, None, place),
+        }
+    }
+
+    fn some_element_each(&mut self, value: &Value, wanted: Option<&Vec<Option<(Node, Value)>>>, place: &Place<'_>) -> Outcome {
         let Value::Array(items) = value else {
-            return Err(Mismatch::value(path, format!("{path} is {}, ^() is for lists", name_of(value))));
+            return Err(Mismatch::value(place, |path| format!("{path} is {}, ^() is for lists", name_of(value))));
         };
-        let Value::Array(wanted) = pattern else {
-            return Err(Mismatch::value(path, format!("the pattern of ^() at {path} is no list")));
+        let Some(wanted) = wanted else {
+            return Err(Mismatch::value(place, |path| format!("the pattern of ^() at {path} is no list")));
         };
-        for pattern in wanted {
-            if !pattern.is_object() {
-                return Err(Mismatch::value(path, format!("the pattern of ^() at {path} is no list of mappings")));
-            }
-            let found = items.iter().enumerate().any(|(index, item)| self.element(item, pattern, &path.index(index)).is_ok());
-            if !found {
-                return Err(Mismatch::value(path, format!("no element of {path} fits {}", shown(pattern))));
+        for element in wanted {
+            let Some((pattern, written)) = element else {
+                return Err(Mismatch::value(place, |path| format!("the pattern of ^() at {path} is no list of mappings")));
+            };
+            let mut items = items.iter().enumerate();
+            if !items.any(|(index, item)| self.element(item, pattern, &Place::Index(place, index)).is_ok()) {
+                return Err(Mismatch::value(place, |path| format!("no element of {path} fits {}", shown(written))));
             }
         }
         Ok(())
     }
 
-    fn list(&mut self, items: &[Value], pattern: &[Value], path: &Path) -> Outcome {
-        let pairs: Vec<(usize, &Value, &Value)> = match pattern.first() {
-            None => return Err(Mismatch::value(path, format!("the pattern at {path} is an empty list"))),
-            Some(each @ Value::Object(_)) => items.iter().enumerate().map(|(index, item)| (index, item, each)).collect(),
-            Some(Value::Array(_)) if items.len() < pattern.len() => {
-                let detail = format!("{path} has {} elements, at least {} are expected", items.len(), pattern.len());
-                return Err(Mismatch::Value { path: None, detail });
+    fn list(&mut self, items: &[Value], pattern: &ListNode, place: &Place<'_>) -> Outcome {
+        match pattern {
+            ListNode::Empty => Err(Mismatch::value(place, |path| format!("the pattern at {path} is an empty list"))),
+            ListNode::Each(each) => self.elements(items.iter().map(|item| (item, &**each)), place),
+            ListNode::Positional(wanted) if items.len() < wanted.len() => {
+                let (path, found, least) = (place.path(), items.len(), wanted.len());
+                let detail = format!("{path} has {found} elements, at least {least} are expected");
+                Err(Mismatch::Value { path: None, detail })
             }
-            Some(Value::Array(_)) => {
-                items.iter().zip(pattern).enumerate().map(|(index, (item, wanted))| (index, item, wanted)).collect()
-            }
-            Some(scalar) => {
-                let wrong = items.iter().position(|item| !scalar::matches(item, scalar));
-                return wrong.map_or(Ok(()), |index| {
-                    let path = path.index(index);
-                    let detail = format!("{path} is {}, expected {scalar}", shown(&items[index]));
-                    Err(Mismatch::value(&path, detail))
-                });
-            }
-        };
+            ListNode::Positional(wanted) => self.elements(items.iter().zip(wanted), place),
+            ListNode::EachScalar(scalar) => match items.iter().position(|item| !scalar.matches(item)) {
+                None => Ok(()),
+                Some(index) => Err(Mismatch::value(&Place::Index(place, index), |path| {
+                    format!("{path} is {}, expected {}", shown(&items[index]), scalar.written())
+                })),
+            },
+        }
+    }
+
+    fn elements<'v>(&mut self, pairs: impl Iterator<Item = (&'v Value, &'v Node)>, place: &Place<'_>) -> Outcome {
         let mut skipped = Vec::new();
         let mut applied = 0_usize;
-        for (index, item, wanted) in pairs {
-            match self.element(item, wanted, &path.index(index)) {
+        for (index, (item, wanted)) in pairs.enumerate() {
+            match self.element(item, wanted, &Place::Index(place, index)) {
                 Ok(()) => applied += 1,
                 Err(mismatch) if mismatch.is_skip() => skipped.push(mismatch.into_detail()),
                 Err(mismatch) => return Err(mismatch),
@@ -250,70 +288,6 @@ impl Walk {
         }
         Ok(())
     }
-}
-
-fn has_anchors(pattern: &Value) -> bool {
-    match pattern {
-        Value::Object(fields) => fields
-            .iter()
-            .any(|(key, value)| matches!(anchor::parse(key), Some((kind, _)) if kind != Kind::AddIfAbsent) || has_anchors(value)),
-        Value::Array(items) => items.iter().any(has_anchors),
-        _ => false,
-    }
-}
-
-/// Replaces wildcard keys under `metadata.labels` and `metadata.annotations` by the document's own keys they match.
-///
-/// Kyverno takes one match, whichever its map yields first; here every match is taken, so that the verdict does not
-/// depend on chance and is the stricter of those Kyverno may give.
-fn expand_metadata_wildcards<'a>(fields: &Map<String, Value>, pattern: &'a Map<String, Value>) -> Cow<'a, Map<String, Value>> {
-    let Some(Value::Object(found)) = fields.get("metadata") else { return Cow::Borrowed(pattern) };
-    if !pattern.iter().any(|(key, value)| field_of(key) == "metadata" && value.as_object().is_some_and(has_wildcard_keys)) {
-        return Cow::Borrowed(pattern);
-    }
-    let mut expanded = pattern.clone();
-    for (_, value) in expanded.iter_mut().filter(|(key, _)| field_of(key) == "metadata") {
-        let Value::Object(metadata) = value else { continue };
-        for (key, value) in metadata.iter_mut().filter(|(key, _)| is_keyed_freely(key)) {
-            let (Some(Value::Object(entries)), Value::Object(wanted)) = (found.get(field_of(key)), &*value) else { continue };
-            *value = Value::Object(expand_keys(entries, wanted));
-        }
-    }
-    Cow::Owned(expanded)
-}
-
-/// The parts of `metadata` whose keys users choose.
-fn is_keyed_freely(key: &str) -> bool {
-    matches!(field_of(key), "labels" | "annotations")
-}
-
-fn has_wildcard_keys(metadata: &Map<String, Value>) -> bool {
-    let parts = metadata.iter().filter(|(key, _)| is_keyed_freely(key)).filter_map(|(_, value)| value.as_object());
-    parts.flat_map(Map::keys).any(|key| wildcard::is_pattern(field_of(key)))
-}
-
-fn expand_keys(entries: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {
-    let mut expanded = Map::new();
-    for (key, value) in wanted {
-        let field = field_of(key);
-        let matching: Vec<&String> = if wildcard::is_pattern(field) {
-            entries.keys().filter(|entry| wildcard::matches(field, entry)).collect()
-        } else {
-            Vec::new()
-        };
-        if matching.is_empty() {
-            expanded.insert(key.clone(), value.clone());
-        }
-        for entry in matching {
-            let key = if anchor::parse(key).is_some() { anchor::rename(key, entry) } else { entry.clone() };
-            expanded.insert(key, value.clone());
-        }
-    }
-    expanded
-}
-
-fn field_of(key: &str) -> &str {
-    anchor::parse(key).map_or(key, |(_, field)| field)
 }
 
 fn name_of(value: &Value) -> &'static str {

@@ -7,8 +7,9 @@ use crate::{
     admission_policy::{self, Binding},
     autogen,
     body::{Body, BodyKind},
+    facts::Facts,
     field::{Field, PolicyError},
-    matching::Facts,
+    mutate,
     rule::{self, ActionOverride, Rule},
     validating_policy,
 };
@@ -55,7 +56,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether a document of this version and kind is one that [`Policy::parse`] reads.
+    /// Whether a document of this version and kind is one that [`Policy::parse`] reads and that has verdicts.
     pub fn reads(api_version: &str, kind: &str) -> bool {
         match kind {
             "ClusterPolicy" | "Policy" => is_classic(api_version),
@@ -66,7 +67,8 @@ impl Policy {
     }
 
     /// Reads a `ClusterPolicy` or `Policy` of `kyverno.io`, a `ValidatingPolicy` or `NamespacedValidatingPolicy` of
-    /// `policies.kyverno.io`, or a `ValidatingAdmissionPolicy` of `admissionregistration.k8s.io`.
+    /// `policies.kyverno.io`, or a `ValidatingAdmissionPolicy` of `admissionregistration.k8s.io`; also a `MutatingPolicy`,
+    /// which has no verdict but [`Policy::mutate`].
     pub fn parse(document: &Value) -> Result<Self, PolicyError> {
         let root = Field::root(document);
         let api_version = root.get("apiVersion").required_text()?;
@@ -78,8 +80,8 @@ impl Policy {
             ("kyverno.io/v1" | "kyverno.io/v2beta1" | "kyverno.io/v2", _) => return Err(wrong_kind("ClusterPolicy or Policy")),
             (version, "ValidatingAdmissionPolicy") if admission_policy::is_served(version) => false,
             (version, _) if admission_policy::is_served(version) => return Err(wrong_kind("ValidatingAdmissionPolicy")),
-            (version, "ValidatingPolicy") if validating_policy::is_served(version) => false,
-            (version, "NamespacedValidatingPolicy") if validating_policy::is_served(version) => true,
+            (version, "ValidatingPolicy" | "MutatingPolicy") if validating_policy::is_served(version) => false,
+            (version, "NamespacedValidatingPolicy" | "NamespacedMutatingPolicy") if validating_policy::is_served(version) => true,
             (version, _) if validating_policy::is_served(version) => return Err(wrong_kind("ValidatingPolicy")),
             _ => {
                 let message = format!("{api_version:?} is neither kyverno.io/v1 or v2beta1 nor policies.kyverno.io");
@@ -104,6 +106,9 @@ impl Policy {
         if admission_policy::is_served(&api_version) {
             let rule = admission_policy::rule(&policy.name, &spec)?;
             return Ok(Self { rules: vec![rule], action: FailureAction::Enforce, ..policy });
+        }
+        if kind.ends_with("MutatingPolicy") {
+            return Ok(Self { rules: mutate::policy::rules(&policy.name, &spec)?, ..policy });
         }
         if validating_policy::is_served(&api_version) {
             let rules = validating_policy::rules(&policy.name, &spec)?;

@@ -53,8 +53,7 @@ fn a_document_that_is_no_policy_is_refused_by_field() {
 fn actions_are_read_in_any_case_and_the_nearest_counts() {
     let mut document = policy(rule(json!({"validate": {"pattern": {"a": "?*"}}})));
     let object = json!({"kind": "Service", "metadata": {"namespace": "prod-1"}});
-    let facts =
-        Facts { object: &object, operation: crate::Operation::Create, subresource: "", namespace_labels: None, user: None };
+    let facts = Facts::of(&object);
     let of = |document: &Value| {
         let policy = Policy::parse(document).expect("a policy");
         policy.action_for(&policy.all_rules()[0], &facts)

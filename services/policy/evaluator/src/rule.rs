@@ -1,18 +1,23 @@
 //! One rule of a policy: what it is about, what it is judged by, and what becomes of a violation.
 
 use crate::{
+    autogen,
     body::{Body, BodyKind},
     constraints::Constraints,
     evaluate::{Outcome, Request},
     exception::PolicyException,
+    facts::{Facts, Truth},
     field::{Field, PolicyError},
     gate::Gate,
     jmespath::JmesError,
-    matching::{Facts, MatchBlock, Truth, namespace_matches, selector, selector_matches},
+    matching::{MatchBlock, namespace_matches, selector, selector_matches},
+    mutate::Mutation,
+    path::Path,
     policy::FailureAction,
     variables::{Context, Template},
 };
 use muster_core::selector::{LabelSelector, Labels};
+use serde_json::Value;
 
 /// A rule's name, as in Kyverno.
 const MAX_RULE_NAME: usize = 63;
@@ -51,6 +56,12 @@ pub(crate) struct Rule {
     pub message: Message,
     pub action: Option<FailureAction>,
     pub overrides: Vec<ActionOverride>,
+    /// Whether a change passes that breaks the rule no otherwise than the object did before.
+    pub allows_existing_violations: bool,
+    /// Where the Pod is that the rule is about, for a rule that autogen added.
+    pub template: Option<autogen::Template>,
+    /// What a `mutate` rule changes, where it is understood.
+    pub mutation: Option<Mutation>,
     /// A mutation by JSON patch, which switches autogen off for the policy.
     pub patches_json: bool,
 }
@@ -67,6 +78,9 @@ impl Rule {
             message: Message::parse(""),
             action: None,
             overrides: Vec::new(),
+            allows_existing_violations: false,
+            template: None,
+            mutation: None,
             patches_json: false,
         }
     }
@@ -91,6 +105,7 @@ impl Rule {
             Gate::default()
         });
         let mutate = rule.get("mutate");
+        let mutation = mutate.value().map(|_| Mutation::parse(&mutate, 0)).transpose()?.and_then(Result::ok);
         let patches_json = mutate.get("patchesJson6902").value().is_some()
             || mutate.get("foreach").list()?.iter().any(|each| each.get("patchesJson6902").value().is_some());
         let exclude = rule.get("exclude");
@@ -107,6 +122,9 @@ impl Rule {
             message: Message::parse(&validate.get("message").text()?.unwrap_or_default()),
             action: action(&validate.get("failureAction"))?,
             overrides: overrides(&validate.get("failureActionOverrides"))?,
+            allows_existing_violations: validate.get("allowExistingViolations").value() != Some(&Value::Bool(false)),
+            template: None,
+            mutation,
             patches_json,
         })
     }
@@ -128,7 +146,14 @@ impl Rule {
         if let Some(exception) = applying.iter().find(|exception| !is_partial(exception)) {
             return Some(exception.excuse());
         }
-        self.body.judge(self, &mut context, &applying)
+        let outcome = self.body.judge(self, &mut context, &applying)?;
+        Some(match (outcome, self.template) {
+            // What says no place is about the whole Pod, which is the template.
+            (Outcome::Fail { path, message, detail }, Some(template)) if path.steps().is_empty() => {
+                Outcome::Fail { path: Path::of_keys(template.path()), message, detail }
+            }
+            (outcome, _) => outcome,
+        })
     }
 
     /// Whether it is about an object.

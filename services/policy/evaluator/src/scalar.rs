@@ -7,7 +7,7 @@ use crate::wildcard;
 use muster_core::{duration, quantity::Quantity};
 use regex::Regex;
 use serde_json::{Number, Value};
-use std::{cmp::Ordering, sync::LazyLock};
+use std::{borrow::Cow, cmp::Ordering, sync::LazyLock};
 
 /// How a condition of a string pattern compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,16 +25,69 @@ const END: &str = r"([-+]?\d+(?:\.\d+)?[A-Za-z]*)";
 static IN_RANGE: LazyLock<Regex> = LazyLock::new(|| Regex::new(&format!("^{END}-{END}$")).expect("a fixed expression"));
 static NOT_IN_RANGE: LazyLock<Regex> = LazyLock::new(|| Regex::new(&format!("^{END}!-{END}$")).expect("a fixed expression"));
 
-/// Whether the value (`Null` where the field is missing) satisfies a pattern that is no list.
-pub fn matches(value: &Value, pattern: &Value) -> bool {
-    match pattern {
-        Value::Bool(wanted) => value == &Value::Bool(*wanted),
-        Value::Number(wanted) => number_matches(value, wanted),
-        Value::Null => is_zero(value),
-        Value::String(text) => text_matches(value, text),
-        Value::Object(_) => value.is_object(),
-        Value::Array(_) => false,
+/// A scalar of a pattern, read once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scalar {
+    written: Value,
+    alternatives: Vec<Vec<Condition>>,
+}
+
+/// One comparison of a string pattern.
+#[derive(Debug, Clone, PartialEq)]
+enum Condition {
+    Compare(Operator, Operand),
+    Within(Operand, Operand),
+    Without(Operand, Operand),
+}
+
+/// What is compared with.
+#[derive(Debug, Clone, PartialEq)]
+struct Operand {
+    text: String,
+    duration: Option<i64>,
+    quantity: Option<Quantity>,
+}
+
+impl Operand {
+    fn read(text: &str) -> Self {
+        Self { text: text.to_owned(), duration: duration::parse_nanos(text).ok(), quantity: text.parse().ok() }
     }
+}
+
+impl Scalar {
+    /// Reads a scalar.
+    pub fn compile(pattern: &Value) -> Self {
+        let alternatives = match pattern {
+            Value::String(text) => text.split('|').map(alternative).collect(),
+            _ => Vec::new(),
+        };
+        Self { written: pattern.clone(), alternatives }
+    }
+
+    /// As it is written.
+    pub fn written(&self) -> &Value {
+        &self.written
+    }
+
+    /// Whether the value (`Null` where the field is missing) satisfies it.
+    pub fn matches(&self, value: &Value) -> bool {
+        match &self.written {
+            Value::Bool(wanted) => value == &Value::Bool(*wanted),
+            Value::Number(wanted) => number_matches(value, wanted),
+            Value::Null => is_zero(value),
+            Value::String(text) => {
+                value.as_str() == Some(text)
+                    || self.alternatives.iter().any(|all| all.iter().all(|condition| condition.holds(value)))
+            }
+            Value::Object(_) => value.is_object(),
+            Value::Array(_) => false,
+        }
+    }
+}
+
+/// Whether the value satisfies a pattern that is no list and is needed once.
+pub fn matches(value: &Value, pattern: &Value) -> bool {
+    Scalar::compile(pattern).matches(value)
 }
 
 /// Whether a text asks for a range, as `10-20`.
@@ -64,26 +117,31 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-fn text_matches(value: &Value, pattern: &str) -> bool {
-    if value.as_str() == Some(pattern) {
-        return true;
-    }
-    pattern
-        .split('|')
-        .any(|either| either.trim_matches(' ').split('&').all(|each| condition_holds(value, each.trim_matches(' '))))
+fn alternative(text: &str) -> Vec<Condition> {
+    text.trim_matches(' ').split('&').map(|each| Condition::read(each.trim_matches(' '))).collect()
 }
 
-fn condition_holds(value: &Value, condition: &str) -> bool {
-    let (operator, operand) = split_operator(condition);
-    if operator == Operator::Equal {
-        if let Some(ends) = NOT_IN_RANGE.captures(condition) {
-            return compare(value, &ends[1], Operator::Less) || compare(value, &ends[2], Operator::More);
+impl Condition {
+    fn read(condition: &str) -> Self {
+        let (operator, operand) = split_operator(condition);
+        if operator == Operator::Equal {
+            if let Some(ends) = NOT_IN_RANGE.captures(condition) {
+                return Self::Without(Operand::read(&ends[1]), Operand::read(&ends[2]));
+            }
+            if let Some(ends) = IN_RANGE.captures(condition) {
+                return Self::Within(Operand::read(&ends[1]), Operand::read(&ends[2]));
+            }
         }
-        if let Some(ends) = IN_RANGE.captures(condition) {
-            return compare(value, &ends[1], Operator::MoreEqual) && compare(value, &ends[2], Operator::LessEqual);
+        Self::Compare(operator, Operand::read(operand.trim()))
+    }
+
+    fn holds(&self, value: &Value) -> bool {
+        match self {
+            Self::Compare(operator, operand) => compare(value, operand, *operator),
+            Self::Within(low, high) => compare(value, low, Operator::MoreEqual) && compare(value, high, Operator::LessEqual),
+            Self::Without(low, high) => compare(value, low, Operator::Less) || compare(value, high, Operator::More),
         }
     }
-    compare(value, operand.trim(), operator)
 }
 
 fn split_operator(condition: &str) -> (Operator, &str) {
@@ -106,19 +164,21 @@ fn split_operator(condition: &str) -> (Operator, &str) {
     (Operator::Equal, condition)
 }
 
-fn compare(value: &Value, operand: &str, operator: Operator) -> bool {
-    let number = as_number_text(value);
-    if let Some(number) = &number {
-        if let (Ok(wanted), Ok(found)) = (duration::parse_nanos(operand), duration::parse_nanos(number)) {
-            return holds(operator, found.cmp(&wanted));
+fn compare(value: &Value, operand: &Operand, operator: Operator) -> bool {
+    let Operand { text, duration, quantity } = operand;
+    if (duration.is_some() || quantity.is_some())
+        && let Some(number) = as_number_text(value)
+    {
+        if let (Some(wanted), Ok(found)) = (duration, duration::parse_nanos(&number)) {
+            return holds(operator, found.cmp(wanted));
         }
-        if let (Ok(wanted), Ok(found)) = (operand.parse::<Quantity>(), number.parse::<Quantity>()) {
-            return holds(operator, found.cmp(&wanted));
+        if let (Some(wanted), Ok(found)) = (quantity, number.parse::<Quantity>()) {
+            return holds(operator, found.cmp(wanted));
         }
     }
     match (operator, as_text(value)) {
-        (Operator::Equal, Some(text)) => wildcard::matches(operand, &text),
-        (Operator::NotEqual, Some(text)) => !wildcard::matches(operand, &text),
+        (Operator::Equal, Some(found)) => wildcard::matches(text, &found),
+        (Operator::NotEqual, Some(found)) => !wildcard::matches(text, &found),
         _ => false,
     }
 }
@@ -135,23 +195,23 @@ fn holds(operator: Operator, order: Ordering) -> bool {
 }
 
 /// The text that is read as a duration or quantity; a fraction has six digits, as Go's `%f` writes it.
-fn as_number_text(value: &Value) -> Option<String> {
+fn as_number_text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
-        Value::Null => Some("0".to_owned()),
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if number.is_f64() => number.as_f64().map(|number| format!("{number:.6}")),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Null => Some("0".into()),
+        Value::String(text) => Some(text.into()),
+        Value::Number(number) if number.is_f64() => number.as_f64().map(|number| format!("{number:.6}").into()),
+        Value::Number(number) => Some(number.to_string().into()),
         _ => None,
     }
 }
 
 /// The text that wildcards see; a fraction is in Go's `E` form.
-fn as_text(value: &Value) -> Option<String> {
+fn as_text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(set) => Some(set.to_string()),
-        Value::Number(number) if number.is_f64() => number.as_f64().map(exponent_form),
-        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text.into()),
+        Value::Bool(set) => Some(if *set { "true" } else { "false" }.into()),
+        Value::Number(number) if number.is_f64() => number.as_f64().map(|number| exponent_form(number).into()),
+        Value::Number(number) => Some(number.to_string().into()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The controllers of autogen: group, resource, and where the Pod's template is.
-const CONTROLLERS: [(&str, &str, Template); 6] = [
+pub const CONTROLLERS: [(&str, &str, Template); 6] = [
     ("apps", "daemonsets", Template::Controller),
     ("apps", "deployments", Template::Controller),
     ("batch", "jobs", Template::Controller),
@@ -50,9 +50,7 @@ pub fn rules(name: &str, spec: &Field<'_>) -> Result<Vec<Rule>, PolicyError> {
     }
     let constraints = Constraints::parse(&constraints)?;
     let mut rules = vec![rule(name.to_owned(), constraints.clone(), spec)?];
-    let named = spec.get("autogen").get("podControllers").get("controllers");
-    let wanted = named.value().is_some().then(|| named.texts()).transpose()?;
-    let is_wanted = |resource: &str| wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|name| name == resource));
+    let is_wanted = wanted_controllers(spec)?;
     for (template, suffix) in [(Template::Controller, "defaults"), (Template::CronJob, "cronjobs")] {
         let controllers: Vec<(&str, &str)> = CONTROLLERS
             .into_iter()
@@ -68,9 +66,18 @@ pub fn rules(name: &str, spec: &Field<'_>) -> Result<Vec<Rule>, PolicyError> {
                 replace_texts(part, &replaced(template));
             }
         }
-        rules.push(rule(format!("autogen-{suffix}-{name}"), constraints, &spec.with_value(&value))?);
+        let mut generated = rule(format!("autogen-{suffix}-{name}"), constraints, &spec.with_value(&value))?;
+        generated.template = Some(template);
+        rules.push(generated);
     }
     Ok(rules)
+}
+
+/// Which controllers autogen adds rules for; all where the policy does not say.
+pub fn wanted_controllers(spec: &Field<'_>) -> Result<impl Fn(&str) -> bool, PolicyError> {
+    let named = spec.get("autogen").get("podControllers").get("controllers");
+    let wanted = named.value().is_some().then(|| named.texts()).transpose()?;
+    Ok(move |resource: &str| wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|name| name == resource)))
 }
 
 /// `object.spec` becomes the template's, and so does `object.metadata`, except name and namespace, which a template does

@@ -5,18 +5,30 @@
 
 /// Whether the whole text matches the whole pattern.
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = text.chars().collect();
+    if pattern == "*" {
+        return true;
+    }
+    if !is_pattern(pattern) {
+        return pattern == text;
+    }
+    if pattern.is_ascii() && text.is_ascii() {
+        return units_match(pattern.as_bytes(), text.as_bytes(), b'*', b'?');
+    }
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    units_match(&pattern, &text, '*', '?')
+}
+
+fn units_match<U: Copy + PartialEq>(pattern: &[U], text: &[U], any: U, one: U) -> bool {
     let (mut at_pattern, mut at_text) = (0, 0);
     // Where the last star stood, and up to where of the text it has taken.
     let mut star: Option<(usize, usize)> = None;
     while at_text < text.len() {
         match pattern.get(at_pattern) {
-            Some('*') => {
+            Some(&wanted) if wanted == any => {
                 star = Some((at_pattern, at_text));
                 at_pattern += 1;
             }
-            Some(&wanted) if wanted == '?' || wanted == text[at_text] => {
+            Some(&wanted) if wanted == one || wanted == text[at_text] => {
                 at_pattern += 1;
                 at_text += 1;
             }
@@ -28,7 +40,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
             }
         }
     }
-    pattern[at_pattern..].iter().all(|&rest| rest == '*')
+    pattern[at_pattern..].iter().all(|&rest| rest == any)
 }
 
 /// Whether the text has a wildcard character.

@@ -269,15 +269,15 @@ mod tests {
 
     #[test]
     fn what_is_not_judged_refuses_under_enforce_and_warns_under_audit() {
-        let deny = || json!({"deny": {}});
-        let enforced = catalog(vec![binding("train", Some(FailureAction::Enforce), deny())]).evaluate(&[service()], &[], "");
+        let manifests = || json!({"manifests": {}});
+        let enforced = catalog(vec![binding("train", Some(FailureAction::Enforce), manifests())]).evaluate(&[service()], &[], "");
         assert!(!enforced.is_allowed());
-        assert_eq!(enforced.broken[0].not_evaluated_reason, "validate.deny is not evaluated yet");
-        let audited = catalog(vec![binding("train", None, deny())]).evaluate(&[service()], &[], "");
+        assert_eq!(enforced.broken[0].not_evaluated_reason, "validate.manifests is not evaluated yet");
+        let audited = catalog(vec![binding("train", None, manifests())]).evaluate(&[service()], &[], "");
         assert!(audited.is_allowed());
         assert_eq!(
             audited.warnings,
-            ["Service default/s: rule r of policy p was not evaluated: validate.deny is not evaluated yet"]
+            ["Service default/s: rule r of policy p was not evaluated: validate.manifests is not evaluated yet"]
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::PolicyDocument;
 use muster_core::bundle;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// A binding as one cluster sees it.
@@ -85,7 +85,11 @@ fn worded(held: &[Held]) -> Value {
     let enforces = |entry: &&Held| entry.enforce.unwrap_or_else(|| entry.document.enforces());
     let everywhere = held.iter().filter(enforces).any(|entry| entry.namespaces.is_empty());
     let somewhere: Vec<&String> = held.iter().filter(enforces).flat_map(|entry| &entry.namespaces).collect();
-    if let Some(Value::Object(spec)) = document.get_mut("spec") {
+    let is_classic = document["apiVersion"].as_str().is_some_and(|version| version.starts_with("kyverno.io/"));
+    if let Some(Value::Object(spec)) = document.get_mut("spec").filter(|_| !is_classic) {
+        let audits_somewhere = held.iter().any(|entry| !enforces(&entry));
+        word_actions(spec, everywhere, audits_somewhere, &somewhere);
+    } else if let Some(Value::Object(spec)) = document.get_mut("spec") {
         spec.insert("validationFailureAction".to_owned(), json!(if everywhere { "Enforce" } else { "Audit" }));
         spec.remove("validationFailureActionOverrides");
         if !everywhere && !somewhere.is_empty() {
@@ -100,6 +104,36 @@ fn worded(held: &[Held]) -> Value {
         }
     }
     document
+}
+
+/// Kyverno's kinds in CEL know their actions and nothing by namespace: where a policy is bound to some namespaces only, and
+/// refuses there, a condition keeps it out of the others. Where it is also to be reported elsewhere the cluster reports
+/// everywhere, and what refuses is the check before delivery.
+fn word_actions(spec: &mut Map<String, Value>, everywhere: bool, audits_somewhere: bool, somewhere: &[&String]) {
+    let refuses = everywhere || (!somewhere.is_empty() && !audits_somewhere);
+    spec.insert("validationActions".to_owned(), json!([if refuses { "Deny" } else { "Audit" }]));
+    if refuses && !everywhere {
+        let alternatives: Vec<String> = somewhere.iter().map(|pattern| expression_of(pattern)).collect();
+        let expression = format!("request.namespace.matches('^({})$')", alternatives.join("|"));
+        let condition = json!({"name": "bound-namespaces", "expression": expression});
+        if let Value::Array(conditions) = spec.entry("matchConditions").or_insert_with(|| json!([])) {
+            conditions.push(condition);
+        }
+    }
+}
+
+/// A wildcard over namespaces as a regular expression.
+fn expression_of(pattern: &str) -> String {
+    pattern
+        .chars()
+        .map(|c| match c {
+            '*' => "[a-z0-9-]*".to_owned(),
+            '?' => "[a-z0-9-]".to_owned(),
+            c if c.is_ascii_alphanumeric() || c == '-' => c.to_string(),
+            // No namespace has another character.
+            _ => "[^a-z0-9-]".to_owned(),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -147,6 +181,33 @@ mod tests {
         let spec = spec(vec![held(Some(true), &["ml"]), held(Some(false), &["web"])]);
         assert_eq!(spec["validationFailureAction"], "Audit");
         assert_eq!(spec["validationFailureActionOverrides"], json!([{"action": "Enforce", "namespaces": ["ml"]}]));
+    }
+
+    #[test]
+    fn a_validating_policy_says_its_bindings_in_its_own_words() {
+        let document = json!({
+            "apiVersion": "policies.kyverno.io/v1", "kind": "ValidatingPolicy", "metadata": {"name": "v"},
+            "spec": {
+                "validationActions": ["Warn"],
+                "matchConstraints": {"resourceRules": [
+                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]},
+                ]},
+                "validations": [{"expression": "true"}],
+            },
+        });
+        let document = Arc::new(PolicyDocument::parse(&document).expect("a policy"));
+        let held = |enforce: bool, namespaces: &[&str]| Held {
+            document: Arc::clone(&document),
+            enforce: Some(enforce),
+            namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let audited = spec(vec![held(false, &[])]);
+        assert_eq!((&audited["validationActions"], audited.get("validationFailureAction")), (&json!(["Audit"]), None));
+        assert_eq!(spec(vec![held(true, &[]), held(false, &[])])["validationActions"], json!(["Deny"]));
+        let there = spec(vec![held(true, &["ml-*", "web"])]);
+        assert_eq!(there["validationActions"], json!(["Deny"]));
+        assert_eq!(there["matchConditions"][0]["expression"], "request.namespace.matches('^(ml-[a-z0-9-]*|web)$')");
+        assert_eq!(spec(vec![held(true, &["ml"]), held(false, &["web"])])["validationActions"], json!(["Audit"]));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A policy's document: Kyverno's `ClusterPolicy` and `Policy`, which are judged here, and its other kinds, which are
-//! held and distributed and never judged.
+//! A policy's document: Kyverno's `ClusterPolicy`, `Policy` and `ValidatingPolicy`, which are judged here, and its other
+//! kinds, which are held and distributed and never judged.
 
 use super::DocumentError;
 use muster_core::bundle;
@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Kinds that are not judged here, and whether the cluster may refuse an object by them.
-const OTHER_KINDS: [(&str, bool); 13] = [
-    ("ValidatingPolicy", true),
-    ("NamespacedValidatingPolicy", true),
+const OTHER_KINDS: [(&str, bool); 11] = [
     ("ImageValidatingPolicy", true),
     ("NamespacedImageValidatingPolicy", true),
     ("MutatingPolicy", false),
@@ -63,7 +61,7 @@ impl PolicyDocument {
             return Err(DocumentError::new("apiVersion", "a policy is of kyverno.io or policies.kyverno.io"));
         }
         let value = without_server_fields(value);
-        let content = if matches!(kind.as_str(), "ClusterPolicy" | "Policy") {
+        let content = if Policy::reads(&text("/apiVersion"), &kind) || matches!(kind.as_str(), "ClusterPolicy" | "Policy") {
             let policy = Policy::parse(&value).map_err(|error| DocumentError::new(error.field, error.message))?;
             Content::Judged(Box::new(policy))
         } else {
@@ -186,20 +184,47 @@ mod tests {
 
     #[test]
     fn kinds_that_are_not_judged_are_held_and_strangers_refused() {
-        let held =
-            json!({"apiVersion": "policies.kyverno.io/v1", "kind": "ValidatingPolicy", "metadata": {"name": "v"}, "spec": {}});
+        let kind = "ImageValidatingPolicy";
+        let held = json!({"apiVersion": "policies.kyverno.io/v1", "kind": kind, "metadata": {"name": "v"}, "spec": {}});
         let held = PolicyDocument::parse(&held).expect("held");
-        assert_eq!((held.refuses_unjudged(), held.enforces()), (Some("ValidatingPolicy"), true));
-        assert_eq!(held.rules()[0].not_evaluated_reason, "ValidatingPolicy is not evaluated yet");
+        assert_eq!((held.refuses_unjudged(), held.enforces()), (Some(kind), true));
+        assert_eq!(held.rules()[0].not_evaluated_reason, "ImageValidatingPolicy is not evaluated yet");
         for (document, field) in [
             (json!({"apiVersion": "v1", "kind": "ConfigMap"}), "apiVersion"),
             (json!({"apiVersion": "kyverno.io/v1", "kind": "Stranger"}), "kind"),
             (
-                json!({"apiVersion": "policies.kyverno.io/v1", "kind": "ValidatingPolicy", "metadata": {"name": "Upper"}}),
+                json!({"apiVersion": "policies.kyverno.io/v1", "kind": "DeletingPolicy", "metadata": {"name": "Upper"}}),
                 "metadata.name",
+            ),
+            (
+                json!({"apiVersion": "policies.kyverno.io/v1", "kind": "ValidatingPolicy", "metadata": {"name": "v"}, "spec": {}}),
+                "spec.matchConstraints",
             ),
         ] {
             assert_eq!(PolicyDocument::parse(&document).expect_err("refused").field, field);
+        }
+    }
+
+    #[test]
+    fn a_validating_policy_is_judged_and_denies_unless_it_says_otherwise() {
+        let document = |actions: Value| {
+            json!({
+                "apiVersion": "policies.kyverno.io/v1", "kind": "ValidatingPolicy", "metadata": {"name": "v"},
+                "spec": {
+                    "validationActions": actions,
+                    "matchConstraints": {"resourceRules": [
+                        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]},
+                    ]},
+                    "validations": [{"expression": "has(object.metadata.labels)"}],
+                },
+            })
+        };
+        for (actions, enforces) in [(json!(["Deny"]), true), (json!([]), true), (json!(["Audit", "Warn"]), false)] {
+            let policy = PolicyDocument::parse(&document(actions)).expect("a policy");
+            assert_eq!((policy.judged().is_some(), policy.refuses_unjudged(), policy.enforces()), (true, None, enforces));
+            let rules: Vec<(String, String)> =
+                policy.rules().into_iter().map(|rule| (rule.name, rule.not_evaluated_reason)).collect();
+            assert_eq!(rules, [("v".to_owned(), String::new())]);
         }
     }
 }

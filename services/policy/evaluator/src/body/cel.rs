@@ -63,6 +63,31 @@ impl CelBody {
         Self::parse(kind, &spec.get("matchConditions"), spec, &spec.get("validations"), spec)
     }
 
+    /// Reads conditions and variables of a policy whose changes are these.
+    pub fn of_changes<'p>(
+        spec: &Field<'_>,
+        changes: impl Iterator<Item = &'p Program>,
+    ) -> Result<Result<Arc<Self>, String>, PolicyError> {
+        let nothing = Value::Null;
+        let nothing = spec.with_value(&nothing);
+        let body = match Self::parse(BodyKind::MutatingPolicy, &spec.get("matchConditions"), spec, &nothing, &nothing)? {
+            Body::Cel(body) => body,
+            Body::Unknown(reason) => return Ok(Err(reason)),
+            _ => return Ok(Err("is no policy in CEL".to_owned())),
+        };
+        let mut names = changes.flat_map(Program::variables);
+        Ok(match names.find(|name| !body.variables.contains_key(*name)) {
+            Some(missing) => Err(format!("the variable {missing:?} is not declared")),
+            None => Ok(body),
+        })
+    }
+
+    /// The value of an expression beside the policy's own, as JSON.
+    pub fn value(&self, request: &Request<'_>, program: &Program) -> Result<Value, CelError> {
+        let known = Known::of(request);
+        Evaluation::new(self.roots(request, &known, &Value::Null)).value(program).map(|value| value.to_json())
+    }
+
     /// Reads conditions alone; they hold where the answer is *pass*. The inner error is the reason why an expression can't
     /// be read.
     pub fn of_conditions(conditions: &Field<'_>) -> Result<Result<Arc<Self>, String>, PolicyError> {
@@ -173,21 +198,11 @@ impl CelBody {
     }
 
     fn judge_one(&self, request: &Request<'_>, params: &Value) -> Option<Outcome> {
-        let admission = if self.reads_request { admission_request(request) } else { Value::Null };
-        let namespace = if self.reads_namespace { namespace_object(request) } else { None };
-        let roots = Roots {
-            object: if request.operation == crate::Operation::Delete { &Value::Null } else { request.object },
-            old_object: match request.old_object {
-                None if request.operation == crate::Operation::Delete => request.object,
-                other => other.unwrap_or(&Value::Null),
-            },
-            request: &admission,
-            namespace_object: namespace.as_ref(),
-            params,
-            variables: &self.variables,
-            inventory: request.inventory,
-            now: request.now,
+        let known = Known {
+            admission: if self.reads_request { admission_request(request) } else { Value::Null },
+            namespace: if self.reads_namespace { namespace_object(request) } else { None },
         };
+        let roots = self.roots(request, &known, params);
         let mut evaluation = Evaluation::new(roots);
         match self.conditions_hold(&mut evaluation) {
             Ok(true) => {}
@@ -209,6 +224,23 @@ impl CelBody {
             }
         }
         Some(Outcome::Pass)
+    }
+
+    fn roots<'e>(&'e self, request: &Request<'e>, known: &'e Known, params: &'e Value) -> Roots<'e> {
+        let is_delete = request.operation == crate::Operation::Delete;
+        Roots {
+            object: if is_delete { &Value::Null } else { request.object },
+            old_object: match request.old_object {
+                None if is_delete => request.object,
+                other => other.unwrap_or(&Value::Null),
+            },
+            request: &known.admission,
+            namespace_object: known.namespace.as_ref(),
+            params,
+            variables: &self.variables,
+            inventory: request.inventory,
+            now: request.now,
+        }
     }
 
     /// Kubernetes' order: one condition that does not hold decides, whatever goes wrong in others.
@@ -236,6 +268,18 @@ impl CelBody {
             }
             (CelError::Failed(_), FailurePolicy::Fail, _) => Outcome::Error { message },
         }
+    }
+}
+
+/// What expressions see of a request beside the objects.
+struct Known {
+    admission: Value,
+    namespace: Option<Value>,
+}
+
+impl Known {
+    fn of(request: &Request<'_>) -> Self {
+        Self { admission: admission_request(request), namespace: namespace_object(request) }
     }
 }
 

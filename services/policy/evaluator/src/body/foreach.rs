@@ -11,10 +11,12 @@ use crate::{
     field::{Field, PolicyError},
     gate::Gate,
     jmespath::{JmesError, Program},
+    path::Path,
     rule::Rule,
     variables::Context,
 };
 use serde_json::Value;
+use std::rc::Rc;
 
 /// `foreach` inside of `foreach`.
 const MAX_DEPTH: usize = 8;
@@ -111,8 +113,9 @@ impl Foreach {
                 return Elements::Decided(Outcome::Error { message });
             }
             let is_subject = self.element_scope.unwrap_or(element.is_object());
-            context.enter(element.clone(), index, self.depth);
-            let subject = if is_subject { &element } else { subject };
+            let element = Rc::new(element);
+            context.enter(Rc::clone(&element), index, self.depth);
+            let subject = if is_subject { &*element } else { subject };
             let outcome = self.gate.judge(context).or_else(|| self.judge_one(rule, context, subject));
             context.leave();
             match outcome {
@@ -124,6 +127,7 @@ impl Foreach {
                     return Elements::Decided(Outcome::Error { message: format!("validation failure: {message}") });
                 }
                 Some(Outcome::Fail { message, detail, path }) => {
+                    let path = if is_subject { self.place(index, &path) } else { path };
                     let detail = format!("element {index} of {}: {detail}", self.text.trim());
                     let message = format!("validation failure: {message}");
                     return Elements::Decided(Outcome::Fail { path, message, detail });
@@ -132,6 +136,16 @@ impl Foreach {
             }
         }
         Elements::Right(judged)
+    }
+
+    /// Where in the object an element is, or something in it; the object itself where the list is more than a path.
+    fn place(&self, index: usize, within: &Path) -> Path {
+        let plain = |key: &str| key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let list = self.text.trim().strip_prefix("request.object.").map(|list| list.strip_suffix("[]").unwrap_or(list));
+        match list {
+            Some(list) if list.split('.').all(plain) => Path::of_keys(list).index(index).join(within),
+            _ => Path::root(),
+        }
     }
 
     fn judge_one<'a>(&'a self, rule: &'a Rule, context: &mut Context<'a>, subject: &Value) -> Option<Outcome> {

@@ -45,6 +45,8 @@ pub enum BodyKind {
     ValidatingPolicy,
     /// Kubernetes' own `ValidatingAdmissionPolicy`
     ValidatingAdmissionPolicy,
+    /// `MutatingPolicy` of `policies.kyverno.io`
+    MutatingPolicy,
     /// `mutate`
     Mutate,
     /// `generate`
@@ -56,7 +58,7 @@ pub enum BodyKind {
 impl BodyKind {
     /// Whether the cluster may refuse an object by such a rule.
     pub fn can_refuse(self) -> bool {
-        !matches!(self, Self::Mutate | Self::Generate)
+        !matches!(self, Self::Mutate | Self::MutatingPolicy | Self::Generate)
     }
 }
 
@@ -73,6 +75,7 @@ impl fmt::Display for BodyKind {
             Self::Assert => "validate.assert",
             Self::ValidatingPolicy => "ValidatingPolicy",
             Self::ValidatingAdmissionPolicy => "ValidatingAdmissionPolicy",
+            Self::MutatingPolicy => "MutatingPolicy",
             Self::Mutate => "mutate",
             Self::Generate => "generate",
             Self::VerifyImages => "verifyImages",
@@ -173,6 +176,7 @@ fn validation(rule: &Field<'_>, validate: &Field<'_>) -> Result<(BodyKind, Body)
         | BodyKind::Assert
         | BodyKind::ValidatingPolicy
         | BodyKind::ValidatingAdmissionPolicy
+        | BodyKind::MutatingPolicy
         | BodyKind::Mutate
         | BodyKind::Generate
         | BodyKind::VerifyImages => unknown(kind),

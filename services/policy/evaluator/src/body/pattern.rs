@@ -6,7 +6,7 @@ use crate::{
     field::{Field, PolicyError},
     jmespath::JmesError,
     path::Path,
-    pattern::{self, Verdict},
+    pattern::{self, Node, Verdict},
     policy::MAX_WILDCARD_CHARS,
     rule::Rule,
     variables::{Context, Template, with_references},
@@ -23,6 +23,8 @@ const MAX_PATTERN_DEPTH: usize = 64;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patterns {
     written: Vec<Value>,
+    /// Empty where there are variables.
+    compiled: Vec<Node>,
     /// Empty where there are no variables.
     templates: Vec<Template>,
 }
@@ -40,11 +42,12 @@ impl Patterns {
             has_variables |= inspect(pattern, 0).map_err(|message| field.error(message))?;
         }
         if !has_variables {
-            return Ok(Ok(Self { written, templates: Vec::new() }));
+            let compiled = written.iter().map(Node::compile).collect();
+            return Ok(Ok(Self { written, compiled, templates: Vec::new() }));
         }
         let compile = |pattern| Template::compile(&with_references(pattern)?).map_err(|error| error.to_string());
         let templates: Result<Vec<Template>, String> = written.iter().map(compile).collect();
-        Ok(templates.map(|templates| Self { written, templates }))
+        Ok(templates.map(|templates| Self { written, compiled: Vec::new(), templates }))
     }
 
     /// The patterns as they are written.
@@ -53,15 +56,15 @@ impl Patterns {
     }
 
     /// The patterns with everything put in.
-    fn resolve(&self, context: &mut Context<'_>) -> Result<Cow<'_, [Value]>, JmesError> {
+    fn resolve(&self, context: &mut Context<'_>) -> Result<Cow<'_, [Node]>, JmesError> {
         if self.templates.is_empty() {
-            return Ok(Cow::Borrowed(&self.written));
+            return Ok(Cow::Borrowed(&self.compiled));
         }
         let mut resolved = Vec::with_capacity(self.templates.len());
         for template in &self.templates {
             let pattern = template.resolve(context)?;
             inspect(&pattern, 0).map_err(JmesError::failed)?;
-            resolved.push(pattern);
+            resolved.push(Node::compile(&pattern));
         }
         Ok(Cow::Owned(resolved))
     }

@@ -185,6 +185,27 @@ fn what_is_removed_is_asked_for_as_the_old_object() {
 }
 
 #[test]
+fn a_change_is_refused_for_what_it_breaks_and_not_for_what_was_broken() {
+    let rule = |allow: Option<bool>| {
+        let mut rule = json!({"validate": {
+            "failureAction": "Enforce",
+            "deny": {"conditions": {"any": [{"key": "{{ request.object.spec.tier }}", "operator": "NotEquals", "value": "gold"}]}},
+        }});
+        if let Some(allow) = allow {
+            rule["validate"]["allowExistingViolations"] = json!(allow);
+        }
+        rule
+    };
+    let object = |tier: &str| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"tier": tier}});
+    for (allow, before, expected) in [(None, "iron", "skip"), (Some(false), "iron", "fail"), (None, "gold", "fail")] {
+        let (old, new) = (object(before), object("iron"));
+        let request = Request { operation: Operation::Update, old_object: Some(&old), ..Request::create(&new) };
+        let outcome = policy(&rule(allow)).evaluate(&request).pop().map(|result| result.outcome);
+        assert_eq!(short(&outcome), expected, "{allow:?} {before}");
+    }
+}
+
+#[test]
 fn conditions_with_an_unknown_operator_are_refused_by_field() {
     let document = json!({
         "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": "p"},

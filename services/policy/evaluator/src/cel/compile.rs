@@ -1,6 +1,8 @@
 //! From the text of an expression to a tree that runs: names resolved, macros expanded, constant regular expressions
 //! compiled. A name or function that is not known is an error here, before anything is judged.
 
+use crate::stack::with_room;
+
 use super::{MAX_EXPRESSION_BYTES, MAX_REGEX_BYTES, Val, functions};
 use ::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use regex::{Regex, RegexBuilder};
@@ -10,6 +12,8 @@ use std::{cmp::Ordering, collections::BTreeSet};
 const MAX_DEPTH: usize = 120;
 /// Brackets and operators in a row, summed over the brackets around them: what the reader's recursion grows with.
 const MAX_CHAIN: usize = 200;
+/// A chain that every stack has room for.
+const SHALLOW_CHAIN: usize = 8;
 
 /// What a name at the root of an expression means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,9 +199,16 @@ impl Program {
         if text.len() > MAX_EXPRESSION_BYTES {
             return Err(format!("an expression is longer than {MAX_EXPRESSION_BYTES} bytes"));
         }
-        if chain(text) > MAX_CHAIN {
-            return Err(format!("an expression is nested deeper or chained longer than {MAX_CHAIN}"));
+        match chain(text) {
+            shallow if shallow <= SHALLOW_CHAIN => Self::read(text),
+            deep if deep <= MAX_CHAIN => {
+                with_room(|| Self::read(text)).unwrap_or_else(|| Err("not CEL that can be read".to_owned()))
+            }
+            _ => Err(format!("an expression is nested deeper or chained longer than {MAX_CHAIN}")),
         }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
         let parser = ::cel::Env::default().parser().enable_ident_escape_syntax(true);
         let parsed = parser.parse(text).map_err(|errors| {
             let first = errors.errors.first().map(|error| error.msg.clone());

@@ -139,6 +139,10 @@ pub const TABLE: Table = &[
         }
         _ => None,
     }),
+    (Style::Global, "jsonpatch.escapeKey", |_, args| match args {
+        [Val::Text(key)] => ok(Val::text(key.replace('~', "~0").replace('/', "~1"))),
+        _ => None,
+    }),
     (Style::Global, "json.unmarshal", |evaluation, args| match args {
         [Val::Text(text)] => match evaluation.charge(text.len()) {
             Ok(()) => match serde_json::from_str::<Value>(text) {

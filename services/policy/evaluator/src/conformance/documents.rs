@@ -27,6 +27,8 @@ pub struct Entry {
     pub rule: String,
     pub expected: String,
     pub operation: Option<Operation>,
+    /// What a rule that changes objects is to make of them.
+    pub patched: Vec<Value>,
     resources: Vec<String>,
 }
 
@@ -85,7 +87,15 @@ impl Suite {
                 exceptions.push(PolicyException::parse(&document).map_err(|error| malformed(&file, error))?);
             }
         }
-        let entries: Vec<Entry> = test.get("results").and_then(Value::as_array).into_iter().flatten().map(Entry::read).collect();
+        let mut entries: Vec<Entry> = Vec::new();
+        for value in list(&test, "results") {
+            let mut entry = Entry::read(value);
+            let named = value.get("patchedResources").or_else(|| value.get("patchedResource")).and_then(Value::as_str);
+            if let Some(file) = named.filter(|file| !file.is_empty()) {
+                entry.patched = documents(file, &read(file)?)?.into_iter().map(as_the_cli_reads).collect();
+            }
+            entries.push(entry);
+        }
         if entries.iter().map(|entry| entry.resources.len()).sum::<usize>() > MAX_ROWS {
             return Err(malformed("kyverno-test.yaml", format!("more than {MAX_ROWS} rows")));
         }
@@ -161,7 +171,8 @@ impl Suite {
 impl PolicyDocument {
     fn load(document: &Value) -> Self {
         let kind = text(document, "/kind");
-        let loaded = if Policy::reads(text(document, "/apiVersion"), kind) {
+        let changes = matches!(kind, "MutatingPolicy" | "NamespacedMutatingPolicy");
+        let loaded = if changes || Policy::reads(text(document, "/apiVersion"), kind) {
             Policy::parse(document)
                 .map_or_else(|error| Loaded::Refused(error.to_string()), |policy| Loaded::Policy(Box::new(policy)))
         } else {
@@ -196,6 +207,7 @@ impl Entry {
             rule: at("rule"),
             expected: Some(at("result")).filter(|result| !result.is_empty()).unwrap_or_else(|| at("status")),
             operation: Operation::parse(&at("operation")),
+            patched: Vec::new(),
             resources,
         }
     }

@@ -96,6 +96,9 @@ fn row(suite: &Suite, policy: &PolicyDocument, entry: &Entry, name: &str, object
     if objects.is_empty() {
         return (body.to_string(), RowVerdict::Failed(format!("the suite has no resource {name:?}")));
     }
+    if matches!(body, BodyKind::Mutate | BodyKind::MutatingPolicy) {
+        return (body.to_string(), mutated(suite, policy, entry, objects, &is_meant));
+    }
     let answers: Vec<(BodyKind, Outcome)> = objects
         .iter()
         .flat_map(|object| answers(suite, policy, object, entry.operation))
@@ -109,10 +112,23 @@ fn row(suite: &Suite, policy: &PolicyDocument, entry: &Entry, name: &str, object
 }
 
 fn answers(suite: &Suite, policy: &Policy, object: &Value, operation: Option<Operation>) -> Vec<(String, BodyKind, Outcome)> {
+    let judge = |request: &Request<'_>| policy.evaluate(request);
+    let results = asked(suite, policy, object, operation, judge);
+    results.into_iter().map(|result| (result.rule, result.body, result.outcome)).collect()
+}
+
+/// Asks about an object with everything the suite says of it.
+fn asked<T>(
+    suite: &Suite,
+    policy: &Policy,
+    object: &Value,
+    operation: Option<Operation>,
+    ask: impl FnOnce(&Request<'_>) -> T,
+) -> T {
     let at = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let labels = suite.namespace_labels(at("/metadata/namespace"));
     let answers = suite.answers(policy.name(), at("/metadata/name"));
-    let request = Request {
+    ask(&Request {
         answers: Some(&answers),
         exceptions: &suite.exceptions,
         operation: operation.unwrap_or_else(|| suite.operation(policy.name(), at("/metadata/name"))),
@@ -121,8 +137,54 @@ fn answers(suite: &Suite, policy: &Policy, object: &Value, operation: Option<Ope
         inventory: suite.inventory.as_ref(),
         now: Some(suite.now),
         ..Request::create(object)
+    })
+}
+
+/// A rule that changes objects: its answer, and the object that the policy makes, where the suite says what it is.
+fn mutated(suite: &Suite, policy: &Policy, entry: &Entry, objects: &[&Value], is_meant: &impl Fn(&str) -> bool) -> RowVerdict {
+    let mut answers = Vec::new();
+    for object in objects {
+        let made = asked(suite, policy, object, entry.operation, |request| policy.mutate(request));
+        let last = made.last().map(|made| made.object.clone());
+        for made in made.into_iter().filter(|made| is_meant(&made.rule)) {
+            let wanted = entry.patched.iter().find(|wanted| is_same_object(wanted, object));
+            if let (Some(wanted), Some(last), Outcome::Pass) = (wanted, &last, &made.outcome)
+                && !crate::jmespath::same(&tidied(wanted), &tidied(last))
+            {
+                return RowVerdict::Failed("the object is changed otherwise".to_owned());
+            }
+            answers.push((BodyKind::Mutate, made.outcome));
+        }
+    }
+    if answers.is_empty() && entry.expected == "skip" {
+        return RowVerdict::LeftOut("the rule is not about the resource, and so answers nothing".to_owned());
+    }
+    if answers.is_empty() && policy.rules().any(|(name, _, _)| is_meant(name)) && !policy.understands_mutation(is_meant) {
+        return RowVerdict::NotEvaluated("what the rule changes is not understood here".to_owned());
+    }
+    verdict(&answers, &entry.expected)
+}
+
+/// An object without what is empty, as Kyverno's CLI compares them.
+fn tidied(value: &Value) -> Value {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     };
-    policy.evaluate(&request).into_iter().map(|result| (result.rule, result.body, result.outcome)).collect()
+    match value {
+        Value::Array(items) => items.iter().map(tidied).filter(|item| !is_empty(item)).collect(),
+        Value::Object(fields) => {
+            let entries = fields.iter().map(|(key, value)| (key.clone(), tidied(value)));
+            Value::Object(entries.filter(|(_, value)| !is_empty(value)).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn is_same_object(a: &Value, b: &Value) -> bool {
+    ["/kind", "/metadata/name"].iter().all(|pointer| a.pointer(pointer) == b.pointer(pointer))
 }
 
 fn verdict(answers: &[(BodyKind, Outcome)], expected: &str) -> RowVerdict {

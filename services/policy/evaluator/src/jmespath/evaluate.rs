@@ -24,6 +24,8 @@ pub enum Item<'v> {
     Scope(&'v dyn Scope),
     /// A value, of a document or made.
     Value(Cow<'v, Value>),
+    /// A list of values, not yet one value: most lists are only walked through.
+    List(Vec<Cow<'v, Value>>),
 }
 
 impl<'v> Item<'v> {
@@ -36,11 +38,12 @@ impl<'v> Item<'v> {
         Self::Value(Cow::Owned(value))
     }
 
-    /// The value itself.
+    /// The value itself; whoever takes a list together has counted that work.
     pub fn into_value(self) -> Cow<'v, Value> {
         match self {
             Self::Scope(scope) => Cow::Owned(scope.whole()),
             Self::Value(value) => value,
+            Self::List(items) => Cow::Owned(items.into_iter().map(Cow::into_owned).collect()),
         }
     }
 
@@ -69,7 +72,15 @@ impl<'p> Evaluation<'p> {
 
     /// The value of the expression.
     pub fn run<'v>(&self, root: Item<'v>) -> Result<Cow<'v, Value>, JmesError> {
-        self.node(&self.program.ast, root).map(Item::into_value)
+        self.value(self.node(&self.program.ast, root)?)
+    }
+
+    /// The value of an item, with the work of taking a list together.
+    pub fn value<'v>(&self, item: Item<'v>) -> Result<Cow<'v, Value>, JmesError> {
+        if let Item::List(items) = &item {
+            self.charge(items.iter().map(|item| weight(item)).sum())?;
+        }
+        Ok(item.into_value())
     }
 
     /// Counts work, and ends the run past its bound.
@@ -92,8 +103,8 @@ impl<'p> Evaluation<'p> {
         match node {
             Ast::Field { name, .. } => self.field(data, name),
             Ast::Identity { .. } => Ok(data),
-            Ast::Literal { value, .. } => {
-                let value = serde_json::to_value(&**value).map_err(|error| JmesError::failed(error.to_string()))?;
+            Ast::Literal { offset, .. } => {
+                let value = self.program.literals.get(offset).cloned().unwrap_or_default();
                 self.charge(weight(&value))?;
                 Ok(Item::made(value))
             }
@@ -106,7 +117,12 @@ impl<'p> Evaluation<'p> {
                     (true, _) => self.node_or_null(rhs, left),
                 }
             }
-            Ast::Index { idx, .. } => Ok(element(data.into_value(), *idx)),
+            Ast::Index { idx, .. } => Ok(match data {
+                Item::List(mut items) => {
+                    position(*idx, items.len()).map_or(Item::of(&NULL), |at| Item::Value(items.swap_remove(at)))
+                }
+                other => element(other.into_value(), *idx),
+            }),
             Ast::Or { lhs, rhs, .. } => {
                 let left = self.node_or_null(lhs, data.clone())?;
                 if is_true(&left) { Ok(left) } else { self.node_or_null(rhs, data) }
@@ -121,47 +137,39 @@ impl<'p> Evaluation<'p> {
                 if holds { self.node(then, data) } else { Ok(Item::of(&NULL)) }
             }
             Ast::Comparison { comparator, lhs, rhs, .. } => {
-                let left = self.node_or_null(lhs, data.clone())?.into_value();
-                let right = self.node_or_null(rhs, data)?.into_value();
+                let left = self.value(self.node_or_null(lhs, data.clone())?)?;
+                let right = self.value(self.node_or_null(rhs, data)?)?;
                 Ok(Item::made(compare(comparator, &left, &right)))
             }
             Ast::ObjectValues { node, .. } => Ok(match self.node_or_null(node, data)?.into_value() {
-                Cow::Borrowed(Value::Object(fields)) => self.list(fields.values().cloned().collect())?,
-                Cow::Owned(Value::Object(fields)) => self.list(fields.into_iter().map(|(_, value)| value).collect())?,
+                Cow::Borrowed(Value::Object(fields)) => Item::List(fields.values().map(Cow::Borrowed).collect()),
+                Cow::Owned(Value::Object(fields)) => Item::List(fields.into_iter().map(|(_, value)| Cow::Owned(value)).collect()),
                 _ => Item::of(&NULL),
             }),
             Ast::Projection { lhs, rhs, .. } => self.projection(lhs, rhs, data),
             Ast::Flatten { node, .. } => {
                 let Ok(list) = self.recoverable(self.node(node, data))? else { return Ok(Item::of(&NULL)) };
-                let Value::Array(items) = list.into_value().into_owned() else { return Ok(Item::of(&NULL)) };
-                let mut flat = Vec::with_capacity(items.len());
-                for item in items {
-                    match item {
-                        Value::Array(inner) => flat.extend(inner),
-                        other => flat.push(other),
-                    }
-                }
-                self.list(flat)
+                self.flattened(list)
             }
             Ast::MultiList { elements, .. } => {
                 let mut made = Vec::with_capacity(elements.len());
                 for element in elements {
-                    made.push(self.node_or_null(element, data.clone())?.into_value().into_owned());
+                    made.push(self.value(self.node_or_null(element, data.clone())?)?);
                 }
-                self.list(made)
+                Ok(Item::List(made))
             }
             Ast::MultiHash { elements, .. } => {
                 let mut made = Map::new();
                 for pair in elements {
-                    made.insert(pair.key.clone(), self.node_or_null(&pair.value, data.clone())?.into_value().into_owned());
+                    let value = self.value(self.node_or_null(&pair.value, data.clone())?)?;
+                    self.charge(weight(&value))?;
+                    made.insert(pair.key.clone(), value.into_owned());
                 }
-                let made = Value::Object(made);
-                self.charge(weight(&made))?;
-                Ok(Item::made(made))
+                Ok(Item::made(Value::Object(made)))
             }
             Ast::Function { name, args, .. } => functions::call(self, name, args, data).map(Item::Value),
             Ast::Expref { .. } => Err(JmesError::failed("a reference to an expression is no value")),
-            Ast::Slice { start, stop, step, .. } => slice(data.into_value(), *start, *stop, *step),
+            Ast::Slice { start, stop, step, .. } => slice(self.value(data)?, *start, *stop, *step),
         }
     }
 
@@ -180,7 +188,7 @@ impl<'p> Evaluation<'p> {
             Item::Scope(scope) => scope.field(name),
             Item::Value(Cow::Borrowed(Value::Object(fields))) => fields.get(name).map(Item::of).ok_or_else(missing),
             Item::Value(Cow::Owned(Value::Object(mut fields))) => fields.remove(name).map(Item::made).ok_or_else(missing),
-            Item::Value(_) => Ok(Item::of(&NULL)),
+            Item::Value(_) | Item::List(_) => Ok(Item::of(&NULL)),
         }
     }
 
@@ -190,27 +198,39 @@ impl<'p> Evaluation<'p> {
             (Err(JmesError::NotFound(_)), _) | (Err(_), Ast::Condition { .. }) => return Ok(Item::of(&NULL)),
             (Err(error), _) => return Err(error),
         };
+        let Some(items) = list_of(left) else { return Ok(Item::of(&NULL)) };
         let mut collected = Vec::new();
-        let mut collect = |element: Item<'_>| {
-            let value = self.node_or_null(rhs, element)?.into_value();
+        for item in items {
+            let value = self.value(self.node_or_null(rhs, Item::Value(item))?)?;
             if !value.is_null() {
-                self.charge(weight(&value))?;
-                collected.push(value.into_owned());
+                collected.push(value);
             }
-            Ok::<_, JmesError>(())
-        };
-        match left.into_value() {
-            Cow::Borrowed(Value::Array(items)) => items.iter().try_for_each(|item| collect(Item::of(item)))?,
-            Cow::Owned(Value::Array(items)) => items.into_iter().try_for_each(|item| collect(Item::made(item)))?,
-            _ => return Ok(Item::of(&NULL)),
         }
-        Ok(Item::made(Value::Array(collected)))
+        Ok(Item::List(collected))
     }
 
-    fn list<'v>(&self, items: Vec<Value>) -> Outcome<'v> {
-        let list = Value::Array(items);
-        self.charge(weight(&list))?;
-        Ok(Item::made(list))
+    fn flattened<'v>(&self, list: Item<'v>) -> Outcome<'v> {
+        let Some(items) = list_of(list) else { return Ok(Item::of(&NULL)) };
+        let mut flat = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Cow::Borrowed(Value::Array(inner)) => flat.extend(inner.iter().map(Cow::Borrowed)),
+                Cow::Owned(Value::Array(inner)) => flat.extend(inner.into_iter().map(Cow::Owned)),
+                other => flat.push(other),
+            }
+        }
+        self.charge(flat.len())?;
+        Ok(Item::List(flat))
+    }
+}
+
+/// The elements of a list; `None` for what is none.
+fn list_of(item: Item<'_>) -> Option<Vec<Cow<'_, Value>>> {
+    match item {
+        Item::List(items) => Some(items),
+        Item::Value(Cow::Borrowed(Value::Array(items))) => Some(items.iter().map(Cow::Borrowed).collect()),
+        Item::Value(Cow::Owned(Value::Array(items))) => Some(items.into_iter().map(Cow::Owned).collect()),
+        Item::Scope(_) | Item::Value(_) => None,
     }
 }
 
@@ -228,6 +248,7 @@ pub fn weight(value: &Value) -> usize {
 fn is_true(item: &Item<'_>) -> bool {
     match item {
         Item::Scope(_) => true,
+        Item::List(items) => !items.is_empty(),
         Item::Value(value) => match &**value {
             Value::Null => false,
             Value::Bool(set) => *set,
@@ -252,15 +273,17 @@ fn compare(comparator: &Comparator, left: &Value, right: &Value) -> Value {
     }
 }
 
+/// Where an index is in a list, from the back where it is negative.
+fn position(index: i32, length: usize) -> Option<usize> {
+    let index = i64::from(index);
+    usize::try_from(if index < 0 { index + length as i64 } else { index }).ok().filter(|at| *at < length)
+}
+
 fn element(list: Cow<'_, Value>, index: i32) -> Item<'_> {
-    let position = |length: usize| {
-        let index = i64::from(index);
-        usize::try_from(if index < 0 { index + length as i64 } else { index }).ok().filter(|at| *at < length)
-    };
     match list {
-        Cow::Borrowed(Value::Array(items)) => position(items.len()).map_or(Item::of(&NULL), |at| Item::of(&items[at])),
+        Cow::Borrowed(Value::Array(items)) => position(index, items.len()).map_or(Item::of(&NULL), |at| Item::of(&items[at])),
         Cow::Owned(Value::Array(mut items)) => {
-            position(items.len()).map_or(Item::of(&NULL), |at| Item::made(items.swap_remove(at)))
+            position(index, items.len()).map_or(Item::of(&NULL), |at| Item::made(items.swap_remove(at)))
         }
         _ => Item::of(&NULL),
     }

@@ -65,7 +65,7 @@ pub fn call<'v>(run: &Evaluation<'_>, name: &str, args: &[Ast], data: Item<'v>) 
     }
     let mut values = Vec::with_capacity(args.len());
     for arg in args {
-        values.push(run.node_or_null(arg, data.clone())?.into_value());
+        values.push(run.value(run.node_or_null(arg, data.clone())?)?);
     }
     let borrowed: Vec<&Value> = values.iter().map(|value| &**value).collect();
     // What a function does is at most in proportion to what it is given, except where it charges for itself.
@@ -89,11 +89,11 @@ fn with_expression(run: &Evaluation<'_>, name: &str, args: &[Ast], data: &Item<'
         ("sort_by" | "max_by" | "min_by", [list, Ast::Expref { ast, .. }]) => (list, ast, false),
         _ => return Ok(None),
     };
-    let list = run.node_or_null(list, data.clone())?.into_value();
+    let list = run.value(run.node_or_null(list, data.clone())?)?;
     let Value::Array(items) = &*list else { return Err(JmesError::failed(format!("{name} is about a list"))) };
     let mut made = Vec::with_capacity(items.len());
     for item in items {
-        let value = run.node_or_null(expression, Item::of(item))?.into_value().into_owned();
+        let value = run.value(run.node_or_null(expression, Item::of(item))?)?.into_owned();
         run.charge(weight(&value) + weight(item))?;
         made.push((value, item));
     }

@@ -14,13 +14,19 @@ mod time;
 pub use evaluate::{Evaluation, Item, Scope, weight};
 pub use number::{go_json, go_text, same};
 
+use crate::stack::with_room;
 use jmespath::ast::Ast;
-use std::collections::BTreeSet;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest expression that is read.
 pub const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
 /// Characters that may nest or chain: what is read and run recursively is at most this deep.
 const MAX_OPERATORS: usize = 256;
+/// So many that every stack has room for them.
+const FEW_OPERATORS: usize = 40;
+/// Nodes above each other.
+const MAX_DEPTH: usize = 100;
 /// Steps of all expressions of one rule over one object: nodes visited, elements and characters produced.
 pub const MAX_STEPS: u64 = 2_000_000;
 /// Size of a compiled regular expression.
@@ -55,6 +61,8 @@ pub struct Program {
     text: String,
     ast: Ast,
     names: BTreeSet<String>,
+    /// Literals by where they stand.
+    literals: BTreeMap<usize, Value>,
 }
 
 impl Program {
@@ -64,13 +72,21 @@ impl Program {
             return Err(JmesError::failed(format!("the expression is longer than {MAX_EXPRESSION_BYTES} bytes")));
         }
         // What the reader would call itself for; it has no bound of its own.
-        if text.bytes().filter(|byte| b"([{!&|.*<>=?".contains(byte)).count() > MAX_OPERATORS {
-            return Err(JmesError::failed(format!("the expression has more than {MAX_OPERATORS} operators")));
+        match text.bytes().filter(|byte| b"([{!&|.*<>=?".contains(byte)).count() {
+            few if few <= FEW_OPERATORS => Self::read(text),
+            many if many <= MAX_OPERATORS => {
+                let unreadable = || Err(JmesError::failed("the expression can't be read"));
+                with_room(|| Self::read(text)).unwrap_or_else(unreadable)
+            }
+            _ => Err(JmesError::failed(format!("the expression has more than {MAX_OPERATORS} operators"))),
         }
+    }
+
+    fn read(text: &str) -> Result<Self, JmesError> {
         let ast = jmespath::parse(text).map_err(|error| JmesError::failed(format!("{text:?}: {}", error.reason)))?;
-        let mut names = BTreeSet::new();
-        collect_names(&ast, &mut names)?;
-        Ok(Self { text: text.to_owned(), ast, names })
+        let mut program = Self { text: text.to_owned(), ast: ast.clone(), names: BTreeSet::new(), literals: BTreeMap::new() };
+        program.collect(&ast, 0)?;
+        Ok(program)
     }
 
     /// Every field name in it: those of a context's entries have to be there before it runs.
@@ -83,32 +99,42 @@ impl Program {
     fn is_pipe(&self, offset: usize) -> bool {
         self.text.as_bytes().get(offset) == Some(&b'|')
     }
-}
 
-/// Collects the names of fields, and refuses functions that are not known.
-fn collect_names(ast: &Ast, names: &mut BTreeSet<String>) -> Result<(), JmesError> {
-    let mut each = |nodes: &[&Ast]| nodes.iter().try_for_each(|node| collect_names(node, names));
-    match ast {
-        Ast::Field { name, .. } => {
-            names.insert(name.clone());
-            Ok(())
+    /// Collects names and literals, and refuses functions that are not known.
+    fn collect(&mut self, ast: &Ast, depth: usize) -> Result<(), JmesError> {
+        if depth > MAX_DEPTH {
+            return Err(JmesError::failed(format!("the expression is nested deeper than {MAX_DEPTH} levels")));
         }
-        Ast::Comparison { lhs, rhs, .. }
-        | Ast::Projection { lhs, rhs, .. }
-        | Ast::And { lhs, rhs, .. }
-        | Ast::Or { lhs, rhs, .. }
-        | Ast::Subexpr { lhs, rhs, .. } => each(&[lhs, rhs]),
-        Ast::Condition { predicate, then, .. } => each(&[predicate, then]),
-        Ast::Expref { ast: node, .. } | Ast::Flatten { node, .. } | Ast::Not { node, .. } | Ast::ObjectValues { node, .. } => {
-            each(&[node])
+        let below = depth + 1;
+        let mut each = |nodes: &[&Ast]| nodes.iter().try_for_each(|node| self.collect(node, below));
+        match ast {
+            Ast::Field { name, .. } => {
+                self.names.insert(name.clone());
+                Ok(())
+            }
+            Ast::Literal { offset, value } => {
+                let value = serde_json::to_value(&**value).map_err(|error| JmesError::failed(error.to_string()))?;
+                self.literals.insert(*offset, value);
+                Ok(())
+            }
+            Ast::Comparison { lhs, rhs, .. }
+            | Ast::Projection { lhs, rhs, .. }
+            | Ast::And { lhs, rhs, .. }
+            | Ast::Or { lhs, rhs, .. }
+            | Ast::Subexpr { lhs, rhs, .. } => each(&[lhs, rhs]),
+            Ast::Condition { predicate, then, .. } => each(&[predicate, then]),
+            Ast::Expref { ast: node, .. }
+            | Ast::Flatten { node, .. }
+            | Ast::Not { node, .. }
+            | Ast::ObjectValues { node, .. } => each(&[node]),
+            Ast::Function { name, .. } if !functions::is_known(name) => {
+                Err(JmesError::NotGiven(format!("the function {name} is not known here")))
+            }
+            Ast::Function { args, .. } => args.iter().try_for_each(|arg| self.collect(arg, below)),
+            Ast::MultiList { elements, .. } => elements.iter().try_for_each(|element| self.collect(element, below)),
+            Ast::MultiHash { elements, .. } => elements.iter().try_for_each(|pair| self.collect(&pair.value, below)),
+            Ast::Identity { .. } | Ast::Index { .. } | Ast::Slice { .. } => Ok(()),
         }
-        Ast::Function { name, .. } if !functions::is_known(name) => {
-            Err(JmesError::NotGiven(format!("the function {name} is not known here")))
-        }
-        Ast::Function { args, .. } => args.iter().try_for_each(|arg| collect_names(arg, names)),
-        Ast::MultiList { elements, .. } => elements.iter().try_for_each(|element| collect_names(element, names)),
-        Ast::MultiHash { elements, .. } => elements.iter().try_for_each(|pair| collect_names(&pair.value, names)),
-        Ast::Identity { .. } | Ast::Index { .. } | Ast::Literal { .. } | Ast::Slice { .. } => Ok(()),
     }
 }
 

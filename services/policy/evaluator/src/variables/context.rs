@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use std::{
     borrow::Cow,
     cell::{Cell, OnceCell},
+    rc::Rc,
 };
 
 /// Entries that load each other.
@@ -26,7 +27,10 @@ pub struct Context<'a> {
     images: OnceCell<Option<Value>>,
     /// `request` as a document, where values told beforehand change it.
     changed_request: Option<Value>,
-    levels: Vec<Level<'a>>,
+    /// The rule's own names.
+    own: Level<'a>,
+    /// Those of elements gone into, outermost first.
+    inner: Vec<Level<'a>>,
     load_depth: usize,
 }
 
@@ -34,7 +38,29 @@ pub struct Context<'a> {
 #[derive(Default)]
 struct Level<'a> {
     values: Map<String, Value>,
+    element: Option<Element>,
     pending: Vec<(&'a Entry, Loaded)>,
+}
+
+/// An element of a `foreach`, also known by its depth: `element0`, `elementIndex0` for the outermost.
+struct Element {
+    value: Rc<Value>,
+    index: Value,
+    depth: usize,
+}
+
+impl Element {
+    fn field(&self, name: &str) -> Option<&Value> {
+        let rest = name.strip_prefix("element")?;
+        let (rest, value) = rest.strip_prefix("Index").map_or((rest, &*self.value), |rest| (rest, &self.index));
+        (rest.is_empty() || rest.parse() == Ok(self.depth)).then_some(value)
+    }
+}
+
+impl Level<'_> {
+    fn field(&self, name: &str) -> Option<&Value> {
+        self.values.get(name).or_else(|| self.element.as_ref()?.field(name))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,7 +78,8 @@ impl<'a> Context<'a> {
             steps: Cell::new(0),
             images: OnceCell::new(),
             changed_request: None,
-            levels: vec![Level::default()],
+            own: Level::default(),
+            inner: Vec::new(),
             load_depth: 0,
         };
         if let Some(answers) = request.answers {
@@ -74,8 +101,7 @@ impl<'a> Context<'a> {
                     }
                 }
                 parts => {
-                    let level = self.levels.last_mut().into_iter();
-                    level.for_each(|level| answers::insert(&mut level.values, parts, value.clone()));
+                    answers::insert(&mut self.innermost().values, parts, value.clone());
                 }
             }
         }
@@ -83,7 +109,9 @@ impl<'a> Context<'a> {
 
     /// Adds the entries of a `context`; those told beforehand stay as told.
     pub fn add_entries(&mut self, entries: &'a Entries) {
-        let Some(level) = self.levels.last_mut() else { return };
+        if entries.is_empty() {
+            return;
+        }
         let told: Vec<&str> = self.request.0.answers.map_or_else(Vec::new, |answers| {
             answers
                 .for_rule(self.rule)
@@ -94,19 +122,15 @@ impl<'a> Context<'a> {
         for entry in entries {
             let is_told = entry.is_outside() && told.iter().any(|name| entry.is_named_by(name));
             if !is_told {
-                level.pending.push((entry, Loaded::Not));
+                self.innermost().pending.push((entry, Loaded::Not));
             }
         }
     }
 
     /// Goes into an element of a `foreach`; `depth` is 0 for the outermost.
-    pub fn enter(&mut self, element: Value, index: usize, depth: usize) {
-        let mut level = Level::default();
-        level.values.insert(format!("element{depth}"), element.clone());
-        level.values.insert("element".to_owned(), element);
-        level.values.insert(format!("elementIndex{depth}"), index.into());
-        level.values.insert("elementIndex".to_owned(), index.into());
-        self.levels.push(level);
+    pub fn enter(&mut self, element: Rc<Value>, index: usize, depth: usize) {
+        let element = Element { value: element, index: index.into(), depth };
+        self.inner.push(Level { element: Some(element), ..Level::default() });
         if let Some(answers) = self.request.0.answers {
             self.tell(answers.for_element(self.rule, index));
         }
@@ -114,7 +138,7 @@ impl<'a> Context<'a> {
 
     /// Leaves the element entered last.
     pub fn leave(&mut self) {
-        self.levels.pop();
+        self.inner.pop();
     }
 
     /// What is judged.
@@ -154,10 +178,22 @@ impl<'a> Context<'a> {
         Evaluation::new(program, &self.steps, self.request.0.now).run(Item::of(document)).map(Cow::into_owned)
     }
 
+    fn innermost(&mut self) -> &mut Level<'a> {
+        self.inner.last_mut().unwrap_or(&mut self.own)
+    }
+
+    /// A level by its depth, the rule's own being 0.
+    fn level(&mut self, depth: usize) -> &mut Level<'a> {
+        match depth.checked_sub(1).and_then(|inner| self.inner.get_mut(inner)) {
+            Some(level) => level,
+            None => &mut self.own,
+        }
+    }
+
     fn load(&mut self, program: &Program) -> Result<(), JmesError> {
-        for level in 0..self.levels.len() {
-            for index in 0..self.levels[level].pending.len() {
-                let (entry, loaded) = self.levels[level].pending[index];
+        for level in 0..=self.inner.len() {
+            for index in 0..self.level(level).pending.len() {
+                let (entry, loaded) = self.level(level).pending[index];
                 if loaded == Loaded::Yes || !program.names().contains(&entry.name) {
                     continue;
                 }
@@ -165,16 +201,16 @@ impl<'a> Context<'a> {
                     return Err(JmesError::failed(format!("more than {MAX_LOAD_DEPTH} context entries stand on each other")));
                 }
                 // Loaded from now on: an entry that names itself finds what stood there before.
-                self.levels[level].pending[index].1 = Loaded::Yes;
+                self.level(level).pending[index].1 = Loaded::Yes;
                 self.load_depth += 1;
                 let value = entry.load(self);
                 self.load_depth -= 1;
                 match value {
                     Ok(value) => {
-                        self.levels[level].values.insert(entry.name.clone(), value);
+                        self.level(level).values.insert(entry.name.clone(), value);
                     }
                     Err(error) => {
-                        self.levels[level].pending[index].1 = Loaded::Not;
+                        self.level(level).pending[index].1 = Loaded::Not;
                         return Err(error);
                     }
                 }
@@ -186,7 +222,8 @@ impl<'a> Context<'a> {
 
 impl Scope for Context<'_> {
     fn field(&self, name: &str) -> Result<Item<'_>, JmesError> {
-        if let Some(value) = self.levels.iter().rev().find_map(|level| level.values.get(name)) {
+        let inner = self.inner.iter().rev().find_map(|level| level.field(name));
+        if let Some(value) = inner.or_else(|| self.own.values.get(name)) {
             return Ok(Item::of(value));
         }
         let missing = || JmesError::NotFound(name.to_owned());
@@ -213,8 +250,11 @@ impl Scope for Context<'_> {
                 fields.insert(name.to_owned(), item.into_value().into_owned());
             }
         }
-        for level in &self.levels {
+        for level in std::iter::once(&self.own).chain(&self.inner) {
             fields.extend(level.values.clone());
+            let element =
+                level.element.iter().flat_map(|element| [("element", &*element.value), ("elementIndex", &element.index)]);
+            fields.extend(element.map(|(name, value)| (name.to_owned(), value.clone())));
         }
         Value::Object(fields)
     }

@@ -78,7 +78,7 @@ fn resolved(reference: &str, document: &Value, place: &[String]) -> Result<Strin
         }
     }
     let nowhere = || format!("the reference $({reference}) leads to nothing");
-    let found = parts.iter().try_fold(document, |value, part| child(value, part)).ok_or_else(nowhere)?;
+    let found = find(document, &parts).ok_or_else(nowhere)?;
     match found {
         Value::String(text) => Ok(format!("{operator}{text}")),
         Value::Number(number) if !operator.is_empty() => Ok(format!("{operator}{number}")),
@@ -86,10 +86,15 @@ fn resolved(reference: &str, document: &Value, place: &[String]) -> Result<Strin
     }
 }
 
-fn child<'a>(value: &'a Value, part: &str) -> Option<&'a Value> {
+/// The value at a path without anchors; the last where a field stands under several anchors.
+fn find<'a>(value: &'a Value, parts: &[&str]) -> Option<&'a Value> {
+    let [part, rest @ ..] = parts else { return Some(value) };
     match value {
-        Value::Object(fields) => fields.iter().find(|(key, _)| field_of(key) == part).map(|(_, value)| value),
-        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+        Value::Object(fields) => {
+            let named = fields.iter().filter(|(key, _)| field_of(key) == *part);
+            named.filter_map(|(_, below)| find(below, rest)).next_back()
+        }
+        Value::Array(items) => find(items.get(part.parse::<usize>().ok()?)?, rest),
         _ => None,
     }
 }

@@ -31,7 +31,7 @@ pub const CHECKS: &[Check] = &[
             let ports = container.value.get("ports").and_then(Value::as_array).into_iter().flatten();
             for (index, port) in ports.enumerate() {
                 if let Some(port) = port.get("hostPort").and_then(Value::as_f64).filter(|port| *port != 0.0) {
-                    let path = container.path.key("ports").index(index).key("hostPort");
+                    let path = container.path().key("ports").index(index).key("hostPort");
                     found.add("is forbidden", path, Some(container.name), vec![port.to_string()]);
                 }
             }
@@ -161,7 +161,7 @@ fn host_probes(pod: &Pod<'_>, found: &mut Found) {
                 let keys = handler.iter().chain([&probe, &"host"]);
                 let host = keys.clone().try_fold(container.value, |value, key| value.get(key)).and_then(Value::as_str);
                 if let Some(host) = host.filter(|host| !host.is_empty()) {
-                    let path = keys.fold(container.path.clone(), |path, key| path.key(key));
+                    let path = keys.fold(container.path(), |path, key| path.key(key));
                     found.add("is forbidden", path, Some(container.name), vec![host.to_owned()]);
                 }
             }

@@ -39,8 +39,6 @@ struct Breach {
     control: &'static str,
     reason: &'static str,
     path: Path,
-    /// The path with `*` for every number, as exemptions name it.
-    field: String,
     /// The container it is in.
     container: Option<String>,
     /// What is there and should not.
@@ -66,21 +64,13 @@ struct Found {
 
 impl Found {
     fn add(&mut self, reason: &'static str, path: Path, container: Option<&str>, values: Vec<String>) {
-        let field = path.to_string();
-        let field = starred(&field);
-        self.breaches.push(Breach {
-            control: self.control,
-            reason,
-            path,
-            field,
-            container: container.map(str::to_owned),
-            values,
-        });
+        self.breaches.push(Breach { control: self.control, reason, path, container: container.map(str::to_owned), values });
     }
 }
 
-/// Numbers in brackets become `*`.
-fn starred(path: &str) -> String {
+/// The path with `*` for every number, as exemptions name it.
+fn starred(path: &Path) -> String {
+    let path = path.to_string();
     let mut starred = String::with_capacity(path.len());
     let mut in_brackets = false;
     for c in path.chars() {
@@ -174,7 +164,7 @@ impl PodSecurity {
         let Some((pod, place)) = Pod::of(object) else {
             return Some(Outcome::Error { message: "the object has no Pod whose security could be judged".to_owned() });
         };
-        let mut breaches = self.breaches(&pod);
+        let mut breaches = self.breaches(&pod, |_| true);
         self.exempt(&mut breaches, &pod, &self.exemptions);
         if breaches.is_empty() {
             return Some(Outcome::Pass);
@@ -198,10 +188,12 @@ impl PodSecurity {
         Some(Outcome::Fail { path: place.join(&first.path), message, detail: told })
     }
 
-    fn breaches(&self, pod: &Pod<'_>) -> Vec<Breach> {
+    /// Where a Pod breaks the controls that are meant.
+    fn breaches(&self, pod: &Pod<'_>, is_meant: impl Fn(&str) -> bool) -> Vec<Breach> {
         let mut breaches = Vec::new();
         for check in baseline::CHECKS.iter().chain(restricted::CHECKS) {
             let is_asked = check.level <= self.level
+                && is_meant(check.control)
                 && match self.version {
                     None => check.is_latest,
                     // As in Kyverno every version up to the one asked is asked, not only the newest of them.
@@ -218,20 +210,23 @@ impl PodSecurity {
 
     fn exempt(&self, breaches: &mut Vec<Breach>, pod: &Pod<'_>, exemptions: &[Exemption]) {
         for exemption in exemptions {
+            if breaches.iter().all(|breach| breach.control != exemption.control) {
+                continue;
+            }
             let by_container = !exemption.images.is_empty();
             let part = if by_container {
                 pod.only(|image| exemption.images.iter().any(|pattern| wildcard::matches(pattern, image)))
             } else {
                 pod.without_containers()
             };
-            for exempt in self.breaches(&Pod::from(&part)) {
-                let is_meant = exempt.control == exemption.control
-                    && (exemption.restricted_field.is_empty() || exempt.field == exemption.restricted_field)
+            for exempt in self.breaches(&Pod::from(&part), |control| control == exemption.control) {
+                let field = starred(&exempt.path);
+                let is_meant = (exemption.restricted_field.is_empty() || field == exemption.restricted_field)
                     && (exemption.values.is_empty() || exempt.values.iter().all(|value| matches_one(&exemption.values, value)));
                 let is_same = |breach: &Breach| {
                     breach.control == exempt.control
                         && breach.reason == exempt.reason
-                        && breach.field == exempt.field
+                        && starred(&breach.path) == field
                         && (!by_container || breach.container == exempt.container)
                 };
                 if is_meant && let Some(index) = breaches.iter().position(is_same) {

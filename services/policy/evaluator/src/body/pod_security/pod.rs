@@ -1,6 +1,6 @@
 //! The parts of a Pod that the standards ask about.
 
-use crate::path::Path;
+use crate::{facts, path::Path};
 use serde_json::{Value, json};
 
 const NULL: Value = Value::Null;
@@ -16,7 +16,8 @@ pub struct Pod<'a> {
 /// A container and where it is.
 pub struct Container<'a> {
     pub value: &'a Value,
-    pub path: Path,
+    list: &'static str,
+    index: usize,
     pub name: &'a str,
 }
 
@@ -46,7 +47,8 @@ impl<'a> Pod<'a> {
             let items = spec.get(list).and_then(Value::as_array).into_iter().flatten();
             items.enumerate().map(move |(index, value)| Container {
                 value,
-                path: Path::of_keys("spec").key(list).index(index),
+                list,
+                index,
                 name: value.get("name").and_then(Value::as_str).unwrap_or_default(),
             })
         })
@@ -87,7 +89,7 @@ impl<'a> Pod<'a> {
 
     /// Whether its containers run as Windows processes, which have none of Linux' means.
     pub fn is_windows(&self) -> bool {
-        self.spec.pointer("/os/name").is_some_and(|name| name == "windows")
+        facts::at(self.spec, "/os/name").is_some_and(|name| name == "windows")
     }
 
     /// Whether it has a user namespace of its own, in which root is nobody outside.
@@ -97,6 +99,11 @@ impl<'a> Pod<'a> {
 }
 
 impl<'a> Container<'a> {
+    /// Where it is; made only for what is said.
+    pub fn path(&self) -> Path {
+        Path::of_keys("spec").key(self.list).index(self.index)
+    }
+
     /// A field below `securityContext`.
     pub fn security(&self, pointer: &str) -> Option<&'a Value> {
         at(self.value, pointer)
@@ -104,12 +111,12 @@ impl<'a> Container<'a> {
 
     /// Where such a field is.
     pub fn security_path(&self, pointer: &str) -> Path {
-        below(&self.path, pointer)
+        below(&self.path(), pointer)
     }
 }
 
 fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
-    value.get("securityContext")?.pointer(pointer).filter(|value| !value.is_null())
+    facts::at(value.get("securityContext")?, pointer).filter(|value| !value.is_null())
 }
 
 fn below(path: &Path, pointer: &str) -> Path {
