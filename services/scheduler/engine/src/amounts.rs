@@ -115,17 +115,53 @@ pub fn show(resource: &str, amount: i64) -> String {
     }
 }
 
+/// Vectors of up to so many resources need no heap: cpu, memory, ephemeral storage, GPUs and two more.
+const INLINE: usize = 6;
+
 /// A dense vector over the engine's resource table; trailing zeros are cut, so equal meaning is equal value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Vector(Vec<i64>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Vector {
+    /// Length while it is inline; 0 once it has spilled.
+    len: usize,
+    inline: [i64; INLINE],
+    spilled: Vec<i64>,
+}
+
+impl PartialEq for Vector {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Vector {}
+
+impl PartialOrd for Vector {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Vector {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_slice().cmp(other.as_slice())
+    }
+}
 
 impl Vector {
+    fn as_slice(&self) -> &[i64] {
+        if self.spilled.is_empty() { &self.inline[..self.len] } else { &self.spilled }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [i64] {
+        if self.spilled.is_empty() { &mut self.inline[..self.len] } else { &mut self.spilled }
+    }
+
     pub(crate) fn get(&self, index: usize) -> i64 {
-        self.0.get(index).copied().unwrap_or(0)
+        self.as_slice().get(index).copied().unwrap_or(0)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.as_slice().len()
     }
 
     pub(crate) fn put(&mut self, index: usize, amount: i64) {
@@ -133,44 +169,73 @@ impl Vector {
         self.trim();
     }
 
-    fn set(&mut self, index: usize, amount: i64) {
-        if index >= self.0.len() {
-            self.0.resize(index + 1, 0);
+    fn grow(&mut self, len: usize) {
+        if len <= self.len() {
+            return;
         }
-        self.0[index] = amount;
+        if self.spilled.is_empty() && len <= INLINE {
+            self.inline[self.len..len].fill(0);
+            self.len = len;
+            return;
+        }
+        if self.spilled.is_empty() {
+            self.spilled = self.inline[..self.len].to_vec();
+            self.len = 0;
+        }
+        self.spilled.resize(len, 0);
+    }
+
+    fn set(&mut self, index: usize, amount: i64) {
+        self.grow(index + 1);
+        self.as_mut_slice()[index] = amount;
     }
 
     fn trim(&mut self) {
-        while self.0.last() == Some(&0) {
-            self.0.pop();
+        let kept = self.as_slice().iter().rposition(|amount| *amount != 0).map_or(0, |last| last + 1);
+        if self.spilled.is_empty() {
+            self.len = kept;
+        } else {
+            self.spilled.truncate(kept);
         }
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        for (index, amount) in other.0.iter().enumerate() {
-            self.set(index, self.get(index).saturating_add(*amount));
+        self.grow(other.len());
+        for (mine, amount) in self.as_mut_slice().iter_mut().zip(other.as_slice()) {
+            *mine = mine.saturating_add(*amount);
         }
         self.trim();
     }
 
     pub(crate) fn sub(&mut self, other: &Self) {
-        for (index, amount) in other.0.iter().enumerate() {
-            self.set(index, self.get(index).saturating_sub(*amount));
+        self.grow(other.len());
+        for (mine, amount) in self.as_mut_slice().iter_mut().zip(other.as_slice()) {
+            *mine = mine.saturating_sub(*amount);
         }
         self.trim();
     }
 
     /// `times` as much. Totals were checked for overflow when the job was admitted, so this never saturates there.
     pub(crate) fn times(&self, times: u32) -> Self {
-        Self(self.0.iter().map(|amount| amount.saturating_mul(i64::from(times))).collect())
+        let mut product = self.clone();
+        for amount in product.as_mut_slice() {
+            *amount = amount.saturating_mul(i64::from(times));
+        }
+        product.trim();
+        product
     }
 
     /// How many of `self` fit into `free`; `u32::MAX` for an empty request.
     pub(crate) fn fits_into(&self, free: &Self) -> u32 {
         let mut fits = i64::from(u32::MAX);
-        for (index, need) in self.0.iter().enumerate() {
+        for (index, need) in self.as_slice().iter().enumerate() {
             if *need > 0 {
-                fits = fits.min(free.get(index).max(0) / need);
+                let free = free.get(index);
+                if free < *need {
+                    return 0;
+                }
+                // Most workers of large gangs fit once: a comparison is cheaper than a division.
+                fits = fits.min(if free < need.saturating_mul(2) { 1 } else { free / need });
             }
         }
         u32::try_from(fits).unwrap_or(u32::MAX)
@@ -182,7 +247,7 @@ impl Vector {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
-        self.0.iter().copied().enumerate().filter(|(_, amount)| *amount != 0)
+        self.as_slice().iter().copied().enumerate().filter(|(_, amount)| *amount != 0)
     }
 }
 
@@ -202,6 +267,11 @@ impl ResourceTable {
         }
         vector.trim();
         vector
+    }
+
+    /// Every named resource, also those of which there shall be none.
+    pub(crate) fn intern_all(&mut self, amounts: &Amounts) -> Vec<(usize, i64)> {
+        amounts.iter().map(|(name, amount)| (self.index_of(name), amount)).collect()
     }
 
     pub(crate) fn index_of(&mut self, name: &str) -> usize {

@@ -72,37 +72,56 @@ pub(crate) struct Class {
 /// All classes that some job has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Classes {
-    entries: BTreeMap<ClassId, (Class, u64)>,
+    entries: Vec<Option<(Class, u64)>>,
+    unused: Vec<ClassId>,
     index: BTreeMap<Gang, ClassId>,
-    next: ClassId,
+    /// The class of the latest job: jobs often come in rows of equals.
+    latest: Option<ClassId>,
 }
 
 impl Classes {
     pub(crate) fn get(&self, id: ClassId) -> &Class {
-        &self.entries.get(&id).expect("a job holds its class").0
+        &self.entries[id as usize].as_ref().expect("a job holds its class").0
     }
 
     pub(crate) fn acquire(&mut self, gang: &Gang, resources: &mut ResourceTable, flavors: &mut Flavors) -> ClassId {
-        if let Some(id) = self.index.get(gang) {
-            self.entries.get_mut(id).expect("the index names entries").1 += 1;
-            return *id;
+        let known = match self.latest {
+            Some(id) if self.get(id).gang == *gang => Some(id),
+            Some(_) | None => self.index.get(gang).copied(),
+        };
+        if let Some(id) = known {
+            self.entries[id as usize].as_mut().expect("the index names entries").1 += 1;
+            self.latest = Some(id);
+            return id;
         }
-        let id = self.next;
-        self.next = self.next.checked_add(1).expect("fewer than 2^32 shapes in one life");
-        self.entries.insert(id, (build(gang, resources, flavors), 1));
+        let entry = Some((build(gang, resources, flavors), 1));
+        let id = match self.unused.pop() {
+            Some(id) => {
+                self.entries[id as usize] = entry;
+                id
+            }
+            None => {
+                self.entries.push(entry);
+                ClassId::try_from(self.entries.len() - 1).expect("fewer than 2^32 shapes at a time")
+            }
+        };
         self.index.insert(gang.clone(), id);
+        self.latest = Some(id);
         id
     }
 
     /// True if this was the last job of the class.
     pub(crate) fn release(&mut self, id: ClassId) -> bool {
-        let entry = self.entries.get_mut(&id).expect("a job holds its class");
+        let entry = self.entries[id as usize].as_mut().expect("a job holds its class");
         entry.1 -= 1;
         if entry.1 > 0 {
             return false;
         }
-        let (class, _) = self.entries.remove(&id).expect("it was just there");
-        self.index.remove(&class.gang);
+        if let Some((class, _)) = self.entries[id as usize].take() {
+            self.index.remove(&class.gang);
+        }
+        self.unused.push(id);
+        self.latest = self.latest.filter(|latest| *latest != id);
         true
     }
 }

@@ -1,18 +1,56 @@
 //! A cluster in the engine, and the order in which a class tries clusters.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::amounts::Vector;
 use crate::class::{Class, FlavorId, Flavors};
-use crate::event::{ClusterSpec, ClusterState, Tier};
+use crate::event::{ClusterSpec, ClusterState, JobId, Tier, Time};
 use crate::nodes::Nodes;
+use crate::queues::QueueIndex;
 
 /// Place of a cluster in [`crate::Engine`]'s list.
 pub(crate) type ClusterIndex = usize;
 
-/// A cluster and its nodes.
+/// A started run by its priority, the lowest first, of these the youngest first.
+pub(crate) type Started = (i32, Reverse<Time>, Reverse<JobId>);
+
+/// Where runs are: a cluster's name with what is known of it. It outlives the cluster, because runs do.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) name: String,
+    /// `None` while no such cluster is known.
+    pub(crate) cluster: Option<Cluster>,
+    /// Its nodes, and names of nodes that runs still have.
+    pub(crate) nodes: Nodes,
+    /// Counts what was taken on it. Who knows this count knows that nothing became scarcer since.
+    pub(crate) taken: u64,
+    /// Placed jobs.
+    pub(crate) runs: BTreeSet<JobId>,
+    /// Runs that may be interrupted for a shorter gang, the longest expected remaining GPU-time first.
+    pub(crate) interruptible: BTreeSet<(Reverse<i64>, JobId)>,
+    /// Started runs per queue, the lowest priority first, of these the youngest.
+    pub(crate) started: BTreeMap<QueueIndex, BTreeSet<Started>>,
+}
+
+impl Site {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            cluster: None,
+            nodes: Nodes::default(),
+            taken: 0,
+            runs: BTreeSet::new(),
+            interruptible: BTreeSet::new(),
+            started: BTreeMap::new(),
+        }
+    }
+}
+
+/// A cluster as it was told.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     pub(crate) spec: ClusterSpec,
-    pub(crate) nodes: Nodes,
     /// Everything allocatable on all nodes.
     pub(crate) allocatable: Vector,
 }
@@ -66,10 +104,10 @@ pub(crate) fn tier_of(tiers: &[Tier], spec: &ClusterSpec) -> Option<usize> {
 }
 
 /// Every place the class may go, in the order it is tried: tier, then price per GPU-hour (none is last), then name.
-pub(crate) fn candidates(tiers: &[Tier], class: &Class, clusters: &[Option<Cluster>], flavors: &Flavors) -> Vec<Candidate> {
+pub(crate) fn candidates(tiers: &[Tier], class: &Class, sites: &[Site], flavors: &Flavors) -> Vec<Candidate> {
     let mut found = Vec::new();
-    for (index, cluster) in clusters.iter().enumerate() {
-        let Some(cluster) = cluster else { continue };
+    for (index, site) in sites.iter().enumerate() {
+        let Some(cluster) = &site.cluster else { continue };
         if cluster.spec.state != ClusterState::Live {
             continue;
         }
@@ -81,11 +119,11 @@ pub(crate) fn candidates(tiers: &[Tier], class: &Class, clusters: &[Option<Clust
             found.push(Candidate { tier, cluster: index, flavor: None, price: None });
             continue;
         }
-        for flavor in cluster.nodes.flavors().filter(|flavor| class.flavors.is_empty() || class.flavors.contains(flavor)) {
+        for flavor in site.nodes.flavors().filter(|flavor| class.flavors.is_empty() || class.flavors.contains(flavor)) {
             found.push(Candidate { tier, cluster: index, flavor: Some(flavor), price: cluster.price(flavors, flavor) });
         }
     }
-    let name = |candidate: &Candidate| clusters[candidate.cluster].as_ref().map_or("", |cluster| cluster.spec.name.as_str());
+    let name = |candidate: &Candidate| sites[candidate.cluster].name.as_str();
     found.sort_by(|left, right| {
         (left.tier, left.price.unwrap_or(i64::MAX), name(left), left.flavor.map(|flavor| flavors.name(flavor))).cmp(&(
             right.tier,

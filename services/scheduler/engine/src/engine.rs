@@ -1,15 +1,17 @@
 //! The engine's state as a whole. It is changed by `fold.rs` (facts) and `plan.rs` (its own decisions) and by nothing else.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::amounts::{ResourceTable, Vector};
 use crate::class::{ClassId, Classes, Flavors};
-use crate::cluster::{Candidate, Cluster, ClusterIndex};
-use crate::estimate::{Estimates, Likeness};
-use crate::event::{BoundNode, Epoch, JobId, JobSpec, Slot, Time};
+use crate::cluster::{ClusterIndex, Site};
+use crate::estimate::{Estimates, LikenessId};
+use crate::event::{BoundNode, Epoch, JobId, JobSpec, Time};
+use crate::groups::Groups;
+use crate::jobs::Jobs;
 use crate::lanes::{LaneId, Lanes};
+use crate::nodes::Place;
+use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
 use crate::rows::Remaining;
 
@@ -35,31 +37,27 @@ pub struct Engine {
     pub(crate) now: Time,
     pub(crate) resources: ResourceTable,
     pub(crate) flavors: Flavors,
-    pub(crate) clusters: Vec<Option<Cluster>>,
-    pub(crate) cluster_by_name: BTreeMap<String, ClusterIndex>,
+    /// Clusters, also those that are gone and still have runs.
+    pub(crate) sites: Vec<Site>,
+    pub(crate) site_by_name: BTreeMap<String, ClusterIndex>,
     pub(crate) queues: Queues,
     pub(crate) classes: Classes,
     pub(crate) lanes: Lanes,
-    pub(crate) jobs: BTreeMap<JobId, Job>,
-    /// Placed jobs by the name of their cluster, known or not.
-    pub(crate) runs_at: BTreeMap<String, BTreeSet<JobId>>,
+    pub(crate) groups: Groups,
+    pub(crate) jobs: Jobs,
     pub(crate) timers: BTreeSet<(Time, Timer)>,
     /// What finished runs have taught.
     pub(crate) estimates: Estimates,
-    /// Runs that may be interrupted, per cluster, the longest expected remaining GPU-time first.
-    pub(crate) interruptible: BTreeMap<String, BTreeSet<(Reverse<i64>, JobId)>>,
-    /// Waiting jobs for which runs were interrupted, with those runs that have not ended yet.
-    pub(crate) promised: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// Waiting jobs with the room that is kept for them.
+    pub(crate) promised: BTreeMap<JobId, Promise>,
+    /// No head of a lane becomes overdue before this.
+    pub(crate) overdue_at: Time,
+    /// Whether one that is overdue was left without room by the last plan.
+    pub(crate) overdue_waits: bool,
     /// Everything allocatable on clusters that some queue may use: what shares are parts of.
     pub(crate) everything: Vector,
-    /// Where a class may go, per queue that owns tiers. Emptied when clusters or tiers change.
-    pub(crate) candidates: BTreeMap<ClassId, BTreeMap<QueueIndex, Arc<[Candidate]>>>,
     /// Clusters on which something became free since the last plan.
     pub(crate) freed: BTreeSet<ClusterIndex>,
-    /// (class, owner of the tiers, tiers open) that found no room since something became free.
-    pub(crate) no_room: BTreeSet<(ClassId, QueueIndex, usize)>,
-    /// Lanes made or woken since the last plan.
-    pub(crate) fresh: BTreeSet<LaneId>,
     pub(crate) stats: Stats,
 }
 
@@ -70,15 +68,23 @@ pub(crate) enum Timer {
     Retry(JobId),
     /// A tier opens for the head of a lane.
     Tier(LaneId),
+    /// A gang that is kept room for should have been there by now.
+    Promised(JobId),
+    /// A run is old enough to make room for others of its queue or of another.
+    Ripe(QueueIndex),
     /// A run has lasted so long that it is expected to last longer than was thought.
     Longer(JobId),
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
-    pub(crate) spec: JobSpec,
+    pub(crate) id: JobId,
     pub(crate) queue: QueueIndex,
     pub(crate) class: ClassId,
+    /// Its queue's name, its kind and its GPUs: the key under which run times are learned.
+    pub(crate) likeness: LikenessId,
+    pub(crate) priority: i32,
+    pub(crate) submitted_at: Time,
     /// Of the latest run; 0 before the first.
     pub(crate) epoch: Epoch,
     /// How long its earlier runs lasted together.
@@ -88,22 +94,29 @@ pub(crate) struct Job {
     pub(crate) state: State,
 }
 
+impl Job {
+    /// When it would have been submitted had it done nothing but wait since: its age without its runs.
+    pub(crate) fn waits_since(&self) -> Time {
+        Time(self.submitted_at.0.saturating_add(self.attained_ms))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// In a lane.
-    Waiting,
+    Waiting(LaneId),
     /// Not yet in a lane: a back-off runs until then.
     BackOff(Time),
     /// Kept aside.
     Suspended,
     /// In a cluster, started or not.
-    Placed(Run),
+    Placed(Box<Run>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
-    pub(crate) cluster: String,
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) cluster: ClusterIndex,
+    pub(crate) places: Vec<Place>,
     pub(crate) bound: Option<Vec<BoundNode>>,
     pub(crate) started_at: Option<Time>,
     pub(crate) stopping: bool,
@@ -125,22 +138,20 @@ impl Engine {
             now: Time::default(),
             resources: ResourceTable::default(),
             flavors: Flavors::default(),
-            clusters: Vec::new(),
-            cluster_by_name: BTreeMap::new(),
+            sites: Vec::new(),
+            site_by_name: BTreeMap::new(),
             queues: Queues::new(),
             classes: Classes::default(),
             lanes: Lanes::default(),
-            jobs: BTreeMap::new(),
-            runs_at: BTreeMap::new(),
+            groups: Groups::default(),
+            jobs: Jobs::default(),
             timers: BTreeSet::new(),
             estimates: Estimates::default(),
-            interruptible: BTreeMap::new(),
             promised: BTreeMap::new(),
+            overdue_at: Time(i64::MAX),
+            overdue_waits: false,
             everything: Vector::default(),
-            candidates: BTreeMap::new(),
             freed: BTreeSet::new(),
-            no_room: BTreeSet::new(),
-            fresh: BTreeSet::new(),
             stats: Stats::default(),
         }
     }
@@ -154,7 +165,8 @@ impl Engine {
     /// When the next back-off or tier wait ends: the engine wants an [`crate::Event::Time`] then. `None`: nothing is timed.
     #[must_use]
     pub fn next_timer(&self) -> Option<Time> {
-        self.timers.first().map(|(at, _)| *at)
+        let overdue = Some(self.overdue_at).filter(|at| *at != Time(i64::MAX));
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(overdue).min()
     }
 
     /// Counts of work done so far.
@@ -166,7 +178,7 @@ impl Engine {
     /// The queue's weighted dominant share of everything its clusters have (0 to 1 ÷ weight); `None` for an unknown queue.
     #[must_use]
     pub fn share(&self, queue: &str) -> Option<f64> {
-        self.queues.find(queue).map(|index| self.queues.share(index, &self.everything))
+        self.queues.find(queue).map(|index| self.queues.whole_share(index, &self.everything))
     }
 
     /// What is charged to the queue and those below it; `None` for an unknown queue.
@@ -175,35 +187,26 @@ impl Engine {
         self.queues.find(queue).map(|index| self.resources.amounts(&self.queues.get(index).usage))
     }
 
-    pub(crate) fn refresh(&mut self, queue: QueueIndex) {
-        let Self { queues, lanes, classes, everything, .. } = self;
-        queues.refresh(queue, everything, &|lane| classes.get(lanes.get(lane).class).total.clone());
-    }
-
-    pub(crate) fn refresh_all(&mut self) {
-        // Leaves first is not needed: refreshing a queue refreshes its ancestors after it.
-        let all: Vec<QueueIndex> = self.queues.iter().map(|(index, _)| index).collect();
-        for index in all {
-            self.refresh(index);
+    /// The site with this name, which is made if there is none.
+    pub(crate) fn site(&mut self, name: &str) -> ClusterIndex {
+        if let Some(index) = self.site_by_name.get(name) {
+            return *index;
         }
+        self.sites.push(Site::new(name));
+        self.site_by_name.insert(name.to_owned(), self.sites.len() - 1);
+        self.sites.len() - 1
     }
 
-    pub(crate) fn likeness(&self, id: JobId) -> Likeness {
-        let job = &self.jobs[&id];
-        Likeness { queue: job.spec.queue.clone(), kind: job.spec.kind.clone(), gpus: self.classes.get(job.class).gpus }
-    }
-
-    /// Where the class may go from this queue, in order.
-    pub(crate) fn candidates(&mut self, queue: QueueIndex, class: ClassId) -> (QueueIndex, Arc<[Candidate]>) {
-        let owner = self.queues.tier_owner(queue);
-        if let Some(known) = self.candidates.get(&class).and_then(|by_owner| by_owner.get(&owner)) {
-            return (owner, Arc::clone(known));
+    /// A job as it was submitted.
+    pub(crate) fn spec_of(&self, job: &Job) -> JobSpec {
+        JobSpec {
+            id: job.id,
+            queue: self.queues.get(job.queue).spec.name.clone(),
+            priority: job.priority,
+            kind: self.estimates.kind(job.likeness).to_owned(),
+            submitted_at: job.submitted_at,
+            gang: self.classes.get(job.class).gang.clone(),
         }
-        let tiers = &self.queues.get(owner).spec.tiers;
-        let found: Arc<[Candidate]> =
-            crate::cluster::candidates(tiers, self.classes.get(class), &self.clusters, &self.flavors).into();
-        self.candidates.entry(class).or_default().insert(owner, Arc::clone(&found));
-        (owner, found)
     }
 
     /// How many of the queue's tiers are open to a job that was submitted then, and when the next one opens by itself.

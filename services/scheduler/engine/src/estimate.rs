@@ -35,46 +35,119 @@ pub(crate) fn begin_ms(level: u8) -> i64 {
     if level.is_multiple_of(2) { doubled } else { doubled + doubled / 2 }
 }
 
-/// What jobs have in common that are expected to run equally long.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Likeness {
-    pub(crate) queue: String,
-    pub(crate) kind: String,
-    pub(crate) gpus: i64,
+/// Number of a likeness: what jobs have in common that are expected to run equally long.
+pub(crate) type LikenessId = usize;
+
+#[derive(Clone, Debug)]
+struct Likeness {
+    queue: String,
+    kind: String,
+    gpus: i64,
+    /// Unfinished jobs of it.
+    jobs: u64,
+    history: Option<Box<History>>,
 }
 
 #[derive(Clone, Debug)]
 struct History {
     finished: [u32; LEVELS],
-    /// Expected remaining time by the level attained.
-    remaining_ms: [i64; LEVELS],
+    /// Expected remaining time by the level attained; `None` while it has to be computed anew.
+    remaining_ms: Option<[i64; LEVELS]>,
 }
 
 /// Finished runs by likeness.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Estimates {
-    histories: BTreeMap<Likeness, History>,
+    all: Vec<Option<Likeness>>,
+    unused: Vec<LikenessId>,
+    /// By queue, kind and GPUs.
+    by_key: BTreeMap<String, BTreeMap<String, BTreeMap<i64, LikenessId>>>,
+    histories: usize,
 }
 
 impl Estimates {
-    /// A run is done that took this long, over all interruptions.
-    pub(crate) fn finished(&mut self, likeness: Likeness, duration_ms: i64) {
-        if self.histories.len() >= MAX_KINDS && !self.histories.contains_key(&likeness) {
+    /// The likeness of one more job.
+    pub(crate) fn acquire(&mut self, queue: &str, kind: &str, gpus: i64) -> LikenessId {
+        let id = self.find_or_make(queue, kind, gpus);
+        self.get_mut(id).jobs += 1;
+        id
+    }
+
+    fn find_or_make(&mut self, queue: &str, kind: &str, gpus: i64) -> LikenessId {
+        let known = self.by_key.get(queue).and_then(|kinds| kinds.get(kind)).and_then(|sizes| sizes.get(&gpus));
+        if let Some(id) = known {
+            return *id;
+        }
+        let likeness = Some(Likeness { queue: queue.to_owned(), kind: kind.to_owned(), gpus, jobs: 0, history: None });
+        let id = match self.unused.pop() {
+            Some(id) => {
+                self.all[id] = likeness;
+                id
+            }
+            None => {
+                self.all.push(likeness);
+                self.all.len() - 1
+            }
+        };
+        self.by_key.entry(queue.to_owned()).or_default().entry(kind.to_owned()).or_default().insert(gpus, id);
+        id
+    }
+
+    /// A job of the likeness is gone. What no job has and nothing was learned of is forgotten.
+    pub(crate) fn release(&mut self, id: LikenessId) {
+        let likeness = self.get_mut(id);
+        likeness.jobs -= 1;
+        if likeness.jobs > 0 || likeness.history.is_some() {
             return;
         }
-        let history =
-            self.histories.entry(likeness).or_insert_with(|| History { finished: [0; LEVELS], remaining_ms: [0; LEVELS] });
+        if let Some(Likeness { queue, kind, gpus, .. }) = self.all[id].take()
+            && let Some(kinds) = self.by_key.get_mut(&queue)
+        {
+            if let Some(sizes) = kinds.get_mut(&kind) {
+                sizes.remove(&gpus);
+                if sizes.is_empty() {
+                    kinds.remove(&kind);
+                }
+            }
+            if kinds.is_empty() {
+                self.by_key.remove(&queue);
+            }
+        }
+        self.unused.push(id);
+    }
+
+    pub(crate) fn kind(&self, id: LikenessId) -> &str {
+        &self.all[id].as_ref().expect("a job holds its likeness").kind
+    }
+
+    fn get_mut(&mut self, id: LikenessId) -> &mut Likeness {
+        self.all[id].as_mut().expect("a job holds its likeness")
+    }
+
+    /// A run is done that took this long, over all interruptions.
+    pub(crate) fn finished(&mut self, id: LikenessId, duration_ms: i64) {
+        let room = self.histories < MAX_KINDS;
+        let likeness = self.get_mut(id);
+        if likeness.history.is_none() && !room {
+            return;
+        }
+        let new = likeness.history.is_none();
+        let history = likeness.history.get_or_insert_with(|| Box::new(History { finished: [0; LEVELS], remaining_ms: None }));
         let count = &mut history.finished[usize::from(level_of(duration_ms))];
         *count = count.saturating_add(1);
-        history.remaining_ms = indices(&history.finished);
+        history.remaining_ms = None;
+        self.histories += usize::from(new);
     }
 
     /// Expected remaining time of a gang that has run this long, in steps: what is nearly equal is equal, so that such gangs
     /// keep the order in which they came.
-    pub(crate) fn remaining_ms(&self, likeness: &Likeness, attained_ms: i64) -> i64 {
+    pub(crate) fn remaining_ms(&mut self, id: LikenessId, attained_ms: i64) -> i64 {
         let level = level_of(attained_ms);
-        match self.histories.get(likeness) {
-            Some(history) => begin_ms(level_of(history.remaining_ms[usize::from(level)])),
+        match &mut self.get_mut(id).history {
+            Some(history) => {
+                let remaining_ms = history.remaining_ms.get_or_insert_with(|| indices(&history.finished));
+                begin_ms(level_of(remaining_ms[usize::from(level)]))
+            }
             None if attained_ms < 1_000 => 0,
             None => begin_ms(level),
         }
@@ -83,13 +156,15 @@ impl Estimates {
     pub(crate) fn rows(&self) -> Vec<HistoryRow> {
         let levels =
             |history: &History| (0_u8..).zip(history.finished).filter(|(_, count)| *count > 0).collect::<BTreeMap<u8, u32>>();
-        self.histories
-            .iter()
-            .map(|(likeness, history)| HistoryRow {
-                queue: likeness.queue.clone(),
-                kind: likeness.kind.clone(),
-                gpus: likeness.gpus,
-                finished: levels(history),
+        let ids = self.by_key.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values);
+        ids.filter_map(|id| self.all[*id].as_ref())
+            .filter_map(|likeness| {
+                Some(HistoryRow {
+                    queue: likeness.queue.clone(),
+                    kind: likeness.kind.clone(),
+                    gpus: likeness.gpus,
+                    finished: levels(likeness.history.as_ref()?),
+                })
             })
             .collect()
     }
@@ -100,8 +175,9 @@ impl Estimates {
             let place = finished.get_mut(usize::from(level)).ok_or_else(|| Refused::new("finished", "no such level"))?;
             *place = count;
         }
-        let likeness = Likeness { queue: row.queue, kind: row.kind, gpus: row.gpus };
-        self.histories.insert(likeness, History { remaining_ms: indices(&finished), finished });
+        let id = self.find_or_make(&row.queue, &row.kind, row.gpus);
+        let new = self.get_mut(id).history.replace(Box::new(History { finished, remaining_ms: None })).is_none();
+        self.histories += usize::from(new);
         Ok(())
     }
 }
@@ -138,10 +214,6 @@ fn indices(finished: &[u32; LEVELS]) -> [i64; LEVELS] {
 mod tests {
     use super::*;
 
-    fn likeness() -> Likeness {
-        Likeness { queue: "q".to_owned(), kind: String::new(), gpus: 1 }
-    }
-
     #[test]
     fn levels_double_in_two_steps_and_begin_where_they_say() {
         assert_eq!([0, 1_000, 2_000, 3_000, 4_000, 6_000, 7_999].map(level_of), [0, 0, 2, 3, 4, 5, 5]);
@@ -154,34 +226,47 @@ mod tests {
 
     #[test]
     fn without_history_who_has_run_least_is_first() {
-        let estimates = Estimates::default();
-        let at = |attained_ms| estimates.remaining_ms(&likeness(), attained_ms);
-        assert_eq!([at(0), at(4_000), at(64_000)], [0, 4_000, 64_000]);
+        let mut estimates = Estimates::default();
+        let id = estimates.acquire("q", "", 1);
+        assert_eq!([0, 4_000, 64_000].map(|attained_ms| estimates.remaining_ms(id, attained_ms)), [0, 4_000, 64_000]);
     }
 
     #[test]
     fn short_runs_teach_that_a_new_one_is_short_and_an_old_one_is_long() {
         let mut estimates = Estimates::default();
+        let id = estimates.acquire("q", "", 1);
         for _ in 0..100 {
-            estimates.finished(likeness(), 60_000);
+            estimates.finished(id, 60_000);
         }
-        let new = estimates.remaining_ms(&likeness(), 0);
+        let new = estimates.remaining_ms(id, 0);
         assert!((30_000..=96_000).contains(&new), "{new}");
-        assert!(estimates.remaining_ms(&likeness(), 3_600_000) > 600_000);
+        assert!(estimates.remaining_ms(id, 3_600_000) > 600_000);
     }
 
     #[test]
     fn what_was_learned_survives_as_rows() {
         let mut estimates = Estimates::default();
+        let id = estimates.acquire("q", "", 1);
         for minute in 1..50 {
-            estimates.finished(likeness(), minute * 60_000);
+            estimates.finished(id, minute * 60_000);
         }
         let mut restored = Estimates::default();
         for row in estimates.rows() {
             restored.restore(row).unwrap();
         }
+        let other = restored.acquire("q", "", 1);
         for attained in [0, 60_000, 900_000, 9_000_000] {
-            assert_eq!(restored.remaining_ms(&likeness(), attained), estimates.remaining_ms(&likeness(), attained));
+            assert_eq!(restored.remaining_ms(other, attained), estimates.remaining_ms(id, attained));
         }
+    }
+
+    #[test]
+    fn a_kind_is_forgotten_with_its_last_job_unless_something_was_learned() {
+        let mut estimates = Estimates::default();
+        let (learned, other) = (estimates.acquire("q", "learned", 1), estimates.acquire("q", "other", 1));
+        estimates.finished(learned, 60_000);
+        estimates.release(learned);
+        estimates.release(other);
+        assert_eq!(estimates.all.iter().flatten().map(|likeness| likeness.kind.as_str()).collect::<Vec<_>>(), ["learned"]);
     }
 }

@@ -113,10 +113,34 @@ pub struct QueueSpec {
     pub weight: u32,
     /// Upper limit per named resource, over all clusters together. A resource that is not named is not limited.
     pub capability: Amounts,
+    /// What it gets before anything is divided by weight, whenever it asks for it. Others may borrow it meanwhile.
+    pub guarantee: Amounts,
     /// Whether others may take back what this queue uses beyond its share.
     pub reclaimable: bool,
+    /// Its runs are left alone for so long after their start, whoever wants their place. Not negative.
+    pub min_runtime_ms: i64,
     /// In order of preference; empty: those of the nearest ancestor that has some, else every cluster that takes jobs.
     pub tiers: Vec<Tier>,
+}
+
+impl QueueSpec {
+    /// A run is left alone for a minute, unless its queue says otherwise: what starts again and again gets nothing done.
+    pub const MIN_RUNTIME_MS: i64 = 60_000;
+
+    /// A reclaimable queue of weight 1 without limits, guarantee and tiers.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            parent: None,
+            weight: 1,
+            capability: Amounts::new(),
+            guarantee: Amounts::new(),
+            reclaimable: true,
+            min_runtime_ms: Self::MIN_RUNTIME_MS,
+            tiers: Vec::new(),
+        }
+    }
 }
 
 /// Equal workers of a gang.
@@ -220,7 +244,33 @@ pub enum Decision {
     Interrupt(Interruption),
 }
 
-/// A run that makes room for a gang that is expected to be done much sooner.
+/// Why a run makes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The gang is expected to be done much sooner.
+    Sooner,
+    /// The gang has waited longer than anything should.
+    Overdue,
+    /// The gang's priority is higher, in the same queue.
+    Priority,
+    /// The run's queue uses more than its share, and the gang's queue less.
+    Share,
+}
+
+impl Cause {
+    /// For a sentence such as "interrupted for …, which is expected to be done much sooner".
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Sooner => "is expected to be done much sooner",
+            Self::Overdue => "has waited for too long",
+            Self::Priority => "has a higher priority",
+            Self::Share => "is within its queue's share",
+        }
+    }
+}
+
+/// A run that makes room for a gang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interruption {
     /// Whose run.
@@ -229,6 +279,8 @@ pub struct Interruption {
     pub epoch: Epoch,
     /// For which waiting job.
     pub in_favour_of: JobId,
+    /// Why.
+    pub cause: Cause,
 }
 
 /// Where a run's pods really are.

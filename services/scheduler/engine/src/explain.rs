@@ -14,30 +14,31 @@ impl Engine {
     /// Explains an unfinished job; `None` if it isn't known.
     #[must_use]
     pub fn explain(&self, id: JobId) -> Option<Explanation> {
-        let job = self.jobs.get(&id)?;
+        let job = self.jobs.get(id)?;
         let class = self.classes.get(job.class);
         let (placed_on, standing) = match &job.state {
-            State::Waiting => (None, Standing::Waiting),
+            State::Waiting(_) => (None, Standing::Waiting),
             State::BackOff(until) => (None, Standing::BackOff { until: *until }),
             State::Suspended => (None, Standing::Suspended),
             State::Placed(run) => {
-                let standing = Standing::Placed { cluster: run.cluster.clone(), epoch: job.epoch, started_at: run.started_at };
-                (Some(run.cluster.as_str()), standing)
+                let cluster = &self.sites[run.cluster].name;
+                let standing = Standing::Placed { cluster: cluster.clone(), epoch: job.epoch, started_at: run.started_at };
+                (Some(cluster.as_str()), standing)
             }
         };
         let owner = self.queues.tier_owner(job.queue);
-        let open = self.tiers_open(owner, job.spec.submitted_at);
+        let open = self.tiers_open(owner, job.submitted_at);
         let mut empty_fits = BTreeMap::new();
         let mut clusters: Vec<ClusterVerdict> = self
-            .clusters
+            .sites
             .iter()
-            .flatten()
-            .map(|cluster| {
+            .filter_map(|site| Some((&site.nodes, site.cluster.as_ref()?)))
+            .map(|(nodes, cluster)| {
                 let tier = tier_of(&self.queues.get(owner).spec.tiers, &cluster.spec);
                 let reason = if placed_on == Some(cluster.spec.name.as_str()) {
                     Reason::Here
                 } else {
-                    self.judge(class, cluster, tier, open, owner == crate::queues::ROOT, &mut empty_fits)
+                    self.judge(class, (cluster, nodes), tier, open, owner == crate::queues::ROOT, &mut empty_fits)
                 };
                 ClusterVerdict { cluster: cluster.spec.name.clone(), tier, reason }
             })
@@ -49,7 +50,7 @@ impl Engine {
             self.holds(job, class, &standing, &clusters, open.1.map(|at| (open.0, at)))
         };
         let ahead = if standing == Standing::Waiting { self.ahead_of(job, class) } else { 0 };
-        Some(Explanation { job: id, queue: job.spec.queue.clone(), standing, ahead, holds, clusters })
+        Some(Explanation { job: id, queue: self.queues.get(job.queue).spec.name.clone(), standing, ahead, holds, clusters })
     }
 
     fn holds(
@@ -103,7 +104,7 @@ impl Engine {
     fn judge(
         &self,
         class: &Class,
-        cluster: &Cluster,
+        (cluster, nodes): (&Cluster, &Nodes),
         tier: Option<usize>,
         (open, opens): (usize, Option<Time>),
         without_tiers: bool,
@@ -122,23 +123,23 @@ impl Engine {
         if !cluster.serves(&class.gang.api) {
             return Reason::NoApi { wanted: class.gang.api.clone() };
         }
-        let flavors: Vec<Option<FlavorId>> = self.flavors_for(class, &cluster.nodes);
+        let flavors: Vec<Option<FlavorId>> = self.flavors_for(class, nodes);
         if flavors.is_empty() {
             return Reason::NoFlavor {
                 wanted: class.gang.flavors.clone(),
-                present: cluster.nodes.flavors().map(|flavor| self.flavors.name(flavor).to_owned()).collect(),
+                present: nodes.flavors().map(|flavor| self.flavors.name(flavor).to_owned()).collect(),
             };
         }
         let in_empty = empty_fits
             .entry(cluster.spec.name.clone())
-            .or_insert_with(|| self.try_flavors(class, &cluster.nodes.emptied(&self.resources), &flavors));
+            .or_insert_with(|| self.try_flavors(class, &nodes.emptied(&self.resources), &flavors));
         if let Err(shortage) = in_empty {
             return Reason::TooSmall(self.gap(class, shortage));
         }
         if tier >= open {
             return Reason::TierClosed { opens: if tier == open { opens } else { None } };
         }
-        match self.try_flavors(class, &cluster.nodes, &flavors) {
+        match self.try_flavors(class, nodes, &flavors) {
             Ok(()) => Reason::Room,
             Err(shortage) => Reason::Full(self.gap(class, &shortage)),
         }
@@ -179,15 +180,16 @@ impl Engine {
     }
 
     fn ahead_of(&self, job: &crate::engine::Job, class: &Class) -> u64 {
-        let (spec, own) = (&job.spec, job.expected_ms.saturating_mul(class.gpus.max(1)));
-        let lanes = self.queues.get(job.queue).lanes.iter().map(|lane| self.lanes.get(*lane));
+        let own = job.expected_ms.saturating_mul(class.gpus.max(1)).min(crate::lanes::MOST_HEAD_START_MS);
+        let lanes = self.queues.get(job.queue).sections.values().flat_map(|section| &section.lanes);
         lanes
-            .map(|lane| match lane.priority.cmp(&spec.priority) {
+            .map(|(_, lane)| self.lanes.get(*lane))
+            .map(|lane| match lane.priority.cmp(&job.priority) {
                 std::cmp::Ordering::Greater => lane.jobs.len() as u64,
                 std::cmp::Ordering::Equal => {
                     // Who of this lane stands where the job stands was submitted then.
-                    let level = spec.submitted_at.0.saturating_add(own).saturating_sub(lane.expected_gpu_ms);
-                    lane.jobs.range(..(Time(level), spec.id)).count() as u64
+                    let level = job.submitted_at.0.saturating_add(own).saturating_sub(lane.head_start_ms());
+                    lane.jobs.range(..(Time(level), job.id)).count() as u64
                 }
                 std::cmp::Ordering::Less => 0,
             })
@@ -213,8 +215,9 @@ impl Engine {
         let class = class::build(&spec.gang, &mut self.resources.clone(), &mut self.flavors.clone());
         let tiers = self.queues.tiers(queue);
         let mut refusals = Vec::new();
-        for cluster in self.clusters.iter().flatten().filter(|cluster| tier_of(tiers, &cluster.spec).is_some()) {
-            let flavors = self.flavors_for(&class, &cluster.nodes);
+        let known = self.sites.iter().filter_map(|site| Some((&site.nodes, site.cluster.as_ref()?)));
+        for (nodes, cluster) in known.filter(|(_, cluster)| tier_of(tiers, &cluster.spec).is_some()) {
+            let flavors = self.flavors_for(&class, nodes);
             if cluster.spec.nodes.is_empty() {
                 return Ok(());
             }
@@ -226,7 +229,7 @@ impl Engine {
                 refusals.push(format!("{} has no such GPU", cluster.spec.name));
                 continue;
             }
-            match self.try_flavors(&class, &cluster.nodes.emptied(&self.resources), &flavors) {
+            match self.try_flavors(&class, &nodes.emptied(&self.resources), &flavors) {
                 Ok(()) => return Ok(()),
                 Err(shortage) => refusals.push(format!("{}: {}", cluster.spec.name, self.admit_gap(&spec.gang, &shortage))),
             }

@@ -2,10 +2,10 @@
 
 use crate::amounts::Vector;
 use crate::class::check;
-use crate::cluster::Cluster;
-use crate::engine::{Engine, Job, State, Timer};
+use crate::cluster::{Cluster, ClusterIndex};
+use crate::engine::{Engine, Job, Run, State, Timer};
 use crate::event::{BoundNode, ClusterSpec, Epoch, Event, JobId, JobSpec, QueueSpec, Refused, RunEnd, Time};
-use crate::nodes::Nodes;
+use crate::nodes::{NodeIndex, Nodes};
 use crate::queues::Charge;
 
 impl Engine {
@@ -39,20 +39,24 @@ impl Engine {
                     self.enqueue(id);
                     Ok(())
                 }
-                State::Waiting | State::BackOff(_) | State::Placed(_) => {
+                State::Waiting(_) | State::BackOff(_) | State::Placed(_) => {
                     Err(Refused::new("job", format!("job {} is not suspended", id.0)))
                 }
             },
             Event::Stopping { job, epoch } => {
                 self.run_mut(job, epoch)?.stopping = true;
                 self.unlist(job);
+                self.unlist_started(job);
                 Ok(())
             }
             Event::Started { job, epoch, at } => {
                 self.tell(at);
                 let run = self.run_mut(job, epoch)?;
-                run.started_at = Some(run.started_at.unwrap_or(at));
-                self.list(job);
+                if run.started_at.is_none() {
+                    run.started_at = Some(at);
+                    self.list_started(job);
+                    self.list(job);
+                }
                 Ok(())
             }
             Event::Bound { job, epoch, nodes } => self.bind(job, epoch, nodes),
@@ -87,44 +91,57 @@ impl Engine {
                 }
             }
         }
-        let known = self.cluster_by_name.get(&spec.name).copied();
-        let old = known.and_then(|index| self.clusters[index].as_ref());
+        let index = self.site(&spec.name);
+        let old = self.sites[index].cluster.as_ref();
         if old.is_some_and(|old| old.spec == spec) {
             return Ok(());
         }
         let shape_changed = old.is_none_or(|old| old.differs_beyond_use(&spec));
         let mut nodes = Nodes::new(&spec.nodes, &mut self.resources, &mut self.flavors);
-        for job in self.runs_at.get(&spec.name).into_iter().flatten() {
-            for (node, amount) in self.reserved(*job) {
-                nodes.take(&node, &amount, &self.resources);
-            }
-        }
-        let name = spec.name.clone();
-        let cluster = Cluster { allocatable: nodes.allocatable(), nodes, spec };
-        let index = match known {
-            Some(index) => {
-                self.clusters[index] = Some(cluster);
-                index
-            }
-            None => {
-                self.clusters.push(Some(cluster));
-                self.cluster_by_name.insert(name, self.clusters.len() - 1);
-                self.clusters.len() - 1
-            }
-        };
+        let allocatable = nodes.allocatable();
+        self.move_to(index, &mut nodes);
+        let site = &mut self.sites[index];
+        site.cluster = Some(Cluster { allocatable, spec });
+        site.taken += 1;
         self.freed.insert(index);
         if shape_changed {
             self.tiers_changed();
-            self.wake_all_waiting();
         }
         Ok(())
     }
 
+    /// Puts what is on a site's nodes onto other nodes of the same names, which take their place.
+    fn move_to(&mut self, index: ClusterIndex, nodes: &mut Nodes) {
+        let runs: Vec<JobId> = self.sites[index].runs.iter().copied().collect();
+        for id in &runs {
+            if let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(*id) {
+                for place in &mut run.places {
+                    place.node = nodes.index_of(self.sites[index].nodes.name(place.node));
+                }
+            }
+        }
+        let kept = self.promised.values_mut().filter(|promise| promise.cluster == index);
+        for place in kept.flat_map(|promise| promise.places.iter_mut()) {
+            place.node = nodes.index_of(self.sites[index].nodes.name(place.node));
+        }
+        self.sites[index].nodes = std::mem::take(nodes);
+        for id in runs {
+            for (node, amount) in self.reserved(id) {
+                self.sites[index].nodes.take(node, &amount, &self.resources);
+            }
+        }
+        for (id, promise) in self.promised.iter().filter(|(_, promise)| promise.cluster == index) {
+            let class = self.classes.get(self.jobs.held(*id).class);
+            self.sites[index].nodes.take_places(class, &promise.places, &self.resources);
+        }
+    }
+
     fn remove_cluster(&mut self, name: &str) -> Result<(), Refused> {
-        let index =
-            self.cluster_by_name.remove(name).ok_or_else(|| Refused::new("name", format!("cluster {name:?} does not exist")))?;
-        self.clusters[index] = None;
-        self.freed.remove(&index);
+        let index = self.site_by_name.get(name).copied().filter(|index| self.sites[*index].cluster.is_some());
+        let index = index.ok_or_else(|| Refused::new("name", format!("cluster {name:?} does not exist")))?;
+        self.sites[index].cluster = None;
+        self.move_to(index, &mut Nodes::default());
+        self.freed.insert(index);
         self.tiers_changed();
         Ok(())
     }
@@ -134,25 +151,22 @@ impl Engine {
         if known.is_some_and(|index| self.queues.get(index).spec == spec) {
             return Ok(());
         }
-        let old_parent = known.map(|index| self.queues.get(index).parent);
         let index = self.queues.upsert(spec, &mut self.resources)?;
         self.tiers_changed();
-        self.refresh(index);
-        if let Some(old_parent) = old_parent {
+        if known.is_some() {
+            self.let_all_go(index);
             let subtree = self.queues.subtree(index);
-            self.wake_queues(&subtree);
-            self.refresh(old_parent);
-            self.wake_limited(old_parent);
+            self.list_anew(&subtree);
+            self.let_go_below(index);
         }
         Ok(())
     }
 
     /// After a change of clusters or tiers: what may be used, and so what shares are parts of, is another.
     fn tiers_changed(&mut self) {
-        self.candidates.clear();
-        self.no_room.clear();
+        self.groups.all_stale();
         let mut everything = Vector::default();
-        for cluster in self.clusters.iter().flatten() {
+        for cluster in self.sites.iter().filter_map(|site| site.cluster.as_ref()) {
             let used = cluster.spec.takes_jobs
                 || self.queues.iter().any(|(_, queue)| {
                     !queue.spec.tiers.is_empty() && crate::cluster::tier_of(&queue.spec.tiers, &cluster.spec).is_some()
@@ -163,14 +177,14 @@ impl Engine {
         }
         if everything != self.everything {
             self.everything = everything;
-            self.refresh_all();
+            self.queues.mark_all();
         }
     }
 
     /// Adds a job that is kept aside; it waits once it is enqueued.
     pub(crate) fn insert_job(&mut self, spec: JobSpec) -> Result<JobId, Refused> {
         let id = spec.id;
-        if self.jobs.contains_key(&id) {
+        if self.jobs.contains(id) {
             return Err(Refused::new("id", format!("job {} is known already", id.0)));
         }
         let queue = self
@@ -182,33 +196,45 @@ impl Engine {
         }
         check(&spec.gang)?;
         let class = self.classes.acquire(&spec.gang, &mut self.resources, &mut self.flavors);
+        let likeness = self.estimates.acquire(&spec.queue, &spec.kind, self.classes.get(class).gpus);
         self.queues.get_mut(queue).jobs += 1;
-        self.jobs
-            .insert(id, Job { spec, queue, class, epoch: Epoch(0), attained_ms: 0, expected_ms: 0, state: State::Suspended });
+        self.jobs.insert(Job {
+            id,
+            queue,
+            class,
+            likeness,
+            priority: spec.priority,
+            submitted_at: spec.submitted_at,
+            epoch: Epoch(0),
+            attained_ms: 0,
+            expected_ms: 0,
+            state: State::Suspended,
+        });
         Ok(id)
     }
 
     fn forget_job(&mut self, id: JobId) {
-        if let Some(job) = self.jobs.remove(&id) {
+        if let Some(job) = self.jobs.remove(id) {
             self.queues.get_mut(job.queue).jobs -= 1;
+            self.estimates.release(job.likeness);
             if self.classes.release(job.class) {
-                self.candidates.remove(&job.class);
+                self.groups.forget(job.class);
             }
         }
     }
 
     fn job_mut(&mut self, id: JobId) -> Result<&mut Job, Refused> {
-        self.jobs.get_mut(&id).ok_or_else(|| Refused::new("job", format!("job {} is not known", id.0)))
+        self.jobs.get_mut(id).ok_or_else(|| Refused::new("job", format!("job {} is not known", id.0)))
     }
 
-    pub(crate) fn run_mut(&mut self, id: JobId, epoch: Epoch) -> Result<&mut crate::engine::Run, Refused> {
+    pub(crate) fn run_mut(&mut self, id: JobId, epoch: Epoch) -> Result<&mut Run, Refused> {
         let job = self.job_mut(id)?;
         if job.epoch != epoch {
             return Err(Refused::new("epoch", format!("job {} is at epoch {}, not {}", id.0, job.epoch.0, epoch.0)));
         }
         match &mut job.state {
             State::Placed(run) => Ok(run),
-            State::Waiting | State::BackOff(_) | State::Suspended => {
+            State::Waiting(_) | State::BackOff(_) | State::Suspended => {
                 Err(Refused::new("job", format!("job {} is not placed", id.0)))
             }
         }
@@ -217,7 +243,7 @@ impl Engine {
     /// Takes a job that is not placed out of its lane or its back-off.
     fn set_aside(&mut self, id: JobId) -> Result<(), Refused> {
         match self.job_mut(id)?.state {
-            State::Waiting => self.dequeue(id),
+            State::Waiting(_) => self.dequeue(id),
             State::BackOff(until) => {
                 self.timers.remove(&(until, Timer::Retry(id)));
             }
@@ -234,41 +260,54 @@ impl Engine {
     }
 
     /// What a placed job holds, node by node: what is bound where that is known, else what is planned.
-    pub(crate) fn reserved(&self, id: JobId) -> Vec<(String, Vector)> {
-        let Some(Job { class, state: State::Placed(run), .. }) = self.jobs.get(&id) else { return Vec::new() };
+    pub(crate) fn reserved(&self, id: JobId) -> Vec<(NodeIndex, Vector)> {
+        let Some(Job { class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return Vec::new() };
         match &run.bound {
-            Some(nodes) => nodes
-                .iter()
-                .map(|bound| {
-                    let mut amount = Vector::default();
-                    for (name, units) in bound.used.iter() {
-                        if let Some(index) = self.resources.find(name) {
-                            amount.put(index, units);
+            Some(nodes) => {
+                let known =
+                    nodes.iter().filter_map(|bound| Some((self.sites[run.cluster].nodes.find(&bound.node)?, &bound.used)));
+                known
+                    .map(|(node, used)| {
+                        let mut amount = Vector::default();
+                        for (name, units) in used.iter() {
+                            if let Some(index) = self.resources.find(name) {
+                                amount.put(index, units);
+                            }
                         }
-                    }
-                    (bound.node.clone(), amount)
-                })
-                .collect(),
+                        (node, amount)
+                    })
+                    .collect()
+            }
             None => {
                 let groups = &self.classes.get(*class).groups;
-                run.slots.iter().map(|slot| (slot.node.clone(), groups[slot.group].each.times(slot.workers))).collect()
+                run.places.iter().map(|place| (place.node, groups[place.group as usize].each.times(place.workers))).collect()
             }
         }
     }
 
     fn hold(&mut self, id: JobId, charge: Charge) {
-        let Some(Job { state: State::Placed(run), .. }) = self.jobs.get(&id) else { return };
-        let Some(index) = self.cluster_by_name.get(&run.cluster).copied() else { return };
-        let reserved = self.reserved(id);
-        let Some(cluster) = self.clusters[index].as_mut() else { return };
-        for (node, amount) in reserved {
+        let Some(Job { class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
+        let index = run.cluster;
+        if run.bound.is_none() {
+            // What is planned needs no list of its own.
+            let (site, class) = (&mut self.sites[index], self.classes.get(*class));
             match charge {
-                Charge::Add => cluster.nodes.take(&node, &amount, &self.resources),
-                Charge::Back => cluster.nodes.give(&node, &amount, &self.resources),
+                Charge::Add => site.nodes.take_places(class, &run.places, &self.resources),
+                Charge::Back => site.nodes.give_places(class, &run.places, &self.resources),
+            }
+        } else {
+            for (node, amount) in self.reserved(id) {
+                match charge {
+                    Charge::Add => self.sites[index].nodes.take(node, &amount, &self.resources),
+                    Charge::Back => self.sites[index].nodes.give(node, &amount, &self.resources),
+                }
             }
         }
-        if matches!(charge, Charge::Back) {
-            self.freed.insert(index);
+        match charge {
+            Charge::Add => self.sites[index].taken += 1,
+            Charge::Back => {
+                self.freed.insert(index);
+            }
         }
     }
 
@@ -281,7 +320,7 @@ impl Engine {
         for bound in &nodes {
             sum.add(&self.resources.intern(&bound.used));
         }
-        let class = self.jobs[&id].class;
+        let class = self.jobs.held(id).class;
         // Fewer pods than planned: the others are still to come, and their places are kept.
         if !sum.covers(&self.classes.get(class).total) {
             return Ok(());
@@ -295,29 +334,23 @@ impl Engine {
     fn end_run(&mut self, id: JobId, epoch: Epoch, end: RunEnd) -> Result<(), Refused> {
         let now = self.now;
         let run = self.run_mut(id, epoch)?;
-        let cluster = run.cluster.clone();
+        let cluster = run.cluster;
         let lasted_ms = run.started_at.map_or(0, |at| now.0.saturating_sub(at.0).max(0));
         self.unlist(id);
-        for left in self.promised.values_mut() {
-            left.remove(&id);
+        self.unlist_started(id);
+        for promise in self.promised.values_mut() {
+            promise.left.remove(&id);
         }
-        let attained_ms = self.jobs[&id].attained_ms.saturating_add(lasted_ms);
-        let likeness = self.likeness(id);
-        // What does not go on from a checkpoint begins from nothing again.
-        let goes_on = self.classes.get(self.jobs[&id].class).gang.restart_ms.is_some();
-        self.job_mut(id)?.attained_ms = if goes_on { attained_ms } else { 0 };
         self.hold(id, Charge::Back);
-        if let Some(runs) = self.runs_at.get_mut(&cluster) {
-            runs.remove(&id);
-            if runs.is_empty() {
-                self.runs_at.remove(&cluster);
-            }
-        }
-        let (queue, class) = (self.jobs[&id].queue, self.jobs[&id].class);
-        let total = self.classes.get(class).total.clone();
-        self.queues.charge(queue, &total, Charge::Back);
-        self.refresh(queue);
-        self.wake_limited(queue);
+        self.sites[cluster].runs.remove(&id);
+        let job = self.jobs.held_mut(id);
+        let (queue, class, likeness) = (job.queue, job.class, job.likeness);
+        let attained_ms = job.attained_ms.saturating_add(lasted_ms);
+        let class = self.classes.get(class);
+        // What does not go on from a checkpoint begins from nothing again.
+        job.attained_ms = if class.gang.restart_ms.is_some() { attained_ms } else { 0 };
+        self.queues.charge(queue, &class.total, Charge::Back);
+        self.let_go_below(queue);
         match end {
             RunEnd::Finished => {
                 // A run that never started teaches nothing.
@@ -334,7 +367,7 @@ impl Engine {
     }
 
     pub(crate) fn back_off(&mut self, id: JobId, until: Time) {
-        if let Some(job) = self.jobs.get_mut(&id) {
+        if let Some(job) = self.jobs.get_mut(id) {
             job.state = State::BackOff(until);
             self.timers.insert((until, Timer::Retry(id)));
         }
@@ -342,12 +375,10 @@ impl Engine {
 
     /// Charges a placed job that was read from its row.
     pub(crate) fn charge_restored(&mut self, id: JobId) {
-        let Some(Job { queue, class, state: State::Placed(run), .. }) = self.jobs.get(&id) else { return };
-        let (queue, class, cluster) = (*queue, *class, run.cluster.clone());
-        self.runs_at.entry(cluster).or_default().insert(id);
-        let total = self.classes.get(class).total.clone();
-        self.queues.charge(queue, &total, Charge::Add);
+        let Some(Job { queue, class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
+        self.sites[run.cluster].runs.insert(id);
+        self.queues.charge(*queue, &self.classes.get(*class).total, Charge::Add);
         self.hold(id, Charge::Add);
-        self.refresh(queue);
+        self.list_started(id);
     }
 }

@@ -10,15 +10,14 @@ use crate::class::ClassId;
 use crate::cluster::Candidate;
 use crate::engine::{Engine, Job, State, Timer};
 use crate::estimate::{begin_ms, level_of};
-use crate::event::{Decision, Interruption, JobId, Time};
-use crate::lanes::LaneId;
+use crate::event::{Cause, Decision, JobId, Time};
+use crate::nodes::{NodeIndex, Place};
+use crate::promise::Promise;
 use crate::rows::Remaining;
 
 /// A run makes room only for a gang that is expected to take this many times less GPU-time. With less than that two gangs of one
 /// kind would interrupt each other as soon as one has run a little longer than the other.
 const TIMES_LONGER: i64 = 8;
-/// A run is left alone this long after its start: what starts again and again gets nothing done.
-const LEAST_RUN_MS: i64 = 60_000;
 /// Interrupting must save at least so many times what starting again costs all that are interrupted.
 const RESTART_TIMES: i64 = 4;
 /// Bounds of one plan: lanes looked at, gangs looked at in vain, and runs looked at for one gang.
@@ -26,50 +25,57 @@ const MOST_LANES: usize = 64;
 const MOST_IN_VAIN: usize = 16;
 const MOST_RUNS: usize = 128;
 
+/// What a gang claims of the place of runs: they must be expected to take many times this GPU-time still.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) gpu_ms: i64,
+    pub(crate) cause: Cause,
+}
+
 impl Engine {
     /// Lists a run, if it may be interrupted, under the GPU-time it is expected to take still; and again when it has lasted so
     /// long that more is to be expected.
     pub(crate) fn list(&mut self, id: JobId) {
-        let Some(Job { state: State::Placed(run), class, attained_ms, .. }) = self.jobs.get(&id) else { return };
+        let Some(Job { state: State::Placed(run), class, queue, likeness, attained_ms, .. }) = self.jobs.get(id) else { return };
         let class = self.classes.get(*class);
         let (Some(started_at), Some(_), false) = (run.started_at, class.gang.restart_ms, run.stopping) else { return };
+        if self.was_overdue(id, started_at) {
+            return;
+        }
         let lasted_ms = self.now.0.saturating_sub(started_at.0).max(0);
         let attained_ms = attained_ms.saturating_add(lasted_ms);
         let next_ms = begin_ms(level_of(attained_ms).saturating_add(1)).saturating_sub(attained_ms);
-        let remaining_ms = self.estimates.remaining_ms(&self.likeness(id), attained_ms);
+        let min_runtime_ms = self.queues.get(*queue).spec.min_runtime_ms;
+        let remaining_ms = self.estimates.remaining_ms(*likeness, attained_ms);
         let remaining = Remaining {
             gpu_ms: remaining_ms.saturating_mul(class.gpus.max(1)),
-            until: Time(self.now.0.saturating_add(next_ms.max(LEAST_RUN_MS - lasted_ms).max(1))),
+            until: Time(self.now.0.saturating_add(next_ms.max(min_runtime_ms - lasted_ms).max(1))),
         };
         self.unlist(id);
         self.list_as(id, remaining);
     }
 
     pub(crate) fn list_as(&mut self, id: JobId, remaining: Remaining) {
-        let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(&id) else { return };
+        let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(id) else { return };
         run.remaining = Some(remaining);
-        self.interruptible.entry(run.cluster.clone()).or_default().insert((Reverse(remaining.gpu_ms), id));
+        self.sites[run.cluster].interruptible.insert((Reverse(remaining.gpu_ms), id));
         self.timers.insert((remaining.until, Timer::Longer(id)));
     }
 
     /// Takes a run from the list of those that may be interrupted.
     pub(crate) fn unlist(&mut self, id: JobId) {
-        let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(&id) else { return };
+        let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(id) else { return };
         let Some(Remaining { gpu_ms, until }) = run.remaining.take() else { return };
-        if let Some(runs) = self.interruptible.get_mut(&run.cluster) {
-            runs.remove(&(Reverse(gpu_ms), id));
-            if runs.is_empty() {
-                self.interruptible.remove(&run.cluster);
-            }
-        }
+        self.sites[run.cluster].interruptible.remove(&(Reverse(gpu_ms), id));
         self.timers.remove(&(until, Timer::Longer(id)));
     }
 
     /// Interrupts runs for the blocked gangs that are expected to be done soonest.
     pub(crate) fn interrupt(&mut self, decisions: &mut Vec<Decision>, limit: usize) {
-        let longest = self.interruptible.values().filter_map(|runs| runs.first()).map(|(Reverse(remaining), _)| *remaining).max();
+        let longest = self.sites.iter().filter_map(|site| site.interruptible.first()).map(|(Reverse(gpu_ms), _)| *gpu_ms).max();
         let Some(longest) = longest else { return };
-        let lanes: Vec<LaneId> = self.lanes.shortest.iter().take(MOST_LANES).map(|(_, lane)| *lane).collect();
+        let jobs = &self.jobs;
+        let lanes = self.lanes.shortest(MOST_LANES, &|job| jobs.held(job).waits_since());
         // Per class the least claim that was made in vain: whoever claims as much has no more runs to take the place of.
         let mut in_vain: BTreeMap<ClassId, i64> = BTreeMap::new();
         for lane in lanes {
@@ -79,121 +85,131 @@ impl Engine {
             }
             let entry = self.lanes.get(lane);
             let (queue, class) = (entry.queue, entry.class);
-            let Some((submitted_at, job)) = entry.head() else { continue };
-            let claim = claim(entry.expected_ms, entry.expected_gpu_ms, self.now.0.saturating_sub(submitted_at.0));
-            if claim.saturating_mul(TIMES_LONGER) >= longest
+            let (Some((submitted_at, job)), Some((group, _))) = (entry.head(), entry.listed) else { continue };
+            let gpu_ms = claim(entry.expected_ms, entry.expected_gpu_ms, self.now.0.saturating_sub(submitted_at.0));
+            if gpu_ms.saturating_mul(TIMES_LONGER) >= longest
                 || self.promised.contains_key(&job)
-                || in_vain.get(&class).is_some_and(|least| claim >= *least)
+                || in_vain.get(&class).is_some_and(|least| gpu_ms >= *least)
                 || self.queues.limit(queue, &self.classes.get(class).total).is_some()
             {
                 continue;
             }
-            let (owner, candidates) = self.candidates(queue, class);
-            let (open, _) = self.tiers_open(owner, submitted_at);
-            let mut found = None;
-            for candidate in candidates.iter().filter(|candidate| candidate.tier < open) {
-                found = self.runs_in_the_way(class, candidate, claim, job);
-                if found.is_some() {
-                    break;
-                }
+            let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
+            let claim = Claim { gpu_ms, cause: Cause::Sooner };
+            if !candidates.iter().any(|candidate| self.interrupt_for(job, candidate, claim, decisions)) {
+                in_vain.insert(class, gpu_ms);
             }
-            let Some(runs) = found else {
-                in_vain.insert(class, claim);
-                continue;
-            };
-            for run in &runs {
-                self.unlist(*run);
-                let entry = self.jobs.get_mut(run).expect("a listed run is known");
-                let epoch = entry.epoch;
-                if let State::Placed(run) = &mut entry.state {
-                    run.stopping = true;
-                }
-                self.stats.interrupted += 1;
-                decisions.push(Decision::Interrupt(Interruption { job: *run, epoch, in_favour_of: job }));
-            }
-            self.promised.insert(job, runs);
         }
     }
 
-    /// The runs to interrupt so that the gang fits: those expected to last longest, and of these only what is needed.
-    fn runs_in_the_way(
+    /// Ends runs in the way of a gang, if enough of them are long enough: those expected to last longest, and of these only what
+    /// is needed.
+    pub(crate) fn interrupt_for(
         &mut self,
-        class_id: ClassId,
-        candidate: &Candidate,
-        claim: i64,
         for_job: JobId,
-    ) -> Option<BTreeSet<JobId>> {
-        let name = self.clusters[candidate.cluster].as_ref()?.spec.name.clone();
-        let priority = self.jobs[&for_job].spec.priority;
+        candidate: &Candidate,
+        claim: Claim,
+        decisions: &mut Vec<Decision>,
+    ) -> bool {
+        let job = self.jobs.held(for_job);
+        let (priority, class_id) = (job.priority, job.class);
+        let site = &self.sites[candidate.cluster];
         let class = self.classes.get(class_id);
-        let mut missing = class.gpus
-            - candidate.flavor.map_or(0, |flavor| {
-                self.clusters[candidate.cluster].as_ref().map_or(0, |cluster| cluster.nodes.gpus_free(flavor))
-            });
+        let mut missing = class.gpus - candidate.flavor.map_or(0, |flavor| site.nodes.gpus_free(flavor));
         let mut looked_at = 0;
         let mut eligible: Vec<JobId> = Vec::new();
-        for (Reverse(remaining), id) in self.interruptible.get(&name)?.iter().take(MOST_RUNS) {
+        for (Reverse(remaining), id) in site.interruptible.iter().take(MOST_RUNS) {
             looked_at += 1;
-            let Some(Job { spec, state: State::Placed(run), class, .. }) = self.jobs.get(id) else { continue };
-            let restart = self.classes.get(*class).gang.restart_ms.unwrap_or(0);
-            let gpus = self.classes.get(*class).gpus;
-            let worth = claim.max(restart.saturating_mul(gpus).saturating_mul(RESTART_TIMES));
+            let Some(Job { priority: its_priority, queue, state: State::Placed(run), class, .. }) = self.jobs.get(*id) else {
+                continue;
+            };
+            let class = self.classes.get(*class);
+            let restart_gpu_ms = class.gang.restart_ms.unwrap_or(0).saturating_mul(class.gpus);
+            let worth = claim.gpu_ms.max(restart_gpu_ms.saturating_mul(RESTART_TIMES));
             if *remaining <= worth.saturating_mul(TIMES_LONGER) {
-                if *remaining <= claim.saturating_mul(TIMES_LONGER) {
+                if *remaining <= claim.gpu_ms.saturating_mul(TIMES_LONGER) {
                     break;
                 }
                 continue;
             }
-            let young = run.started_at.is_none_or(|at| self.now.0.saturating_sub(at.0) < LEAST_RUN_MS);
-            if young || spec.priority > priority {
+            let min_runtime_ms = self.queues.get(*queue).spec.min_runtime_ms;
+            let began = run.started_at.unwrap_or(self.now);
+            let young = self.now.0.saturating_sub(began.0) < min_runtime_ms;
+            if young || *its_priority > priority {
                 continue;
             }
-            missing -= gpus;
+            if matches!(claim.cause, Cause::Sooner) && self.stands_on_its_share(*id, began, for_job) {
+                continue;
+            }
+            missing -= class.gpus;
             eligible.push(*id);
         }
         self.stats.entries_visited += looked_at;
         if missing > 0 {
-            return None;
+            return false;
         }
-        self.fewest(class_id, candidate, &eligible)
+        let Some((places, left)) = self.free_up(class_id, candidate, &eligible, &|_| true) else { return false };
+        let promise = Promise { cluster: candidate.cluster, flavor: candidate.flavor, places, left, expected_at: None };
+        self.promise(for_job, promise, claim.cause, decisions);
+        true
     }
 
-    /// Frees one run after the other, in thought, until the gang fits; then keeps those that share no node with it.
-    fn fewest(&mut self, class_id: ClassId, candidate: &Candidate, eligible: &[JobId]) -> Option<BTreeSet<JobId>> {
-        let mut freed: Vec<(JobId, Vec<(String, Vector)>)> = Vec::new();
-        let mut slots = None;
+    /// Frees one run after the other, in thought, until the gang fits and `enough` (told what all of them have together) says
+    /// yes; then spares those, the last first, that need not end for it. The gang's places are charged, and the runs still are.
+    pub(crate) fn free_up(
+        &mut self,
+        class_id: ClassId,
+        candidate: &Candidate,
+        eligible: &[JobId],
+        enough: &dyn Fn(&Vector) -> bool,
+    ) -> Option<(Vec<Place>, BTreeSet<JobId>)> {
+        let mut freed: Vec<(JobId, Vec<(NodeIndex, Vector)>)> = Vec::new();
+        let mut sum = Vector::default();
+        let mut places = None;
         for id in eligible {
             let reserved = self.reserved(*id);
-            let class = self.classes.get(class_id);
-            let nodes = &mut self.clusters[candidate.cluster].as_mut()?.nodes;
             for (node, amount) in &reserved {
-                nodes.give(node, amount, &self.resources);
+                self.sites[candidate.cluster].nodes.give(*node, amount, &self.resources);
             }
             freed.push((*id, reserved));
+            sum.add(&self.classes.get(self.jobs.held(*id).class).total);
+            let class = self.classes.get(class_id);
+            let nodes = &mut self.sites[candidate.cluster].nodes;
+            if !nodes.could_fit(class, candidate.flavor) || !enough(&sum) {
+                continue;
+            }
             self.stats.fits_tried += 1;
-            if nodes.could_fit(class, candidate.flavor)
-                && let Ok(found) = nodes.place(class, candidate.flavor, &self.resources)
-            {
-                slots = Some(found);
+            if let Ok(found) = nodes.place(class, candidate.flavor, &self.resources) {
+                places = Some(found);
                 break;
             }
         }
-        let class = self.classes.get(class_id);
-        let nodes = &mut self.clusters[candidate.cluster].as_mut()?.nodes;
-        for slot in slots.iter().flatten() {
-            nodes.give(&slot.node, &class.groups[slot.group].each.times(slot.workers), &self.resources);
+        let nodes = &mut self.sites[candidate.cluster].nodes;
+        let mut ended = BTreeSet::new();
+        while let Some((id, reserved)) = freed.pop() {
+            if places.is_some() {
+                let has_place = |(node, amount): &(NodeIndex, Vector)| {
+                    nodes.free_on(*node).is_none_or(|free| amount.iter().all(|(resource, units)| free.get(resource) >= units))
+                };
+                let mut less = sum.clone();
+                less.sub(&self.classes.get(self.jobs.held(id).class).total);
+                if reserved.iter().all(has_place) && enough(&less) {
+                    sum = less;
+                } else {
+                    ended.insert(id);
+                    continue;
+                }
+            }
+            for (node, amount) in &reserved {
+                nodes.take(*node, amount, &self.resources);
+            }
         }
-        for (node, amount) in freed.iter().flat_map(|(_, reserved)| reserved) {
-            nodes.take(node, amount, &self.resources);
+        for id in &ended {
+            for (node, amount) in self.reserved(*id) {
+                self.sites[candidate.cluster].nodes.take(node, &amount, &self.resources);
+            }
         }
-        let used: BTreeSet<String> = slots?.into_iter().map(|slot| slot.node).collect();
-        Some(
-            freed
-                .into_iter()
-                .filter(|(_, reserved)| reserved.iter().any(|(node, _)| used.contains(node)))
-                .map(|(id, _)| id)
-                .collect(),
-        )
+        Some((places?, ended))
     }
 }
 

@@ -1,47 +1,23 @@
-//! Where jobs wait. A *lane* holds the waiting jobs of one (queue, class, priority, expectation) in order of submission: if its head
-//! can't be placed none behind it can, so a lane is tried, parked and woken as one entry, however many jobs it holds.
+//! Where jobs wait. A *lane* holds the waiting jobs of one (queue, class, priority, expectation) in order of submission: if its
+//! head can't be placed none behind it can, so that a lane is one entry, however many jobs it holds.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::{ClassId, FlavorId};
+use crate::class::ClassId;
 use crate::event::{JobId, Time};
+use crate::groups::GroupId;
 use crate::queues::QueueIndex;
 
 /// Number of a lane.
-pub(crate) type LaneId = u64;
+pub(crate) type LaneId = usize;
 /// The order inside a queue: priority (higher first), *standing*, row. The standing is the time of submission moved back by the
-/// GPU-time that the job is expected to take: a job passes one that came before it only if it is smaller by more than it came
-/// later, so that nothing is passed for ever.
+/// GPU-time that the job is expected to take, but by no more than [`MOST_HEAD_START_MS`]: a job passes one that came before it only
+/// if it is smaller by more than it came later, so that nothing is passed for ever.
 pub(crate) type LaneOrder = (Reverse<i32>, Time, JobId);
 
-/// What a parked lane waits for: GPUs of a model and how many its gang needs together. A release of fewer can't help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct WaitKey {
-    pub(crate) what: WaitsFor,
-    pub(crate) gpus: i64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum WaitsFor {
-    /// Cpu, memory or named resources only.
-    NoGpu,
-    /// GPUs of any model.
-    AnyGpu,
-    /// GPUs of this model.
-    Gpu(FlavorId),
-}
-
-/// Where a lane stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Parked {
-    /// To be tried by the next plan.
-    Ready,
-    /// Waits until this queue's capability has room.
-    Capability(QueueIndex),
-    /// Waits until a cluster has room, or until a tier opens.
-    Room { keys: Vec<WaitKey>, tier_opens: Option<Time> },
-}
+/// Nothing that comes later than this is put before a job of its priority, however large that is.
+pub(crate) const MOST_HEAD_START_MS: i64 = 14 * 24 * 60 * 60 * 1_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
@@ -53,10 +29,16 @@ pub(crate) struct Lane {
     /// The same times the gang's GPUs.
     pub(crate) expected_gpu_ms: i64,
     pub(crate) jobs: BTreeSet<(Time, JobId)>,
-    pub(crate) parked: Parked,
-    /// Its entry in the queue's ready set, while it has one.
-    pub(crate) ready_as: Option<LaneOrder>,
+    /// What decides whether it has room, and its entry in the queue's list.
+    pub(crate) listed: Option<(GroupId, LaneOrder)>,
+    /// When the next tier opens for its head, if a timer rings for that.
+    pub(crate) tier_opens: Option<Time>,
+    /// Its head as it stands in [`Lanes::shortest`] and [`Lanes::oldest`].
+    marked: Option<Mark>,
 }
+
+/// (time of submission, job, time of submission moved on by what its runs lasted).
+type Mark = (Time, JobId, Time);
 
 impl Lane {
     pub(crate) fn head(&self) -> Option<(Time, JobId)> {
@@ -69,73 +51,132 @@ impl Lane {
 
     /// Where a job stands that was submitted then.
     pub(crate) fn standing(&self, submitted_at: Time) -> Time {
-        Time(submitted_at.0.saturating_add(self.expected_gpu_ms))
+        Time(submitted_at.0.saturating_add(self.head_start_ms()))
+    }
+
+    pub(crate) fn head_start_ms(&self) -> i64 {
+        self.expected_gpu_ms.min(MOST_HEAD_START_MS)
     }
 }
 
 /// What the jobs of a lane have in common: queue, class, priority, expected remaining time in milliseconds.
 pub(crate) type LaneKey = (QueueIndex, ClassId, i32, i64);
 
-/// All lanes and the lists that blocked ones wait on.
+/// All lanes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lanes {
-    pub(crate) all: BTreeMap<LaneId, Lane>,
+    all: Vec<Option<Lane>>,
+    unused: Vec<LaneId>,
     by_key: BTreeMap<LaneKey, LaneId>,
-    /// Lanes that wait for room, by what would make it.
-    pub(crate) waiting: BTreeMap<WaitKey, BTreeSet<LaneId>>,
-    /// Lanes that wait for room, the least expected GPU-time first.
-    pub(crate) shortest: BTreeSet<(i64, LaneId)>,
-    next: LaneId,
+    /// Lanes by expected GPU-time, then age of the head.
+    shortest: BTreeSet<(i64, Time, JobId, LaneId)>,
+    /// Lanes by how long their heads have waited, runs not counted.
+    oldest: BTreeSet<(Time, JobId, LaneId)>,
+    /// Lanes whose head has changed since they were put into these two orders, each once, and which those are.
+    stale: Vec<LaneId>,
+    is_stale: Vec<bool>,
 }
 
 impl Lanes {
     pub(crate) fn get(&self, id: LaneId) -> &Lane {
-        self.all.get(&id).expect("a queue's set names living lanes")
+        self.all[id].as_ref().expect("sets of the engine name living lanes")
     }
 
     pub(crate) fn get_mut(&mut self, id: LaneId) -> &mut Lane {
-        self.all.get_mut(&id).expect("a queue's set names living lanes")
+        self.all[id].as_mut().expect("sets of the engine name living lanes")
+    }
+
+    /// A lane that may be gone by now.
+    pub(crate) fn living(&self, id: LaneId) -> Option<&Lane> {
+        self.all.get(id)?.as_ref()
     }
 
     pub(crate) fn find(&self, key: &LaneKey) -> Option<LaneId> {
         self.by_key.get(key).copied()
     }
 
+    pub(crate) fn ids(&self) -> Vec<LaneId> {
+        self.by_key.values().copied().collect()
+    }
+
     /// A lane for gangs of so many GPUs.
     pub(crate) fn create(&mut self, key: LaneKey, gpus: i64) -> LaneId {
-        let id = self.next;
-        self.next += 1;
         let (queue, class, priority, expected_ms) = key;
-        let expected_gpu_ms = expected_ms.saturating_mul(gpus.max(1));
-        let lane = Lane {
+        let lane = Some(Lane {
             queue,
             class,
             priority,
             expected_ms,
-            expected_gpu_ms,
+            expected_gpu_ms: expected_ms.saturating_mul(gpus.max(1)),
             jobs: BTreeSet::new(),
-            parked: Parked::Ready,
-            ready_as: None,
+            listed: None,
+            tier_opens: None,
+            marked: None,
+        });
+        let id = match self.unused.pop() {
+            Some(id) => {
+                self.all[id] = lane;
+                id
+            }
+            None => {
+                self.all.push(lane);
+                self.is_stale.push(false);
+                self.all.len() - 1
+            }
         };
-        self.all.insert(id, lane);
         self.by_key.insert(key, id);
         id
     }
 
     pub(crate) fn remove(&mut self, id: LaneId) {
-        if let Some(lane) = self.all.remove(&id) {
+        self.unmark(id);
+        if let Some(lane) = self.all[id].take() {
             self.by_key.remove(&(lane.queue, lane.class, lane.priority, lane.expected_ms));
+            self.unused.push(id);
         }
     }
 
-    pub(crate) fn unlist(&mut self, id: LaneId, keys: &[WaitKey]) {
-        for key in keys {
-            if let Some(lanes) = self.waiting.get_mut(key) {
-                lanes.remove(&id);
-                if lanes.is_empty() {
-                    self.waiting.remove(key);
-                }
+    fn unmark(&mut self, id: LaneId) {
+        let Some(lane) = self.all[id].as_mut() else { return };
+        if let Some((at, job, since)) = lane.marked.take() {
+            self.shortest.remove(&(lane.expected_gpu_ms, at, job, id));
+            self.oldest.remove(&(since, job, id));
+        }
+    }
+
+    /// Notes that a lane's head is another.
+    pub(crate) fn head_changed(&mut self, id: LaneId) {
+        if !self.is_stale[id] {
+            self.is_stale[id] = true;
+            self.stale.push(id);
+        }
+    }
+
+    /// Brings the two orders up to date. `since` says of a job when it would have been submitted had it not run meanwhile.
+    fn refresh(&mut self, since: &dyn Fn(JobId) -> Time) {
+        while let Some(id) = self.stale.pop() {
+            self.is_stale[id] = false;
+            self.unmark(id);
+            let Some(lane) = self.all[id].as_mut() else { continue };
+            if let Some((at, job)) = lane.head() {
+                let since = since(job);
+                lane.marked = Some((at, job, since));
+                let expected = lane.expected_gpu_ms;
+                self.shortest.insert((expected, at, job, id));
+                self.oldest.insert((since, job, id));
             }
         }
+    }
+
+    /// The lanes with the least expected GPU-time.
+    pub(crate) fn shortest(&mut self, most: usize, since: &dyn Fn(JobId) -> Time) -> Vec<LaneId> {
+        self.refresh(since);
+        self.shortest.iter().take(most).map(|(_, _, _, lane)| *lane).collect()
+    }
+
+    /// The lanes whose heads have waited longest, with since when.
+    pub(crate) fn oldest(&mut self, most: usize, since: &dyn Fn(JobId) -> Time) -> Vec<(Time, LaneId)> {
+        self.refresh(since);
+        self.oldest.iter().take(most).map(|(since, _, lane)| (*since, *lane)).collect()
     }
 }

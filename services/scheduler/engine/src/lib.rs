@@ -15,22 +15,28 @@ mod estimate;
 mod event;
 mod explain;
 mod fold;
+mod groups;
 mod interrupt;
+mod jobs;
 mod lanes;
 mod nodes;
+mod overdue;
 mod plan;
+mod promise;
 mod queues;
+mod ranking;
 mod reason;
+mod reclaim;
 mod rows;
-mod wake;
+mod waiting;
 
 pub use amounts::{Amounts, CPU, MEMORY, is_gpu, show};
 pub use class::{MAX_GROUPS, MAX_WORKERS, check};
 pub use engine::{Engine, Stats};
 pub use event::{
-    BoundNode, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec, Placement,
+    BoundNode, Cause, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec, Placement,
     QueueSpec, Refused, RunEnd, Slot, Tier, TierOpens, Time, WorkerGroup,
 };
 pub use queues::MAX_DEPTH;
 pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing};
-pub use rows::{Audit, HistoryRow, JobRow, JobState, Remaining, Rows};
+pub use rows::{Audit, HistoryRow, JobRow, JobState, Promised, Remaining, Rows};

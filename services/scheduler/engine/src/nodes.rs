@@ -2,17 +2,41 @@
 //! stand in one *bucket*; a fit looks at buckets, of which there are few, and never at every node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::amounts::{Amounts, ResourceTable, Vector};
-use crate::class::{Class, FlavorId, Flavors, NO_FLAVOR};
-use crate::event::{NodeSpec, Slot};
+use crate::amounts::{Amounts, CPU, ResourceTable, Vector};
+use crate::class::{Class, ClassGroup, FlavorId, Flavors, NO_FLAVOR};
+use crate::event::NodeSpec;
+
+/// Number of a node in its cluster.
+pub(crate) type NodeIndex = u32;
+
+/// Workers of one group of a gang on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) group: u32,
+    pub(crate) node: NodeIndex,
+    pub(crate) workers: u32,
+}
 
 #[derive(Clone, Debug)]
 struct Node {
-    name: String,
+    name: Arc<str>,
     flavor: FlavorId,
+    /// False for a name that some run still has and the inventory hasn't: it takes nothing.
+    present: bool,
     allocatable: Vector,
-    /// Allocatable − used by others − reserved here. Below zero where others took what was planned for us.
+    /// Allocatable − used by others − reserved here. Below zero where others took what was planned for us, and where room is
+    /// promised to a gang before it is there.
+    free: Vector,
+}
+
+/// Equal free amounts, in the order in which nodes are filled: the fewest GPUs first, then the least cpu.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Bucket {
+    flavor: FlavorId,
+    gpus: i64,
+    cpu: i64,
     free: Vector,
 }
 
@@ -20,9 +44,10 @@ struct Node {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
-    by_name: BTreeMap<String, usize>,
-    buckets: BTreeMap<(FlavorId, Vector), BTreeSet<usize>>,
-    gpus_free: BTreeMap<FlavorId, i64>,
+    by_name: BTreeMap<Arc<str>, NodeIndex>,
+    buckets: BTreeMap<Bucket, BTreeSet<NodeIndex>>,
+    /// Free whole GPUs per model that stands here, by model.
+    gpus_free: Vec<(FlavorId, i64)>,
 }
 
 /// Why the gang's groups don't all fit on the nodes.
@@ -42,13 +67,38 @@ impl Nodes {
             let mut free = allocatable.clone();
             free.sub(&resources.intern(&spec.used_by_others));
             let flavor = flavors.intern(&spec.flavor);
-            let index = all.nodes.len();
-            all.by_name.insert(spec.name.clone(), index);
-            *all.gpus_free.entry(flavor).or_default() += resources.gpus(&free).max(0);
-            all.buckets.entry((flavor, free.clone())).or_default().insert(index);
-            all.nodes.push(Node { name: spec.name.clone(), flavor, allocatable, free });
+            let name: Arc<str> = spec.name.as_str().into();
+            let index = all.push(Node { name, flavor, present: true, allocatable, free });
+            all.enter(index, resources);
         }
         all
+    }
+
+    fn push(&mut self, node: Node) -> NodeIndex {
+        let index = NodeIndex::try_from(self.nodes.len()).expect("a cluster has fewer than 2^32 nodes");
+        self.by_name.insert(Arc::clone(&node.name), index);
+        self.nodes.push(node);
+        index
+    }
+
+    /// The number of the node with this name; a name that is not in the inventory gets one too, and takes nothing.
+    pub(crate) fn index_of(&mut self, name: &str) -> NodeIndex {
+        match self.by_name.get(name) {
+            Some(index) => *index,
+            None => {
+                let (allocatable, free) = (Vector::default(), Vector::default());
+                self.push(Node { name: name.into(), flavor: NO_FLAVOR, present: false, allocatable, free })
+            }
+        }
+    }
+
+    /// The number of the node with this name, if it has one.
+    pub(crate) fn find(&self, name: &str) -> Option<NodeIndex> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn name(&self, index: NodeIndex) -> &str {
+        &self.nodes[index as usize].name
     }
 
     /// The same nodes with nothing on them.
@@ -56,53 +106,86 @@ impl Nodes {
         let mut empty = self.clone();
         for index in 0..empty.nodes.len() {
             let allocatable = empty.nodes[index].allocatable.clone();
-            empty.replace(index, allocatable, resources);
+            empty.change(index as NodeIndex, resources, |free| *free = allocatable);
         }
         empty
     }
 
-    fn replace(&mut self, index: usize, free: Vector, resources: &ResourceTable) {
-        let node = &mut self.nodes[index];
-        let old = std::mem::replace(&mut node.free, free);
-        let flavor = node.flavor;
-        *self.gpus_free.entry(flavor).or_default() += resources.gpus(&node.free).max(0) - resources.gpus(&old).max(0);
-        let new_key = (flavor, node.free.clone());
-        let old_key = (flavor, old);
-        if let Some(bucket) = self.buckets.get_mut(&old_key) {
-            bucket.remove(&index);
-            if bucket.is_empty() {
-                self.buckets.remove(&old_key);
-            }
-        }
-        self.buckets.entry(new_key).or_default().insert(index);
+    fn bucket(&self, index: NodeIndex, resources: &ResourceTable) -> Bucket {
+        let node = &self.nodes[index as usize];
+        let cpu = resources.find(CPU).map_or(0, |cpu| node.free.get(cpu));
+        Bucket { flavor: node.flavor, gpus: resources.gpus(&node.free), cpu, free: node.free.clone() }
     }
 
-    /// Reserves amounts on a node by name. A node that is not in the inventory (any more) holds nothing.
-    pub(crate) fn take(&mut self, node: &str, amount: &Vector, resources: &ResourceTable) {
-        if let Some(index) = self.by_name.get(node).copied() {
-            let mut free = self.nodes[index].free.clone();
-            free.sub(amount);
-            self.replace(index, free, resources);
+    fn enter(&mut self, index: NodeIndex, resources: &ResourceTable) {
+        let bucket = self.bucket(index, resources);
+        let gpus = bucket.gpus.max(0);
+        match self.gpus_free.binary_search_by_key(&bucket.flavor, |(flavor, _)| *flavor) {
+            Ok(at) => self.gpus_free[at].1 += gpus,
+            Err(at) => self.gpus_free.insert(at, (bucket.flavor, gpus)),
         }
+        self.buckets.entry(bucket).or_default().insert(index);
+    }
+
+    fn leave(&mut self, index: NodeIndex, resources: &ResourceTable) {
+        let bucket = self.bucket(index, resources);
+        if let Ok(at) = self.gpus_free.binary_search_by_key(&bucket.flavor, |(flavor, _)| *flavor) {
+            self.gpus_free[at].1 -= bucket.gpus.max(0);
+        }
+        if let Some(nodes) = self.buckets.get_mut(&bucket) {
+            nodes.remove(&index);
+            if nodes.is_empty() {
+                self.buckets.remove(&bucket);
+            }
+        }
+    }
+
+    fn change(&mut self, index: NodeIndex, resources: &ResourceTable, change: impl FnOnce(&mut Vector)) {
+        if !self.nodes[index as usize].present {
+            return;
+        }
+        self.leave(index, resources);
+        change(&mut self.nodes[index as usize].free);
+        self.enter(index, resources);
+    }
+
+    /// Reserves amounts on a node. A node that is not in the inventory (any more) holds nothing.
+    pub(crate) fn take(&mut self, node: NodeIndex, amount: &Vector, resources: &ResourceTable) {
+        self.change(node, resources, |free| free.sub(amount));
     }
 
     /// Gives back what [`Nodes::take`] took.
-    pub(crate) fn give(&mut self, node: &str, amount: &Vector, resources: &ResourceTable) {
-        if let Some(index) = self.by_name.get(node).copied() {
-            let mut free = self.nodes[index].free.clone();
-            free.add(amount);
-            self.replace(index, free, resources);
+    pub(crate) fn give(&mut self, node: NodeIndex, amount: &Vector, resources: &ResourceTable) {
+        self.change(node, resources, |free| free.add(amount));
+    }
+
+    /// Reserves the places of a gang, whether there is room or not.
+    pub(crate) fn take_places(&mut self, class: &Class, places: &[Place], resources: &ResourceTable) {
+        for place in places {
+            self.take(place.node, &class.groups[place.group as usize].each.times(place.workers), resources);
         }
+    }
+
+    /// Gives back the places of a gang.
+    pub(crate) fn give_places(&mut self, class: &Class, places: &[Place], resources: &ResourceTable) {
+        for place in places {
+            self.give(place.node, &class.groups[place.group as usize].each.times(place.workers), resources);
+        }
+    }
+
+    /// What is free on a node; `None` if it is not in the inventory.
+    pub(crate) fn free_on(&self, node: NodeIndex) -> Option<&Vector> {
+        self.nodes.get(node as usize).filter(|node| node.present).map(|node| &node.free)
     }
 
     /// Free whole GPUs of a flavor, over all nodes.
     pub(crate) fn gpus_free(&self, flavor: FlavorId) -> i64 {
-        self.gpus_free.get(&flavor).copied().unwrap_or(0)
+        self.gpus_free.binary_search_by_key(&flavor, |(flavor, _)| *flavor).map_or(0, |at| self.gpus_free[at].1)
     }
 
     /// GPU models that stand here.
     pub(crate) fn flavors(&self) -> impl Iterator<Item = FlavorId> + '_ {
-        self.gpus_free.keys().copied().filter(|flavor| *flavor != NO_FLAVOR)
+        self.gpus_free.iter().map(|(flavor, _)| *flavor).filter(|flavor| *flavor != NO_FLAVOR)
     }
 
     /// Everything allocatable here.
@@ -115,20 +198,30 @@ impl Nodes {
 
     /// Free amounts per node, for comparison with another engine.
     pub(crate) fn free(&self, resources: &ResourceTable) -> BTreeMap<String, Amounts> {
-        self.nodes.iter().map(|node| (node.name.clone(), resources.amounts(&node.free))).collect()
+        let present = self.nodes.iter().filter(|node| node.present);
+        present.map(|node| (node.name.to_string(), resources.amounts(&node.free))).collect()
     }
 
-    fn eligible(&self, flavor: Option<FlavorId>) -> impl Iterator<Item = (&(FlavorId, Vector), &BTreeSet<usize>)> {
-        self.buckets.iter().filter(move |((have, _), _)| flavor.is_none_or(|want| want == *have))
+    /// Buckets with room for at least one worker's GPUs, of one model or of all, in the order of filling per model.
+    fn eligible(&self, group: &ClassGroup, flavor: Option<FlavorId>) -> impl Iterator<Item = (&Bucket, &BTreeSet<NodeIndex>)> {
+        let flavor = if group.gpus > 0 { flavor } else { None };
+        let least = if group.gpus > 0 { group.gpus } else { i64::MIN };
+        let models = self.gpus_free.iter().map(|(flavor, _)| *flavor).filter(move |have| flavor.is_none_or(|want| want == *have));
+        models.flat_map(move |flavor| {
+            let from = Bucket { flavor, gpus: least, cpu: i64::MIN, free: Vector::default() };
+            self.buckets.range(from..).take_while(move |(bucket, _)| bucket.flavor == flavor)
+        })
     }
 
-    /// A necessary condition, without packing: every group alone has room.
+    /// A necessary condition, without packing: every group alone has room. For a gang of one group it is sufficient.
     pub(crate) fn could_fit(&self, class: &Class, flavor: Option<FlavorId>) -> bool {
+        if flavor.is_some_and(|flavor| self.gpus_free(flavor) < class.gpus) {
+            return false;
+        }
         class.groups.iter().all(|group| {
-            let flavor = if group.gpus > 0 { flavor } else { None };
             let mut room = 0_u64;
-            for ((_, free), nodes) in self.eligible(flavor) {
-                room += u64::from(group.each.fits_into(free)).saturating_mul(nodes.len() as u64);
+            for (bucket, nodes) in self.eligible(group, flavor) {
+                room += u64::from(group.each.fits_into(&bucket.free)).saturating_mul(nodes.len() as u64);
                 if room >= u64::from(group.replicas) {
                     return true;
                 }
@@ -137,61 +230,83 @@ impl Nodes {
         })
     }
 
-    /// Packs the whole gang and reserves it, or reserves nothing and says what is short.
-    ///
-    /// Best fit: of the nodes with room for a worker the one with the fewest free GPUs, then the least free cpu
-    /// (bucket order after that), is filled first, so that whole nodes stay whole; groups with many GPUs go first.
+    /// Whether the whole gang fits now. Nothing is kept reserved.
+    pub(crate) fn fits(&mut self, class: &Class, flavor: Option<FlavorId>, resources: &ResourceTable) -> bool {
+        if !self.could_fit(class, flavor) {
+            return false;
+        }
+        if class.groups.len() == 1 {
+            return true;
+        }
+        match self.place(class, flavor, resources) {
+            Ok(places) => {
+                self.give_places(class, &places, resources);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// The node that is filled first of those with room for a worker, with how many workers fit there: the fewest free GPUs, then
+    /// the least free cpu (bucket order after that), so that whole nodes stay whole.
+    fn best(&self, group: &ClassGroup, flavor: Option<FlavorId>) -> Option<(NodeIndex, u32)> {
+        let mut best: Option<(&Bucket, &BTreeSet<NodeIndex>, u32)> = None;
+        for (bucket, nodes) in self.eligible(group, flavor) {
+            // Inside one model the first that fits is the best one.
+            if best.is_some_and(|(known, ..)| known.flavor == bucket.flavor) {
+                continue;
+            }
+            let fits = group.each.fits_into(&bucket.free);
+            if fits == 0 {
+                continue;
+            }
+            if best.is_none_or(|(known, ..)| (bucket.gpus, bucket.cpu) < (known.gpus, known.cpu)) {
+                best = Some((bucket, nodes, fits));
+            }
+            if group.gpus > 0 && flavor.is_some() {
+                break;
+            }
+        }
+        best.and_then(|(_, nodes, fits)| nodes.first().map(|node| (*node, fits)))
+    }
+
+    /// Packs the whole gang and reserves it, or reserves nothing and says what is short. Groups with many GPUs go first.
     pub(crate) fn place(
         &mut self,
         class: &Class,
         flavor: Option<FlavorId>,
         resources: &ResourceTable,
-    ) -> Result<Vec<Slot>, Shortage> {
-        let cpu = resources.find(crate::amounts::CPU);
-        let mut slots: Vec<(usize, usize, u32)> = Vec::new();
+    ) -> Result<Vec<Place>, Shortage> {
+        let mut places: Vec<Place> = Vec::new();
         for group_index in &class.packing_order {
             let group = &class.groups[*group_index];
-            let wanted = if group.gpus > 0 { flavor } else { None };
             let mut left = group.replicas;
             while left > 0 {
-                let best = self
-                    .eligible(wanted)
-                    .filter_map(|((_, free), nodes)| {
-                        let fits = group.each.fits_into(free);
-                        (fits > 0).then(|| (resources.gpus(free), cpu.map_or(0, |cpu| free.get(cpu)), fits, nodes))
-                    })
-                    .min_by_key(|(gpus, cpu, _, _)| (*gpus, *cpu))
-                    .and_then(|(_, _, fits, nodes)| nodes.first().map(|node| (*node, fits)));
-                let Some((index, fits)) = best else {
-                    let shortage = self.shortage(class, *group_index, group.replicas - left, wanted);
-                    for (group, node, workers) in slots.into_iter().rev() {
-                        let mut free = self.nodes[node].free.clone();
-                        free.add(&class.groups[group].each.times(workers));
-                        self.replace(node, free, resources);
-                    }
+                let Some((node, fits)) = self.best(group, flavor) else {
+                    let shortage = self.shortage(class, *group_index, group.replicas - left, flavor);
+                    self.give_places(class, &places, resources);
                     return Err(shortage);
                 };
                 let workers = fits.min(left);
-                let mut free = self.nodes[index].free.clone();
-                free.sub(&group.each.times(workers));
-                self.replace(index, free, resources);
-                slots.push((*group_index, index, workers));
+                self.take(node, &group.each.times(workers), resources);
+                places.push(Place { group: *group_index as u32, node, workers });
                 left -= workers;
             }
         }
-        let mut slots: Vec<Slot> = slots
-            .into_iter()
-            .map(|(group, node, workers)| Slot { group, node: self.nodes[node].name.clone(), workers })
-            .collect();
-        slots.sort();
-        Ok(slots)
+        if places.len() > 1 {
+            places.sort_unstable_by(|left, right| {
+                (left.group, self.name(left.node), left.workers).cmp(&(right.group, self.name(right.node), right.workers))
+            });
+        }
+        Ok(places)
     }
 
     fn shortage(&self, class: &Class, group: usize, fitting: u32, flavor: Option<FlavorId>) -> Shortage {
+        let wanted = if class.groups[group].gpus > 0 { flavor } else { None };
         let each = &class.groups[group].each;
         let mut short_of = BTreeSet::new();
-        for ((_, free), _) in self.eligible(flavor) {
-            short_of.extend(each.iter().filter(|(index, need)| free.get(*index) < *need).map(|(index, _)| index));
+        for bucket in self.buckets.keys().filter(|bucket| wanted.is_none_or(|want| want == bucket.flavor)) {
+            short_of.extend(each.iter().filter(|(index, need)| bucket.free.get(*index) < *need).map(|(index, _)| index));
         }
         Shortage { group, fitting, short_of }
     }

@@ -1,12 +1,14 @@
-//! The queue tree: who is asked next. Each queue stands among its siblings by its *weighted dominant share including
-//! the candidate*: max over resources of (usage + candidate) ÷ everything there is, divided by its weight (Ghodsi et
-//! al., Dominant Resource Fairness, NSDI 2011; with the candidate counted, as Armada does). The least one is next.
+//! The queue tree: who is asked next, and what each queue may use. Each queue stands among its siblings by its *weighted dominant
+//! share including the candidate* (Ghodsi et al., Dominant Resource Fairness, NSDI 2011; with the candidate counted, as Armada
+//! does), counted beyond what it is guaranteed first. The least one is next.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::amounts::{ResourceTable, Vector};
 use crate::event::{QueueSpec, Refused, Tier};
+use crate::groups::GroupId;
 use crate::lanes::{LaneId, LaneOrder};
+use crate::ranking::{Ranking, Share};
 
 /// Place of a queue in [`Queues`].
 pub(crate) type QueueIndex = usize;
@@ -15,45 +17,45 @@ pub(crate) const ROOT: QueueIndex = 0;
 /// Queues may be nested this deep. Each level costs a step per decision.
 pub const MAX_DEPTH: usize = 8;
 
-/// A share as its bits: for numbers that are not negative the order of the bits is the order of the numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Share(u64);
+/// What holds lanes back: the queue whose capability it is, the resource, and how much of it must be left.
+pub(crate) type Limit = (QueueIndex, usize, i64);
 
-impl Share {
-    pub(crate) fn of(usage: &Vector, candidate: &Vector, total: &Vector, weight: u32) -> Self {
-        let mut share = 0.0_f64;
-        for index in 0..usage.len().max(candidate.len()) {
-            let used = usage.get(index).saturating_add(candidate.get(index));
-            let all = total.get(index);
-            if used > 0 && all > 0 {
-                share = share.max(used as f64 / all as f64);
-            }
-        }
-        Self((share / f64::from(weight)).to_bits())
-    }
-
-    pub(crate) fn value(self) -> f64 {
-        f64::from_bits(self.0)
-    }
+/// A queue's lanes of one group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Section {
+    pub(crate) lanes: BTreeSet<(LaneOrder, LaneId)>,
+    /// Set while a capability holds all of them back.
+    pub(crate) held_by: Option<Limit>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
     pub(crate) spec: QueueSpec,
     pub(crate) parent: QueueIndex,
-    pub(crate) children: BTreeSet<QueueIndex>,
+    /// Queues below it, by name.
+    pub(crate) children: Vec<QueueIndex>,
+    /// Its place among its parent's children.
+    place: usize,
     capability: Vec<(usize, i64)>,
+    guarantee: Vector,
     /// What is placed for it and its descendants.
     pub(crate) usage: Vector,
-    /// Its lanes that may be tried, in the queue's order.
-    pub(crate) ready: BTreeSet<(LaneOrder, LaneId)>,
-    /// All its lanes.
-    pub(crate) lanes: BTreeSet<LaneId>,
-    /// Lanes (also of descendants) that wait for room under this queue's capability.
-    pub(crate) limited: BTreeSet<LaneId>,
-    /// Children with something to try, by share.
-    asking: BTreeSet<(Share, String, QueueIndex)>,
-    offered: Option<Share>,
+    /// What its own waiting jobs ask for.
+    pub(crate) waiting: Vector,
+    /// Its lanes, by what decides whether they have room.
+    pub(crate) sections: BTreeMap<GroupId, Section>,
+    /// Lanes that no capability holds back.
+    pub(crate) order: BTreeSet<(LaneOrder, LaneId)>,
+    /// (resource, amount that must be left, queue, group): sections, also of descendants, that its capability holds back.
+    pub(crate) holds: BTreeSet<(usize, i64, QueueIndex, GroupId)>,
+    /// Its children in the order in which they are asked.
+    pub(crate) ranking: Ranking,
+    /// Whether its share is to be computed anew.
+    dirty: bool,
+    /// Whether something changed that may entitle a gang in or below it to the place of a run there.
+    touched: bool,
+    /// Started runs by priority.
+    pub(crate) started: BTreeMap<i32, u64>,
     /// Jobs in any state that name this queue.
     pub(crate) jobs: u64,
 }
@@ -63,19 +65,16 @@ pub(crate) struct Queue {
 pub(crate) struct Queues {
     all: Vec<Option<Queue>>,
     by_name: BTreeMap<String, QueueIndex>,
+    /// Queues whose shares, and those above them, are to be computed anew before anybody is asked.
+    dirty: Vec<QueueIndex>,
+    /// Queues in or below which runs may have to make room.
+    touched: Vec<QueueIndex>,
 }
 
 impl Queues {
     pub(crate) fn new() -> Self {
-        let root = QueueSpec {
-            name: String::new(),
-            parent: None,
-            weight: 1,
-            capability: crate::Amounts::new(),
-            reclaimable: false,
-            tiers: Vec::new(),
-        };
-        Self { all: vec![Some(Queue::new(root, ROOT, Vec::new()))], by_name: BTreeMap::new() }
+        let root = Queue::new(QueueSpec::named(""), ROOT, Vec::new(), Vector::default());
+        Self { all: vec![Some(root)], by_name: BTreeMap::new(), dirty: Vec::new(), touched: Vec::new() }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<QueueIndex> {
@@ -100,6 +99,19 @@ impl Queues {
         std::iter::successors(Some(queue), |index| Some(self.get(*index).parent)).take_while(|index| *index != ROOT)
     }
 
+    /// The siblings at or above two queues by which their shares are compared; `None` if one is at or above the other.
+    pub(crate) fn sides(&self, left: QueueIndex, right: QueueIndex) -> Option<(QueueIndex, QueueIndex)> {
+        let mut at = left;
+        while at != ROOT {
+            let parent = self.get(at).parent;
+            if let Some(other) = self.chain(right).find(|index| self.get(*index).parent == parent) {
+                return (other != at).then_some((at, other));
+            }
+            at = parent;
+        }
+        None
+    }
+
     /// The queue and everything below it.
     pub(crate) fn subtree(&self, queue: QueueIndex) -> Vec<QueueIndex> {
         let mut found = vec![queue];
@@ -122,14 +134,56 @@ impl Queues {
 
     /// Makes or changes a queue. Usage below it moves with it to another parent.
     pub(crate) fn upsert(&mut self, spec: QueueSpec, resources: &mut ResourceTable) -> Result<QueueIndex, Refused> {
+        let parent = self.check(&spec)?;
+        let capability: Vec<(usize, i64)> = resources.intern_all(&spec.capability);
+        let guarantee = resources.intern(&spec.guarantee);
+        let Some(index) = self.find(&spec.name) else {
+            let index = self.all.len();
+            self.by_name.insert(spec.name.clone(), index);
+            self.all.push(Some(Queue::new(spec, parent, capability, guarantee)));
+            self.get_mut(parent).children.push(index);
+            self.seat(parent);
+            return Ok(index);
+        };
+        let old_parent = self.get(index).parent;
+        if old_parent != parent {
+            let usage = self.get(index).usage.clone();
+            self.charge(old_parent, &usage, Charge::Back);
+            self.charge(parent, &usage, Charge::Add);
+            self.get_mut(old_parent).children.retain(|child| *child != index);
+            self.get_mut(parent).children.push(index);
+        }
+        let queue = self.get_mut(index);
+        queue.spec = spec;
+        queue.parent = parent;
+        queue.capability = capability;
+        queue.guarantee = guarantee;
+        if old_parent != parent {
+            self.seat(old_parent);
+            self.seat(parent);
+        }
+        self.mark(index);
+        Ok(index)
+    }
+
+    fn check(&self, spec: &QueueSpec) -> Result<QueueIndex, Refused> {
         if spec.name.is_empty() {
             return Err(Refused::new("name", "must not be empty"));
         }
         if spec.weight == 0 {
             return Err(Refused::new("weight", "must be at least 1"));
         }
-        if let Some((name, _)) = spec.capability.iter().find(|(_, amount)| *amount < 0) {
-            return Err(Refused::new(format!("capability[{name}]"), "must not be negative"));
+        if spec.min_runtime_ms < 0 {
+            return Err(Refused::new("min_runtime_ms", "must not be negative"));
+        }
+        for (field, amounts) in [("capability", &spec.capability), ("guarantee", &spec.guarantee)] {
+            if let Some((name, _)) = amounts.iter().find(|(_, amount)| *amount < 0) {
+                return Err(Refused::new(format!("{field}[{name}]"), "must not be negative"));
+            }
+        }
+        let beyond = spec.capability.iter().find(|(name, limit)| spec.guarantee.get(name) > *limit);
+        if let Some((name, _)) = beyond {
+            return Err(Refused::new(format!("guarantee[{name}]"), "is more than the capability"));
         }
         let parent = match &spec.parent {
             None => ROOT,
@@ -146,33 +200,25 @@ impl Queues {
         if self.chain(parent).count() + height > MAX_DEPTH {
             return Err(Refused::new("parent", format!("queues are nested at most {MAX_DEPTH} deep")));
         }
-        let capability = resources.intern(&spec.capability);
-        let capability: Vec<(usize, i64)> = capability.iter().collect();
-        let Some(index) = existing else {
-            let index = self.all.len();
-            self.by_name.insert(spec.name.clone(), index);
-            self.all.push(Some(Queue::new(spec, parent, capability)));
-            self.get_mut(parent).children.insert(index);
-            return Ok(index);
-        };
-        let old_parent = self.get(index).parent;
-        self.withdraw_offer(index);
-        if old_parent != parent {
-            let usage = self.get(index).usage.clone();
-            self.charge(old_parent, &usage, Charge::Back);
-            self.charge(parent, &usage, Charge::Add);
-            self.get_mut(old_parent).children.remove(&index);
-            self.get_mut(parent).children.insert(index);
-        }
-        let queue = self.get_mut(index);
-        queue.spec = spec;
-        queue.parent = parent;
-        queue.capability = capability;
-        Ok(index)
+        Ok(parent)
     }
 
     fn height(&self, index: QueueIndex) -> usize {
         1 + self.get(index).children.iter().map(|child| self.height(*child)).max().unwrap_or(0)
+    }
+
+    /// Gives the children of a queue their places, in name order.
+    fn seat(&mut self, parent: QueueIndex) {
+        let mut children = self.get(parent).children.clone();
+        children.sort_by(|left, right| self.get(*left).spec.name.cmp(&self.get(*right).spec.name));
+        for (place, child) in children.iter().enumerate() {
+            self.get_mut(*child).place = place;
+            self.mark(*child);
+        }
+        let queue = self.get_mut(parent);
+        queue.ranking = Ranking::new(children.len());
+        queue.children = children;
+        self.mark(parent);
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Result<(), Refused> {
@@ -185,27 +231,53 @@ impl Queues {
             return Err(Refused::new("name", format!("queue {name:?} has queues below it")));
         }
         let parent = queue.parent;
-        self.withdraw_offer(index);
-        self.get_mut(parent).children.remove(&index);
+        self.get_mut(parent).children.retain(|child| *child != index);
         self.by_name.remove(name);
+        self.dirty.retain(|marked| *marked != index);
         self.all[index] = None;
+        self.seat(parent);
         Ok(())
     }
 
     /// Adds usage to a queue and its ancestors, or takes it back.
     pub(crate) fn charge(&mut self, queue: QueueIndex, amount: &Vector, charge: Charge) {
-        let chain: Vec<QueueIndex> = self.chain(queue).collect();
-        for index in chain {
+        let mut at = queue;
+        while at != ROOT {
+            let queue = self.get_mut(at);
             match charge {
-                Charge::Add => self.get_mut(index).usage.add(amount),
-                Charge::Back => self.get_mut(index).usage.sub(amount),
+                Charge::Add => queue.usage.add(amount),
+                Charge::Back => queue.usage.sub(amount),
             }
+            at = queue.parent;
         }
+        self.mark(queue);
     }
 
     /// The nearest queue whose capability the amount would exceed, among the resources that are asked for.
-    pub(crate) fn limit(&self, queue: QueueIndex, amount: &Vector) -> Option<QueueIndex> {
-        self.chain(queue).find(|index| self.excess(*index, amount).next().is_some())
+    pub(crate) fn limit(&self, queue: QueueIndex, amount: &Vector) -> Option<Limit> {
+        let mut at = queue;
+        while at != ROOT {
+            let queue = self.get(at);
+            for (resource, limit) in &queue.capability {
+                let asked = amount.get(*resource);
+                if asked > 0 && queue.usage.get(*resource).saturating_add(asked) > *limit {
+                    return Some((at, *resource, asked));
+                }
+            }
+            at = queue.parent;
+        }
+        None
+    }
+
+    /// What is left of a capability.
+    pub(crate) fn left(&self, queue: QueueIndex, resource: usize) -> i64 {
+        let queue = self.get(queue);
+        let limit = queue.capability.iter().find(|(limited, _)| *limited == resource).map_or(i64::MAX, |(_, limit)| *limit);
+        limit.saturating_sub(queue.usage.get(resource))
+    }
+
+    pub(crate) fn capability(&self, queue: QueueIndex) -> &[(usize, i64)] {
+        &self.get(queue).capability
     }
 
     /// Per resource that the amount asks for: (resource, limit, usage, what is beyond the limit).
@@ -223,42 +295,178 @@ impl Queues {
         })
     }
 
-    fn withdraw_offer(&mut self, queue: QueueIndex) {
-        let Some(share) = self.get_mut(queue).offered.take() else { return };
-        let (parent, name) = (self.get(queue).parent, self.get(queue).spec.name.clone());
-        self.get_mut(parent).asking.remove(&(share, name, queue));
+    /// The capabilities that count for a queue, with what is left of them.
+    pub(crate) fn clone_limits(&self, queue: QueueIndex) -> Limits {
+        let limits = |index: QueueIndex| {
+            self.get(index).capability.iter().map(move |(resource, _)| (index, *resource, self.left(index, *resource)))
+        };
+        Limits(self.chain(queue).flat_map(limits).collect())
     }
 
-    /// Puts the queue and its ancestors at their right place among their siblings. `total_of` gives a lane's total.
-    pub(crate) fn refresh(&mut self, queue: QueueIndex, everything: &Vector, total_of: &dyn Fn(LaneId) -> Vector) {
-        let chain: Vec<QueueIndex> = self.chain(queue).collect();
-        for index in chain {
-            self.withdraw_offer(index);
-            let Some(lane) = self.next_below(index) else { continue };
-            let queue = self.get(index);
-            let share = Share::of(&queue.usage, &total_of(lane), everything, queue.spec.weight);
-            let (parent, name) = (queue.parent, queue.spec.name.clone());
-            self.get_mut(index).offered = Some(share);
-            self.get_mut(parent).asking.insert((share, name, index));
+    /// Notes that a queue's share or whether it asks is to be computed anew.
+    pub(crate) fn mark(&mut self, queue: QueueIndex) {
+        let entry = self.get_mut(queue);
+        if !entry.dirty {
+            entry.dirty = true;
+            self.dirty.push(queue);
         }
     }
 
-    /// The lane that is next at or below this queue.
-    pub(crate) fn next_below(&self, queue: QueueIndex) -> Option<LaneId> {
-        let mut queue = self.get(queue);
+    /// Notes that a queue is to be looked at for runs that have to make room, and those above it.
+    pub(crate) fn touch(&mut self, queue: QueueIndex) {
+        let mut at = queue;
         loop {
-            if let Some((_, lane)) = queue.ready.first() {
-                return Some(*lane);
+            let entry = self.get_mut(at);
+            if !entry.touched {
+                entry.touched = true;
+                let parent = entry.parent;
+                self.touched.push(at);
+                at = parent;
+            } else {
+                at = entry.parent;
             }
-            let (_, _, child) = queue.asking.first()?;
-            queue = self.get(*child);
+            if at == ROOT {
+                break;
+            }
         }
+        let root = self.get_mut(ROOT);
+        if !root.touched {
+            root.touched = true;
+            self.touched.push(ROOT);
+        }
+    }
+
+    /// The queues that were touched since this was last asked, by name.
+    pub(crate) fn take_touched(&mut self) -> Vec<QueueIndex> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.retain(|index| self.all[*index].is_some());
+        for index in &touched {
+            self.get_mut(*index).touched = false;
+        }
+        touched.sort_by(|left, right| self.get(*left).spec.name.cmp(&self.get(*right).spec.name));
+        touched
+    }
+
+    pub(crate) fn mark_all(&mut self) {
+        let all: Vec<QueueIndex> = self.by_name.values().copied().collect();
+        for index in all {
+            self.mark(index);
+        }
+    }
+
+    /// Puts the queues that were marked, and those above them, at their right place among their siblings.
+    pub(crate) fn settle(&mut self, everything: &Vector) {
+        while let Some(marked) = self.dirty.pop() {
+            self.get_mut(marked).dirty = false;
+            self.touch(marked);
+            let mut at = marked;
+            while at != ROOT {
+                let queue = self.get(at);
+                let asks = !queue.order.is_empty() || queue.ranking.asks();
+                let share = queue.share_with(&Vector::default(), everything);
+                let (parent, place) = (queue.parent, queue.place);
+                self.get_mut(parent).ranking.set(place, share, asks);
+                at = parent;
+            }
+        }
+    }
+
+    /// The share of a queue with a candidate, or without one (an empty vector), less something that it gives up.
+    pub(crate) fn share(&self, queue: QueueIndex, candidate: &Vector, everything: &Vector) -> Share {
+        self.get(queue).share_with(candidate, everything)
+    }
+
+    /// Like [`Queues::share`], with something taken from it.
+    pub(crate) fn share_without(&self, queue: QueueIndex, taken: &Vector, everything: &Vector) -> Share {
+        let mut less = self.get(queue).usage.clone();
+        less.sub(taken);
+        self.get(queue).share_of(&less, &Vector::default(), everything)
     }
 
     /// A queue's weighted dominant share of everything, without a candidate.
-    pub(crate) fn share(&self, queue: QueueIndex, everything: &Vector) -> f64 {
-        let queue = self.get(queue);
-        Share::of(&queue.usage, &Vector::default(), everything, queue.spec.weight).value()
+    pub(crate) fn whole_share(&self, queue: QueueIndex, everything: &Vector) -> f64 {
+        f64::from_bits(self.get(queue).share_with(&Vector::default(), everything).whole)
+    }
+
+    /// Lists a lane with its queue.
+    pub(crate) fn enlist(&mut self, queue: QueueIndex, group: GroupId, order: LaneOrder, lane: LaneId) {
+        let entry = self.get_mut(queue);
+        let section = entry.sections.entry(group).or_default();
+        section.lanes.insert((order, lane));
+        if section.held_by.is_none() {
+            entry.order.insert((order, lane));
+            self.mark(queue);
+        }
+    }
+
+    /// Lists a lane under another head, in the same group.
+    pub(crate) fn relist(&mut self, queue: QueueIndex, group: GroupId, old: (LaneOrder, LaneId), new: (LaneOrder, LaneId)) {
+        let entry = self.get_mut(queue);
+        let Some(section) = entry.sections.get_mut(&group) else { return };
+        section.lanes.remove(&old);
+        section.lanes.insert(new);
+        if section.held_by.is_none() {
+            entry.order.remove(&old);
+            entry.order.insert(new);
+        }
+        self.mark(queue);
+    }
+
+    /// Takes a lane from its queue's list.
+    pub(crate) fn delist(&mut self, queue: QueueIndex, group: GroupId, order: LaneOrder, lane: LaneId) {
+        let entry = self.get_mut(queue);
+        let Some(section) = entry.sections.get_mut(&group) else { return };
+        section.lanes.remove(&(order, lane));
+        let held_by = section.held_by;
+        if section.lanes.is_empty() {
+            entry.sections.remove(&group);
+            if let Some((limiter, resource, needed)) = held_by {
+                self.get_mut(limiter).holds.remove(&(resource, needed, queue, group));
+            }
+        }
+        if held_by.is_none() {
+            self.get_mut(queue).order.remove(&(order, lane));
+            self.mark(queue);
+        }
+    }
+
+    /// Holds a section back until the capability has room for it.
+    pub(crate) fn hold(&mut self, queue: QueueIndex, group: GroupId, limit: Limit) {
+        let entry = self.get_mut(queue);
+        let Some(section) = entry.sections.get_mut(&group).filter(|section| section.held_by.is_none()) else { return };
+        section.held_by = Some(limit);
+        for lane in &section.lanes {
+            entry.order.remove(lane);
+        }
+        self.mark(queue);
+        let (limiter, resource, needed) = limit;
+        self.get_mut(limiter).holds.insert((resource, needed, queue, group));
+    }
+
+    /// Lets a section ask again.
+    pub(crate) fn let_go(&mut self, queue: QueueIndex, group: GroupId) {
+        let entry = self.get_mut(queue);
+        let Some(section) = entry.sections.get_mut(&group) else { return };
+        let Some((limiter, resource, needed)) = section.held_by.take() else { return };
+        entry.order.extend(section.lanes.iter().copied());
+        self.mark(queue);
+        self.get_mut(limiter).holds.remove(&(resource, needed, queue, group));
+    }
+}
+
+/// (queue, resource, what is left of its capability) from a queue up.
+pub(crate) struct Limits(Vec<(QueueIndex, usize, i64)>);
+
+impl Limits {
+    /// Whether a gang may have this much once `freed` is given up in or below the queue `among`.
+    pub(crate) fn allows(&self, total: &Vector, among: QueueIndex, freed: &Vector) -> bool {
+        // From `among` upwards what is freed counts; for the root that is nowhere, and nothing is limited there.
+        let from = self.0.iter().position(|(queue, ..)| *queue == among).unwrap_or(self.0.len());
+        self.0.iter().enumerate().all(|(at, (_, resource, left))| {
+            let asked = total.get(*resource);
+            let freed = if at >= from { freed.get(*resource) } else { 0 };
+            asked == 0 || asked <= left.saturating_add(freed)
+        })
     }
 }
 
@@ -270,19 +478,49 @@ pub(crate) enum Charge {
 }
 
 impl Queue {
-    fn new(spec: QueueSpec, parent: QueueIndex, capability: Vec<(usize, i64)>) -> Self {
+    fn new(spec: QueueSpec, parent: QueueIndex, capability: Vec<(usize, i64)>, guarantee: Vector) -> Self {
         Self {
             spec,
             parent,
-            children: BTreeSet::new(),
+            children: Vec::new(),
+            place: 0,
             capability,
+            guarantee,
             usage: Vector::default(),
-            ready: BTreeSet::new(),
-            lanes: BTreeSet::new(),
-            limited: BTreeSet::new(),
-            asking: BTreeSet::new(),
-            offered: None,
+            waiting: Vector::default(),
+            sections: BTreeMap::new(),
+            order: BTreeSet::new(),
+            holds: BTreeSet::new(),
+            ranking: Ranking::new(0),
+            dirty: false,
+            touched: false,
+            started: BTreeMap::new(),
             jobs: 0,
         }
+    }
+
+    fn share_with(&self, candidate: &Vector, everything: &Vector) -> Share {
+        self.share_of(&self.usage, candidate, everything)
+    }
+
+    fn share_of(&self, usage: &Vector, candidate: &Vector, everything: &Vector) -> Share {
+        let (mut borrowed, mut whole) = (0.0_f64, 0.0_f64);
+        // What the guarantee does not name is guaranteed in the same part as the resource that it names most of.
+        let part = self.guarantee.iter().filter(|(index, _)| everything.get(*index) > 0);
+        let part = part.map(|(index, amount)| amount as f64 / everything.get(index) as f64).fold(0.0, f64::max);
+        for index in 0..usage.len().max(candidate.len()) {
+            let used = usage.get(index).saturating_add(candidate.get(index));
+            let all = everything.get(index);
+            if used > 0 && all > 0 {
+                whole = whole.max(used as f64 / all as f64);
+                let named = self.guarantee.get(index);
+                let guaranteed = if named > 0 { named as f64 } else { part * all as f64 };
+                if used as f64 > guaranteed {
+                    borrowed = borrowed.max((used as f64 - guaranteed) / all as f64);
+                }
+            }
+        }
+        let weight = f64::from(self.spec.weight);
+        Share::of(borrowed / weight, whole / weight)
     }
 }

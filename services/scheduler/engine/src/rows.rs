@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Amounts;
-use crate::engine::{Engine, Run, State};
+use crate::engine::{Engine, Run, State, Timer};
 use crate::event::{BoundNode, ClusterSpec, Epoch, JobId, JobSpec, QueueSpec, Refused, Slot, Time};
+use crate::nodes::Place;
+use crate::promise::Promise;
 
 /// The whole persisted state.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,8 +57,8 @@ pub enum JobState {
         not_before: Option<Time>,
         /// Expected remaining time when it was put into its queue; `None`: to be estimated now.
         expected_ms: Option<i64>,
-        /// Runs that end early for it; `None` if there are none.
-        promised: Option<BTreeSet<JobId>>,
+        /// Room that is kept for it.
+        promised: Option<Promised>,
     },
     /// Kept aside.
     Suspended,
@@ -75,6 +77,21 @@ pub enum JobState {
         /// What it was expected to take still when that was last looked at; `None`: to be estimated now.
         remaining: Option<Remaining>,
     },
+}
+
+/// Room that is kept for a gang before it is free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promised {
+    /// In which cluster.
+    pub cluster: String,
+    /// On nodes with which GPU model.
+    pub flavor: Option<String>,
+    /// On which nodes.
+    pub slots: Vec<Slot>,
+    /// Runs that were told to end for it and have not yet.
+    pub left: BTreeSet<JobId>,
+    /// When the room should have come at the latest; `None` if only the runs in `left` are in its way.
+    pub expected_at: Option<Time>,
 }
 
 /// What a run was expected to take still.
@@ -142,7 +159,7 @@ impl Engine {
 
     fn restore_job(&mut self, row: JobRow) -> Result<(), Refused> {
         let id = self.insert_job(row.spec)?;
-        let job = self.jobs.get_mut(&id).expect("it was just inserted");
+        let job = self.jobs.held_mut(id);
         job.epoch = row.epoch;
         job.attained_ms = row.attained_ms;
         match row.state {
@@ -152,23 +169,22 @@ impl Engine {
                 match expected_ms {
                     Some(expected_ms) => {
                         job.expected_ms = expected_ms;
-                        job.state = State::Waiting;
                         self.line_up(id);
                     }
                     None => self.enqueue(id),
                 }
-                if let Some(left) = promised {
-                    self.promised.insert(id, left);
+                if let Some(promised) = promised {
+                    self.restore_promise(id, promised)?;
                 }
             }
             JobState::Placed { cluster, slots, bound, started_at, stopping, remaining } => {
-                if let Some(slot) = slots.iter().find(|slot| slot.group >= job.spec.gang.groups.len()) {
-                    return Err(Refused::new("slots", format!("group {} does not exist", slot.group)));
-                }
                 for name in bound.iter().flatten().flat_map(|node| node.used.iter()).map(|(name, _)| name) {
                     self.resources.index_of(name);
                 }
-                job.state = State::Placed(Run { cluster, slots, bound, started_at, stopping, remaining: None });
+                let cluster = self.site(&cluster);
+                let places = self.places(id, cluster, &slots)?;
+                self.jobs.held_mut(id).state =
+                    State::Placed(Box::new(Run { cluster, places, bound, started_at, stopping, remaining: None }));
                 self.charge_restored(id);
                 match remaining {
                     Some(remaining) => self.list_as(id, remaining),
@@ -179,15 +195,40 @@ impl Engine {
         Ok(())
     }
 
+    fn places(&mut self, id: JobId, cluster: usize, slots: &[Slot]) -> Result<Vec<Place>, Refused> {
+        let groups = self.classes.get(self.jobs.held(id).class).groups.len();
+        if let Some(slot) = slots.iter().find(|slot| slot.group >= groups) {
+            return Err(Refused::new("slots", format!("group {} does not exist", slot.group)));
+        }
+        let nodes = &mut self.sites[cluster].nodes;
+        let place = |slot: &Slot| Place { group: slot.group as u32, node: nodes.index_of(&slot.node), workers: slot.workers };
+        Ok(slots.iter().map(place).collect())
+    }
+
+    fn restore_promise(&mut self, id: JobId, promised: Promised) -> Result<(), Refused> {
+        let Promised { cluster, flavor, slots, left, expected_at } = promised;
+        let cluster = self.site(&cluster);
+        let flavor = flavor.map(|name| self.flavors.intern(&name));
+        let places = self.places(id, cluster, &slots)?;
+        let class = self.classes.get(self.jobs.held(id).class);
+        self.sites[cluster].nodes.take_places(class, &places, &self.resources);
+        self.sites[cluster].taken += 1;
+        if let Some(at) = expected_at {
+            self.timers.insert((at, Timer::Promised(id)));
+        }
+        self.promised.insert(id, Promise { cluster, flavor, places, left, expected_at });
+        Ok(())
+    }
+
     /// Everything that has to be kept.
     #[must_use]
     pub fn rows(&self) -> Rows {
         let clusters: BTreeMap<&str, &ClusterSpec> =
-            self.clusters.iter().flatten().map(|cluster| (cluster.spec.name.as_str(), &cluster.spec)).collect();
+            self.sites.iter().filter_map(|site| Some((site.name.as_str(), &site.cluster.as_ref()?.spec))).collect();
         Rows {
             clusters: clusters.into_values().cloned().collect(),
             queues: self.queues.iter().map(|(_, queue)| queue.spec.clone()).collect(),
-            jobs: self.jobs.values().map(|job| self.row(job)).collect(),
+            jobs: self.jobs.by_row().into_iter().map(|job| self.row(job)).collect(),
             histories: self.estimates.rows(),
         }
     }
@@ -195,52 +236,60 @@ impl Engine {
     /// One unfinished job.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<JobRow> {
-        self.jobs.get(&id).map(|job| self.row(job))
+        self.jobs.get(id).map(|job| self.row(job))
     }
 
     /// The derived state, for tests and for a check of the running engine against a fold of its tables.
     #[must_use]
     pub fn audit(&self) -> Audit {
-        let mut waiting = BTreeMap::new();
-        for (_, queue) in self.queues.iter() {
-            let mut order: BTreeSet<(std::cmp::Reverse<i32>, Time, JobId)> = BTreeSet::new();
-            for lane in &queue.lanes {
-                let lane = self.lanes.get(*lane);
-                order.extend(lane.jobs.iter().map(|(at, job)| (std::cmp::Reverse(lane.priority), lane.standing(*at), *job)));
-            }
-            if !order.is_empty() {
-                waiting.insert(queue.spec.name.clone(), order.into_iter().map(|(_, _, job)| job).collect());
-            }
+        let mut waiting: BTreeMap<String, BTreeSet<(std::cmp::Reverse<i32>, Time, JobId)>> = BTreeMap::new();
+        for lane in self.lanes.ids() {
+            let lane = self.lanes.get(lane);
+            let order = waiting.entry(self.queues.get(lane.queue).spec.name.clone()).or_default();
+            order.extend(lane.jobs.iter().map(|(at, job)| (std::cmp::Reverse(lane.priority), lane.standing(*at), *job)));
         }
+        let known = self.sites.iter().filter(|site| site.cluster.is_some());
+        let placed = |site: &crate::cluster::Site| site.runs.iter().map(|job| (*job, site.name.clone())).collect::<Vec<_>>();
         Audit {
-            free: self
-                .clusters
-                .iter()
-                .flatten()
-                .map(|cluster| (cluster.spec.name.clone(), cluster.nodes.free(&self.resources)))
-                .collect(),
+            free: known.map(|site| (site.name.clone(), site.nodes.free(&self.resources))).collect(),
             usage: self.queues.iter().map(|(_, queue)| (queue.spec.name.clone(), self.resources.amounts(&queue.usage))).collect(),
-            waiting,
-            placed: self.runs_at.iter().flat_map(|(cluster, jobs)| jobs.iter().map(move |job| (*job, cluster.clone()))).collect(),
+            waiting: waiting
+                .into_iter()
+                .map(|(queue, order)| (queue, order.into_iter().map(|(_, _, job)| job).collect()))
+                .collect(),
+            placed: self.sites.iter().flat_map(placed).collect(),
         }
+    }
+
+    fn slots(&self, cluster: usize, places: &[Place]) -> Vec<Slot> {
+        let nodes = &self.sites[cluster].nodes;
+        let slot =
+            |place: &Place| Slot { group: place.group as usize, node: nodes.name(place.node).to_owned(), workers: place.workers };
+        places.iter().map(slot).collect()
     }
 
     fn row(&self, job: &crate::engine::Job) -> JobRow {
         JobRow {
-            spec: job.spec.clone(),
+            spec: self.spec_of(job),
             epoch: job.epoch,
             attained_ms: job.attained_ms,
             state: match &job.state {
-                State::Waiting => JobState::Waiting {
+                State::Waiting(_) => JobState::Waiting {
                     not_before: None,
                     expected_ms: Some(job.expected_ms),
-                    promised: self.promised.get(&job.spec.id).cloned(),
+                    promised: self.promised.get(&job.id).map(|promise| Promised {
+                        cluster: self.sites[promise.cluster].name.clone(),
+                        flavor: promise.flavor.map(|flavor| self.flavors.name(flavor).to_owned()),
+                        slots: self.slots(promise.cluster, &promise.places),
+                        left: promise.left.clone(),
+                        expected_at: promise.expected_at,
+                    }),
                 },
                 State::BackOff(until) => JobState::Waiting { not_before: Some(*until), expected_ms: None, promised: None },
                 State::Suspended => JobState::Suspended,
                 State::Placed(run) => JobState::Placed {
-                    cluster: run.cluster.clone(),
-                    slots: run.slots.clone(),
+                    cluster: self.sites[run.cluster].name.clone(),
+                    slots: self.slots(run.cluster, &run.places),
                     bound: run.bound.clone(),
                     started_at: run.started_at,
                     stopping: run.stopping,

@@ -4,11 +4,13 @@
 //! long a job takes. There is no clock and no randomness, so the same files give the same bytes.
 
 pub mod baseline;
+pub mod dice;
 pub mod fault;
 pub mod figures;
 pub mod philly;
 pub mod play;
 mod pool;
+pub mod scale;
 pub mod speed;
 pub mod study;
 mod table;

@@ -13,7 +13,7 @@ use muster_scheduler_engine::{
 use crate::figures::Outcome;
 use crate::workload::{GPUS_PER_NODE, Job, Workload};
 
-const GPU: &str = "nvidia.com/gpu";
+pub(crate) const GPU: &str = "nvidia.com/gpu";
 
 /// Plays a workload on one cluster of equal nodes, shared by its queues with these weights.
 ///
@@ -111,7 +111,7 @@ impl Play<'_> {
     }
 
     fn interrupt(&mut self, interruption: Interruption, now: i64) -> Result<(), Refused> {
-        let Interruption { job, epoch, in_favour_of: _ } = interruption;
+        let Interruption { job, epoch, in_favour_of: _, cause: _ } = interruption;
         if let Some(run) = self.runs[job.0 as usize].take() {
             self.done_ms[job.0 as usize] += (now - run.works_from_ms).max(0);
         }
@@ -140,7 +140,7 @@ pub(crate) fn cluster(name: &str, nodes: u32) -> ClusterSpec {
 
 /// A queue without limits.
 pub(crate) fn queue(name: &str, weight: u32) -> QueueSpec {
-    QueueSpec { name: name.to_owned(), parent: None, weight, capability: Amounts::new(), reclaimable: true, tiers: Vec::new() }
+    QueueSpec { weight, ..QueueSpec::named(name) }
 }
 
 /// Equal workers with so many GPUs each.

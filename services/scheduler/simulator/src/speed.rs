@@ -102,6 +102,44 @@ pub fn behind_blocked(blocked: u64, clock: Clock<'_>) -> Result<Speed, Refused> 
     })
 }
 
+/// A full cluster of one-GPU runs, and a gang that has a right to the place of some of them: by its priority in their queue, or by
+/// the share of its own. Gives what the plan took that decides it.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn make_room(nodes: u32, workers: u32, gpus_each: u32, by: Right, clock: Clock<'_>) -> Result<Speed, Refused> {
+    let mut engine = engine_of(nodes)?;
+    engine.apply(Event::Queue(queue("other", 1)))?;
+    let runs = u64::from(nodes * GPUS_PER_NODE);
+    for id in 0..runs {
+        engine.apply(Event::Submitted { job: job(id, 1), suspended: false })?;
+    }
+    for (job, epoch) in placed(engine.plan()) {
+        engine.apply(Event::Started { job, epoch, at: Time(0) })?;
+    }
+    engine.apply(Event::Time(Time(3_600_000)))?;
+    engine.plan();
+    let mut large = job(runs, 1);
+    large.gang = gang(vec![group("worker", workers, gpus_each)], None);
+    match by {
+        Right::Priority => large.priority = 1,
+        Right::Share => "other".clone_into(&mut large.queue),
+    }
+    measure(&mut engine, clock, |engine| {
+        engine.apply(Event::Submitted { job: large, suspended: false })?;
+        Ok(engine.plan().len())
+    })
+}
+
+/// By what a gang takes the place of runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Its priority.
+    Priority,
+    /// Its queue's share.
+    Share,
+}
+
 fn measure(
     engine: &mut Engine,
     clock: Clock<'_>,

@@ -128,7 +128,7 @@ impl App {
 
     /// Ends a run early, unless it is ending already. Its job is queued again at once, and charged until its cluster confirms.
     async fn interrupt(&self, tx: &mut Tx, interruption: &Interruption, now: Timestamp) -> Result<()> {
-        let Interruption { job: id, epoch, in_favour_of } = interruption;
+        let Interruption { job: id, epoch, in_favour_of, cause } = interruption;
         let Some(mut job) = store::job::lock_row(tx, id.0.cast_signed()).await? else { return Ok(()) };
         if !job.charged || job.epoch != epoch.0 || !job.state.has_run() {
             return Ok(());
@@ -140,7 +140,7 @@ impl App {
         stop(tx, &mut job, &mut run, StopReason::Interrupt, now).await?;
         let other = store::job::lock_row(tx, in_favour_of.0.cast_signed()).await?.map(|other| other.resource());
         let other = other.unwrap_or_else(|| "another job".to_owned());
-        job.go(JobState::Queued, format!("interrupted for {other}, which is expected to be done much sooner"), now);
+        job.go(JobState::Queued, format!("interrupted for {other}, which {}", cause.words()), now);
         store::job::update(tx, &mut job).await?;
         crate::events::job_changed(tx, &*self.clock, &job, Some(&run)).await
     }

@@ -31,8 +31,12 @@ pub struct QueueDefinition {
     pub weight: u32,
     /// Upper limit over all clusters, in base units.
     pub capability: Amounts,
+    /// What it gets before anything is divided by weight, in base units.
+    pub guarantee: Amounts,
     /// Whether what it borrowed may be taken back.
     pub reclaimable: bool,
+    /// How long its runs are left alone after their start, in milliseconds.
+    pub min_runtime_ms: i64,
     /// The queue above it.
     pub parent: Option<String>,
     /// In order of preference.
@@ -85,12 +89,19 @@ impl QueueDefinition {
                 .and_then(|weight| u32::try_from(weight).ok())
                 .ok_or_else(|| Fault::new("spec.weight", "must be a whole number from 1 to 65535"))?,
         };
+        let capability = amounts("spec.capability", spec.get("capability"))?;
+        let guarantee = guarantee(spec.get("guarantee"))?;
+        if let Some((name, _)) = capability.iter().find(|(name, limit)| guarantee.get(name) > *limit) {
+            return Err(Fault::new(format!("spec.guarantee.resource[{name}]"), "is more than the capability"));
+        }
         Ok(Self {
             name: manifest.name().to_owned(),
             namespace: manifest.namespace().to_owned(),
             weight,
-            capability: amounts("spec.capability", spec.get("capability"))?,
+            capability,
+            guarantee,
             reclaimable: boolean("spec.reclaimable", spec.get("reclaimable"))?.unwrap_or(true),
+            min_runtime_ms: span("spec.minRuntime", spec.get("minRuntime"))?.unwrap_or(QueueSpec::MIN_RUNTIME_MS),
             parent: text("spec.parent", spec.get("parent"))?.filter(|parent| !parent.is_empty() && parent != "root"),
             tiers: if strict { tiers(spec.get("tiers"))? } else { Vec::new() },
         })
@@ -119,7 +130,9 @@ impl QueueDefinition {
             parent: self.parent.clone(),
             weight: self.weight,
             capability: self.capability.clone(),
+            guarantee: self.guarantee.clone(),
             reclaimable: self.reclaimable,
+            min_runtime_ms: self.min_runtime_ms,
             tiers: tiers.collect(),
         }
     }
@@ -169,7 +182,10 @@ struct Shape {
 struct SpecShape {
     weight: Option<IgnoredAny>,
     capability: Option<IgnoredAny>,
+    guarantee: Option<IgnoredAny>,
     reclaimable: Option<IgnoredAny>,
+    #[serde(rename = "minRuntime")]
+    min_runtime: Option<IgnoredAny>,
     parent: Option<IgnoredAny>,
     tiers: Option<IgnoredAny>,
 }
@@ -180,11 +196,10 @@ fn strictly(manifest: &Manifest, spec: &Map<String, Value>) -> Result<(), Fault>
         Some(whole) => known("", whole, &["apiVersion", "kind", "metadata", "spec", "status"]),
         None => Ok(()),
     };
-    whole.and_then(|()| known("spec", spec, &["weight", "capability", "reclaimable", "parent", "tiers"])).map_err(|fault| {
-        match manifest.read::<Shape>() {
-            Err(at) => Fault::new(fault.field, format!("line {}, column {}: {}", at.line, at.column, fault.why)),
-            Ok(_) => fault,
-        }
+    let fields = ["weight", "capability", "guarantee", "reclaimable", "minRuntime", "parent", "tiers"];
+    whole.and_then(|()| known("spec", spec, &fields)).map_err(|fault| match manifest.read::<Shape>() {
+        Err(at) => Fault::new(fault.field, format!("line {}, column {}: {}", at.line, at.column, fault.why)),
+        Ok(_) => fault,
     })
 }
 
@@ -211,6 +226,25 @@ fn boolean(path: &str, value: Option<&Value>) -> Result<Option<bool>, Fault> {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(value)) => Ok(Some(*value)),
         Some(_) => Err(Fault::new(path, "must be true or false")),
+    }
+}
+
+/// A span of time such as `10m`, in milliseconds.
+fn span(path: &str, value: Option<&Value>) -> Result<Option<i64>, Fault> {
+    let Some(text) = text(path, value)? else { return Ok(None) };
+    let span = muster_core::duration::parse(&text).map_err(|error| Fault::new(path, error.to_string()))?;
+    i64::try_from(span.as_millis()).map(Some).map_err(|_| Fault::new(path, "is too long"))
+}
+
+/// As Volcano writes it: amounts below `resource`.
+fn guarantee(value: Option<&Value>) -> Result<Amounts, Fault> {
+    match value {
+        None | Some(Value::Null) => Ok(Amounts::new()),
+        Some(Value::Object(guarantee)) => {
+            known("spec.guarantee", guarantee, &["resource"])?;
+            amounts("spec.guarantee.resource", guarantee.get("resource"))
+        }
+        Some(_) => Err(Fault::new("spec.guarantee", "must be an object")),
     }
 }
 
@@ -263,14 +297,7 @@ fn one_tier(path: &str, value: &Value) -> Result<TierDefinition, Fault> {
     if fleet.is_none() && clusters.is_empty() && selector.is_none() {
         return Err(Fault::new(path, "must name a fleet, clusters or a clusterSelector"));
     }
-    let after_path = format!("{path}.overflowAfter");
-    let overflow_after_ms = match text(&after_path, tier.get("overflowAfter"))? {
-        None => None,
-        Some(text) => {
-            let wait = muster_core::duration::parse(&text).map_err(|error| Fault::new(&after_path, error.to_string()))?;
-            Some(i64::try_from(wait.as_millis()).map_err(|_| Fault::new(&after_path, "is too long"))?)
-        }
-    };
+    let overflow_after_ms = span(&format!("{path}.overflowAfter"), tier.get("overflowAfter"))?;
     Ok(TierDefinition { fleet, clusters, selector, overflow_after_ms })
 }
 
@@ -324,6 +351,17 @@ mod tests {
     }
 
     #[test]
+    fn a_guarantee_and_a_least_run_time_are_read() {
+        let queue = read(
+            "apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {name: train}\nspec:\n  guarantee: {resource: {nvidia.com/gpu: 8}}\n  \
+             minRuntime: 10m\n",
+        )
+        .expect("a sound queue");
+        let spec = queue.spec([].iter());
+        assert_eq!((spec.guarantee, spec.min_runtime_ms), (Amounts::new().with("nvidia.com/gpu", 8), 600_000));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let muster = |spec: &str| {
             read(&format!("apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {{name: q}}\nspec: {spec}\n")).unwrap_err().field
@@ -335,6 +373,9 @@ mod tests {
         assert!(misplaced.why.starts_with("line 4, column 1: "), "{misplaced}");
         assert_eq!(muster("{capability: {cpu: -1}}"), "spec.capability[cpu]");
         assert_eq!(muster("{capability: {cpu: many}}"), "spec.capability[cpu]");
+        assert_eq!(muster("{guarantee: {cpu: 1}}"), "spec.guarantee.cpu");
+        assert_eq!(muster("{guarantee: {resource: {cpu: 2}}, capability: {cpu: 1}}"), "spec.guarantee.resource[cpu]");
+        assert_eq!(muster("{minRuntime: soon}"), "spec.minRuntime");
         assert_eq!(muster("{tiers: [{}]}"), "spec.tiers[0]");
         assert_eq!(muster("{tiers: [{fleet: a, overflowAfter: soon}]}"), "spec.tiers[0].overflowAfter");
         assert_eq!(muster("{tiers: [{clusterSelector: {matchLabel: {a: b}}}]}"), "spec.tiers[0].clusterSelector");

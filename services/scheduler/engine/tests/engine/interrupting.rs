@@ -1,7 +1,7 @@
 //! Short gangs take the place of long runs that allow it, and what was learned decides who is short.
 
 use crate::world::{cluster, engine, job, placed, plan, queue, submit};
-use muster_scheduler_engine::{Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, RunEnd, Time};
+use muster_scheduler_engine::{Cause, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, RunEnd, Time};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
@@ -59,7 +59,7 @@ fn a_short_gang_takes_the_place_of_a_long_run_and_gives_it_back() {
     let (mut engine, began) = a_long_run();
     let now = began + HOUR_MS;
     submit(&mut engine, short(301, now));
-    let interruption = Interruption { job: JobId(300), epoch: Epoch(1), in_favour_of: JobId(301) };
+    let interruption = Interruption { job: JobId(300), epoch: Epoch(1), in_favour_of: JobId(301), cause: Cause::Sooner };
     assert_eq!(engine.plan(), [Decision::Interrupt(interruption)]);
     assert!(engine.plan().is_empty(), "it is decided once");
     end(&mut engine, 300, 1, now, RunEnd::Retry { not_before: Time(now) });

@@ -3,7 +3,9 @@
 mod explaining;
 mod fairness;
 mod interrupting;
+mod overdue;
 mod placing;
 mod properties;
+mod reclaiming;
 mod waiting;
 mod world;

@@ -47,7 +47,7 @@ pub fn cluster(name: &str, nodes: u32, flavor: &str, price_micros: i64) -> Clust
 }
 
 pub fn queue(name: &str, weight: u32) -> QueueSpec {
-    QueueSpec { name: name.to_owned(), parent: None, weight, capability: Amounts::new(), reclaimable: true, tiers: Vec::new() }
+    QueueSpec { weight, ..QueueSpec::named(name) }
 }
 
 pub fn tier(clusters: &[&str], opens: TierOpens) -> Tier {

@@ -1,0 +1,331 @@
+//! What decides whether a lane has room: its class, the tiers it may use, and how many of them are open to it. Lanes that agree in
+//! this, of whatever queue, are of one *group*: one answer for all. A group remembers on which of its candidates there may be
+//! room. A release changes that answer for the groups that wait for no more than is free there, and for no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::class::{ClassId, FlavorId};
+use crate::cluster::{Candidate, ClusterIndex};
+use crate::engine::Engine;
+use crate::queues::QueueIndex;
+
+/// Number of a group.
+pub(crate) type GroupId = usize;
+
+/// What a group waits for: GPUs of a model and how many its gangs need together. A release of fewer can't help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Need {
+    pub(crate) what: NeedOf,
+    pub(crate) gpus: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum NeedOf {
+    /// Cpu, memory or named resources only.
+    NoGpu,
+    /// GPUs of any model.
+    AnyGpu,
+    /// GPUs of this model.
+    Gpu(FlavorId),
+}
+
+/// What lanes of a group have in common: class, owner of the tiers, tiers open.
+pub(crate) type GroupKey = (ClassId, QueueIndex, usize);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) key: GroupKey,
+    /// Where its gangs may go now, in order.
+    pub(crate) candidates: Arc<[Candidate]>,
+    /// Places among the candidates, by cluster.
+    places: Vec<(ClusterIndex, usize)>,
+    /// A bit per candidate; unset where there is certainly no room.
+    room: Vec<u64>,
+    /// The first candidate with room, and how much had been taken there when that was found out.
+    fits_at: Option<(usize, u64)>,
+    /// Whether the candidates are to be found anew.
+    stale: bool,
+    needs: Vec<Need>,
+    /// Lanes in it.
+    lanes: usize,
+    /// Whether it is among [`Groups::open`].
+    open: bool,
+}
+
+impl Group {
+    /// The first candidate with room, as it was found last.
+    pub(crate) fn first(&self) -> Option<&Candidate> {
+        self.fits_at.map(|(place, _)| &self.candidates[place])
+    }
+
+    fn next_maybe(&self) -> Option<usize> {
+        let word = self.room.iter().position(|word| *word != 0)?;
+        Some(word * 64 + self.room[word].trailing_zeros() as usize)
+    }
+
+    fn set(&mut self, place: usize, room: bool) {
+        let bit = 1 << (place % 64);
+        if room {
+            self.room[place / 64] |= bit;
+        } else {
+            self.room[place / 64] &= !bit;
+        }
+    }
+}
+
+/// All groups.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Groups {
+    all: Vec<Option<Group>>,
+    unused: Vec<GroupId>,
+    by_key: BTreeMap<GroupKey, GroupId>,
+    by_need: BTreeMap<Need, BTreeSet<GroupId>>,
+    /// Groups with lanes that may have room, in no order that matters.
+    pub(crate) open: Vec<GroupId>,
+}
+
+impl Groups {
+    pub(crate) fn get(&self, id: GroupId) -> &Group {
+        self.all[id].as_ref().expect("a lane holds its group")
+    }
+
+    fn get_mut(&mut self, id: GroupId) -> &mut Group {
+        self.all[id].as_mut().expect("a lane holds its group")
+    }
+
+    pub(crate) fn is_open(&self, id: GroupId) -> bool {
+        self.get(id).open
+    }
+
+    fn opened(&mut self, id: GroupId) {
+        let group = self.get_mut(id);
+        if !group.open {
+            group.open = true;
+            self.open.push(id);
+        }
+    }
+
+    /// A lane has come to the group.
+    pub(crate) fn enter(&mut self, id: GroupId) {
+        let group = self.get_mut(id);
+        group.lanes += 1;
+        if group.lanes == 1 && (group.stale || group.fits_at.is_some() || group.next_maybe().is_some()) {
+            self.opened(id);
+        }
+    }
+
+    /// A lane has left the group.
+    pub(crate) fn leave(&mut self, id: GroupId) {
+        let group = self.get_mut(id);
+        group.lanes -= 1;
+        if group.lanes == 0 && std::mem::take(&mut group.open) {
+            self.open.retain(|open| *open != id);
+        }
+    }
+
+    /// Clusters or tiers have changed: nothing that was found out holds any more.
+    pub(crate) fn all_stale(&mut self) {
+        for id in 0..self.all.len() {
+            if let Some(group) = &mut self.all[id] {
+                group.stale = true;
+                if group.lanes > 0 {
+                    self.opened(id);
+                }
+            }
+        }
+    }
+
+    /// The class is gone, and its groups with it.
+    pub(crate) fn forget(&mut self, class: ClassId) {
+        let gone: Vec<(GroupKey, GroupId)> =
+            self.by_key.range((class, 0, 0)..=(class, usize::MAX, usize::MAX)).map(|(key, id)| (*key, *id)).collect();
+        for (key, id) in gone {
+            self.by_key.remove(&key);
+            self.open.retain(|open| *open != id);
+            for need in self.all[id].take().into_iter().flat_map(|group| group.needs) {
+                if let Some(ids) = self.by_need.get_mut(&need) {
+                    ids.remove(&id);
+                    if ids.is_empty() {
+                        self.by_need.remove(&need);
+                    }
+                }
+            }
+            self.unused.push(id);
+        }
+    }
+
+    /// Groups that wait for no more than is free there.
+    fn waiting_for(&self, free: &[Need]) -> BTreeSet<GroupId> {
+        let mut ids = BTreeSet::new();
+        for need in free {
+            let range = Need { what: need.what, gpus: 0 }..=*need;
+            ids.extend(self.by_need.range(range).flat_map(|(_, ids)| ids.iter().copied()));
+        }
+        ids
+    }
+}
+
+impl Engine {
+    /// The group of a class in a queue with so many tiers open.
+    pub(crate) fn group(&mut self, queue: QueueIndex, class: ClassId, open: usize) -> GroupId {
+        let key = (class, self.queues.tier_owner(queue), open);
+        if let Some(id) = self.groups.by_key.get(&key) {
+            return *id;
+        }
+        let shape = self.classes.get(class);
+        let gpus = shape.gpus;
+        let needs: Vec<Need> = if gpus == 0 {
+            vec![Need { what: NeedOf::NoGpu, gpus }]
+        } else if shape.flavors.is_empty() {
+            vec![Need { what: NeedOf::AnyGpu, gpus }]
+        } else {
+            shape.flavors.iter().map(|flavor| Need { what: NeedOf::Gpu(*flavor), gpus }).collect()
+        };
+        let group = Some(Group {
+            key,
+            candidates: Vec::new().into(),
+            places: Vec::new(),
+            room: Vec::new(),
+            fits_at: None,
+            stale: true,
+            needs: needs.clone(),
+            lanes: 0,
+            open: false,
+        });
+        let id = match self.groups.unused.pop() {
+            Some(id) => {
+                self.groups.all[id] = group;
+                id
+            }
+            None => {
+                self.groups.all.push(group);
+                self.groups.all.len() - 1
+            }
+        };
+        self.groups.by_key.insert(key, id);
+        for need in needs {
+            self.groups.by_need.entry(need).or_default().insert(id);
+        }
+        id
+    }
+
+    /// Finds a group's candidates anew if clusters or tiers have changed.
+    pub(crate) fn renew(&mut self, id: GroupId) {
+        let group = self.groups.get(id);
+        if !group.stale {
+            return;
+        }
+        let (class, owner, open) = group.key;
+        let tiers = &self.queues.get(owner).spec.tiers;
+        let mut found = crate::cluster::candidates(tiers, self.classes.get(class), &self.sites, &self.flavors);
+        found.retain(|candidate| candidate.tier < open);
+        let mut places: Vec<(ClusterIndex, usize)> =
+            found.iter().enumerate().map(|(place, candidate)| (candidate.cluster, place)).collect();
+        places.sort_unstable();
+        let group = self.groups.get_mut(id);
+        group.room = vec![u64::MAX; found.len() / 64];
+        if !found.len().is_multiple_of(64) {
+            group.room.push((1 << (found.len() % 64)) - 1);
+        }
+        group.candidates = found.into();
+        group.places = places;
+        group.fits_at = None;
+        group.stale = false;
+    }
+
+    /// Whether the group has room now, and where first.
+    pub(crate) fn has_room(&mut self, id: GroupId) -> bool {
+        self.renew(id);
+        let group = self.groups.get(id);
+        if let Some((place, taken)) = group.fits_at
+            && self.sites[group.candidates[place].cluster].taken == taken
+        {
+            return true;
+        }
+        let class = self.classes.get(group.key.0);
+        self.stats.entries_visited += 1;
+        let group = self.groups.all[id].as_mut().expect("it was just there");
+        while let Some(place) = group.next_maybe() {
+            let candidate = &group.candidates[place];
+            let site = &mut self.sites[candidate.cluster];
+            self.stats.fits_tried += 1;
+            if site.nodes.fits(class, candidate.flavor, &self.resources) {
+                group.fits_at = Some((place, site.taken));
+                return true;
+            }
+            group.set(place, false);
+        }
+        group.fits_at = None;
+        false
+    }
+
+    /// Keeps only those groups open that have room.
+    pub(crate) fn close_full_groups(&mut self) {
+        let mut at = 0;
+        while at < self.groups.open.len() {
+            let id = self.groups.open[at];
+            if self.has_room(id) {
+                at += 1;
+            } else {
+                self.groups.open.swap_remove(at);
+                self.groups.get_mut(id).open = false;
+            }
+        }
+    }
+
+    /// Opens the groups for which there is room on clusters where something became free.
+    pub(crate) fn open_for_freed(&mut self) {
+        let freed = std::mem::take(&mut self.freed);
+        for index in freed {
+            let nodes = &self.sites[index].nodes;
+            let mut free = vec![Need { what: NeedOf::NoGpu, gpus: 0 }];
+            let mut most = 0;
+            for flavor in nodes.flavors() {
+                let gpus = nodes.gpus_free(flavor);
+                most = most.max(gpus);
+                free.push(Need { what: NeedOf::Gpu(flavor), gpus });
+            }
+            free.push(Need { what: NeedOf::AnyGpu, gpus: most });
+            for id in self.groups.waiting_for(&free) {
+                self.look_again(id, index);
+            }
+        }
+    }
+
+    fn look_again(&mut self, id: GroupId, cluster: ClusterIndex) {
+        let group = self.groups.all[id].as_mut().expect("lists name living groups");
+        if group.stale {
+            if group.lanes > 0 {
+                self.groups.opened(id);
+            }
+            return;
+        }
+        let class = self.classes.get(group.key.0);
+        let site = &mut self.sites[cluster];
+        let mut at = group.places.partition_point(|(index, _)| *index < cluster);
+        let mut found = false;
+        self.stats.entries_visited += u64::from(group.lanes > 0);
+        while let Some((_, place)) = group.places.get(at).copied().filter(|(index, _)| *index == cluster) {
+            at += 1;
+            if group.lanes == 0 {
+                // Nobody asks: it is enough to know that there may be room.
+                group.set(place, true);
+                group.fits_at = None;
+                continue;
+            }
+            self.stats.fits_tried += 1;
+            let fits = site.nodes.fits(class, group.candidates[place].flavor, &self.resources);
+            group.set(place, fits);
+            match group.fits_at {
+                Some((known, _)) if fits && known < place => {}
+                Some((known, _)) if !fits && known != place => {}
+                Some(_) | None => group.fits_at = fits.then_some((place, site.taken)),
+            }
+            found |= fits;
+        }
+        if found && group.lanes > 0 {
+            self.groups.opened(id);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Room that is kept for a gang before it is free. A *promise* names the nodes on which the gang will run and charges them with it at
+//! once, below zero if need be, so that nobody else gets what becomes free there. It waits for runs that were told to end, or
+//! for runs that are expected to end (a reservation: Lifka, *The ANL/IBM SP Scheduling System*, 1995).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::class::{Class, FlavorId};
+use crate::cluster::{Candidate, ClusterIndex};
+use crate::engine::{Engine, Job, State, Timer};
+use crate::event::{Cause, Decision, Interruption, JobId, Time};
+use crate::lanes::LaneId;
+use crate::nodes::{NodeIndex, Nodes, Place};
+
+/// Runs looked at for one reservation, by row. In a larger cluster a gang finds its room among so many all the same.
+const MOST_RUNS: usize = 10_000;
+/// Lanes looked at by one plan for gangs that are done before a reservation begins.
+const MOST_LANES: usize = 64;
+
+/// Room that is kept for a waiting gang.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Promise {
+    pub(crate) cluster: ClusterIndex,
+    pub(crate) flavor: Option<FlavorId>,
+    pub(crate) places: Vec<Place>,
+    /// Runs that were told to end for it and have not yet.
+    pub(crate) left: BTreeSet<JobId>,
+    /// When it should have its room at the latest; `None` if only the runs in `left` are in its way.
+    pub(crate) expected_at: Option<Time>,
+}
+
+impl Engine {
+    /// Keeps room for a gang, whose places are charged already, and ends the runs that are in its way.
+    pub(crate) fn promise(&mut self, job: JobId, promise: Promise, cause: Cause, decisions: &mut Vec<Decision>) {
+        self.sites[promise.cluster].taken += 1;
+        for run in &promise.left {
+            self.unlist(*run);
+            self.unlist_started(*run);
+            let entry = self.jobs.held_mut(*run);
+            let epoch = entry.epoch;
+            if let State::Placed(run) = &mut entry.state {
+                run.stopping = true;
+            }
+            self.stats.interrupted += 1;
+            decisions.push(Decision::Interrupt(Interruption { job: *run, epoch, in_favour_of: job, cause }));
+        }
+        if let Some(at) = promise.expected_at {
+            self.timers.insert((at, Timer::Promised(job)));
+        }
+        self.promised.insert(job, promise);
+    }
+
+    /// Gives up the room that is kept for a gang.
+    pub(crate) fn break_promise(&mut self, job: JobId) {
+        if self.promised.is_empty() {
+            return;
+        }
+        let Some(promise) = self.promised.remove(&job) else { return };
+        if let Some(at) = promise.expected_at {
+            self.timers.remove(&(at, Timer::Promised(job)));
+        }
+        let class = self.classes.get(self.jobs.held(job).class);
+        self.sites[promise.cluster].nodes.give_places(class, &promise.places, &self.resources);
+        self.freed.insert(promise.cluster);
+    }
+
+    /// Places the gangs whose kept room is free by now. A promise that can't be kept any more is given up: the gang waits on like
+    /// any other.
+    pub(crate) fn keep_promises(&mut self, decisions: &mut Vec<Decision>) {
+        let due: Vec<JobId> = self
+            .promised
+            .iter()
+            .filter(|(_, promise)| promise.left.is_empty() && self.freed.contains(&promise.cluster))
+            .map(|(job, _)| *job)
+            .collect();
+        for job in due {
+            self.stats.entries_visited += 1;
+            let Some(candidate) = self.promised_candidate(job) else {
+                self.break_promise(job);
+                continue;
+            };
+            let promise = &self.promised[&job];
+            let class = self.classes.get(self.jobs.held(job).class);
+            let nodes = &self.sites[promise.cluster].nodes;
+            if promise.places.iter().all(|place| has_come(class, nodes, *place)) {
+                let promise = self.promised.remove(&job).expect("it was just looked at");
+                if let Some(at) = promise.expected_at {
+                    self.timers.remove(&(at, Timer::Promised(job)));
+                }
+                decisions.push(Decision::Place(self.placed(job, &candidate, promise.places)));
+            }
+        }
+    }
+
+    /// The candidate that was promised, if the gang may still go there.
+    fn promised_candidate(&mut self, job: JobId) -> Option<Candidate> {
+        let promise = self.promised.get(&job)?;
+        let entry = self.jobs.get(job)?;
+        let class = self.classes.get(entry.class);
+        let nodes = &self.sites[promise.cluster].nodes;
+        let there = promise.places.iter().all(|place| nodes.free_on(place.node).is_some());
+        if !there || self.queues.limit(entry.queue, &class.total).is_some() {
+            return None;
+        }
+        let (queue, class, submitted_at) = (entry.queue, entry.class, entry.submitted_at);
+        let (cluster, flavor) = (promise.cluster, promise.flavor);
+        let (open, _) = self.tiers_open(self.queues.tier_owner(queue), submitted_at);
+        let group = self.group(queue, class, open);
+        self.renew(group);
+        let candidates = &self.groups.get(group).candidates;
+        candidates.iter().find(|candidate| candidate.cluster == cluster && candidate.flavor == flavor).cloned()
+    }
+
+    /// Reserves room for a gang on a candidate, where it is expected first.
+    pub(crate) fn reserve(&mut self, job: JobId, candidate: &Candidate, decisions: &mut Vec<Decision>) -> bool {
+        let mut ends: Vec<(Time, JobId)> = Vec::new();
+        let runs: Vec<JobId> = self.sites[candidate.cluster].runs.iter().take(MOST_RUNS).copied().collect();
+        for id in runs {
+            ends.push((self.expected_end(id), id));
+        }
+        ends.sort_unstable();
+        let class_id = self.jobs.held(job).class;
+        let mut given: Vec<(NodeIndex, crate::amounts::Vector)> = Vec::new();
+        let (mut looked_at, mut next_try, mut found) = (0, 1, None);
+        while looked_at < ends.len() && found.is_none() {
+            // Twice as many ends before each try: the last try may look at twice as many as needed, never at each alone.
+            while looked_at < ends.len() && looked_at < next_try {
+                for (node, amount) in self.reserved(ends[looked_at].1) {
+                    self.sites[candidate.cluster].nodes.give(node, &amount, &self.resources);
+                    given.push((node, amount));
+                }
+                looked_at += 1;
+            }
+            next_try += (next_try / 4).max(1);
+            let class = self.classes.get(class_id);
+            let nodes = &mut self.sites[candidate.cluster].nodes;
+            self.stats.fits_tried += 1;
+            if nodes.could_fit(class, candidate.flavor) {
+                found = nodes.place(class, candidate.flavor, &self.resources).ok();
+            }
+        }
+        for (node, amount) in &given {
+            self.sites[candidate.cluster].nodes.take(*node, amount, &self.resources);
+        }
+        let Some(places) = found else { return false };
+        let last = ends[looked_at - 1].0;
+        let expected_at = Some(last.max(Time(self.now.0.saturating_add(60_000))));
+        let promise =
+            Promise { cluster: candidate.cluster, flavor: candidate.flavor, places, left: BTreeSet::new(), expected_at };
+        self.promise(job, promise, Cause::Overdue, decisions);
+        true
+    }
+
+    /// When a run is expected to end; now for one that is told to.
+    fn expected_end(&mut self, id: JobId) -> Time {
+        let now = self.now;
+        let Some(Job { state: State::Placed(run), likeness, attained_ms, .. }) = self.jobs.get(id) else { return now };
+        let Some(started_at) = run.started_at.filter(|_| !run.stopping) else { return now };
+        let attained_ms = attained_ms.saturating_add(now.0.saturating_sub(started_at.0).max(0));
+        Time(now.0.saturating_add(self.estimates.remaining_ms(*likeness, attained_ms)))
+    }
+
+    /// A gang's reservation should have come by now: it is made again, from what is expected now.
+    pub(crate) fn promise_anew(&mut self, job: JobId) {
+        let Some(candidate) = self.promised_candidate(job) else {
+            self.break_promise(job);
+            return;
+        };
+        self.break_promise(job);
+        let made = self.reserve(job, &candidate, &mut Vec::new());
+        if !made {
+            self.freed.insert(candidate.cluster);
+        }
+    }
+
+    /// Lets gangs run in reserved room that are expected to be done before it is needed.
+    pub(crate) fn backfill(&mut self, decisions: &mut Vec<Decision>, limit: usize) {
+        // Per cluster the earliest moment at which something is reserved there.
+        let mut until: BTreeMap<ClusterIndex, Time> = BTreeMap::new();
+        for promise in self.promised.values() {
+            if let Some(at) = promise.expected_at {
+                let earliest = until.entry(promise.cluster).or_insert(at);
+                *earliest = at.min(*earliest);
+            }
+        }
+        if until.is_empty() {
+            return;
+        }
+        let jobs = &self.jobs;
+        let lanes = self.lanes.shortest(MOST_LANES, &|job| jobs.held(job).waits_since());
+        for lane in lanes {
+            while decisions.len() < limit && self.backfill_head(lane, &until, decisions) {}
+        }
+    }
+
+    fn backfill_head(&mut self, lane: LaneId, until: &BTreeMap<ClusterIndex, Time>, decisions: &mut Vec<Decision>) -> bool {
+        self.stats.entries_visited += 1;
+        let Some(entry) = self.lanes.living(lane) else { return false };
+        let (Some((_, job)), Some((group, _))) = (entry.head(), entry.listed) else { return false };
+        let (queue, class, done_at) = (entry.queue, entry.class, Time(self.now.0.saturating_add(entry.expected_ms)));
+        if entry.expected_ms == 0 || self.promised.contains_key(&job) {
+            return false;
+        }
+        if self.queues.limit(queue, &self.classes.get(class).total).is_some() {
+            return false;
+        }
+        let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
+        for candidate in candidates.iter().filter(|candidate| until.get(&candidate.cluster).is_some_and(|at| done_at <= *at)) {
+            let kept: Vec<(Vec<Place>, crate::class::ClassId)> = self
+                .promised
+                .iter()
+                .filter(|(_, promise)| promise.cluster == candidate.cluster && promise.expected_at.is_some())
+                .map(|(job, promise)| (promise.places.clone(), self.jobs.held(*job).class))
+                .collect();
+            for (places, class) in &kept {
+                self.sites[candidate.cluster].nodes.give_places(self.classes.get(*class), places, &self.resources);
+            }
+            let placement = self.place_at(job, candidate);
+            for (places, class) in &kept {
+                self.sites[candidate.cluster].nodes.take_places(self.classes.get(*class), places, &self.resources);
+            }
+            if let Some(placement) = placement {
+                decisions.push(Decision::Place(placement));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Whether the room of a place is free by now: nothing that the gang asks for is short there.
+fn has_come(class: &Class, nodes: &Nodes, place: Place) -> bool {
+    let each = &class.groups[place.group as usize].each;
+    nodes.free_on(place.node).is_some_and(|free| each.iter().all(|(resource, _)| free.get(resource) >= 0))
+}

@@ -1,0 +1,282 @@
+//! Runs make room by right. Inside a queue a gang of higher priority takes the place of runs of lower priority. Between queues a
+//! gang that is within its queue's share takes the place of runs of a queue that has borrowed, i.e. has more than it is guaranteed:
+//! at once, if the gang is within what its own queue is guaranteed; else once it has waited for [`SHARE_AFTER_MS`], and only as far
+//! as the giver still has no less than the taker. Gangs end whole; the lowest priority first, of these the youngest, and
+//! no more than are needed; none before the least run time of its queue. Victims return to their queue at their original time.
+//!
+//! The rule between queues can't go back and forth: after it the giver has at least the share of the taker.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::amounts::Vector;
+use crate::cluster::{Candidate, ClusterIndex};
+use crate::engine::{Engine, Job, State, Timer};
+use crate::event::{Cause, Decision, JobId, Time};
+use crate::lanes::LaneId;
+use crate::promise::Promise;
+use crate::queues::{QueueIndex, ROOT};
+use crate::ranking::Share;
+
+/// Gangs that get room in one queue by one plan, lanes looked at for the next of them, clusters tried and runs looked at for one.
+const MOST_GANGS: usize = 16;
+const MOST_LANES: usize = 8;
+const MOST_CANDIDATES: usize = 16;
+const MOST_RUNS: usize = 8_192;
+
+/// A gang that has waited so long, runs not counted, stands on its queue's share: it may take room back from queues that use more
+/// than theirs, and for a gang of such a queue it is not interrupted. Before that, order by time goes before order by share: room
+/// that a short gang borrows comes back by itself, sooner than runs could be stopped and started for it.
+pub(crate) const SHARE_AFTER_MS: i64 = 4 * 60 * 60 * 1_000;
+/// What runs beyond a queue's share is left alone for so long at least, so that queues of equal right don't trade places all day.
+/// What runs on what is guaranteed to another has only its queue's least run time.
+const BORROWED_RUNTIME_MS: i64 = 60 * 60 * 1_000;
+
+/// Who wants room, and among whom.
+struct Taker {
+    lane: LaneId,
+    /// The queue among whose children share is compared; for a priority the queue of both.
+    among: QueueIndex,
+    /// The child of it that the gang is in or below.
+    side: QueueIndex,
+    /// That child's share with the gang.
+    share: Share,
+}
+
+/// A queue that gives, in the order of giving: the share of the child it is in or below, its own share, its name; then that child
+/// and itself.
+type Giver<'a> = (Reverse<Share>, Reverse<Share>, &'a str, QueueIndex, QueueIndex);
+
+impl Engine {
+    /// Lists a started run among those that may have to make room.
+    pub(crate) fn list_started(&mut self, id: JobId) {
+        let Some(Job { state: State::Placed(run), queue, priority, .. }) = self.jobs.get(id) else { return };
+        let (Some(at), false) = (run.started_at, run.stopping) else { return };
+        let (queue, priority) = (*queue, *priority);
+        if self.sites[run.cluster].started.entry(queue).or_default().insert((priority, Reverse(at), Reverse(id))) {
+            *self.queues.get_mut(queue).started.entry(priority).or_default() += 1;
+            self.queues.touch(queue);
+        }
+    }
+
+    /// Takes a run from that list.
+    pub(crate) fn unlist_started(&mut self, id: JobId) {
+        let Some(Job { state: State::Placed(run), queue, priority, .. }) = self.jobs.get(id) else { return };
+        let Some(at) = run.started_at else { return };
+        let (queue, priority) = (*queue, *priority);
+        let site = &mut self.sites[run.cluster];
+        let Some(runs) = site.started.get_mut(&queue) else { return };
+        if !runs.remove(&(priority, Reverse(at), Reverse(id))) {
+            return;
+        }
+        if runs.is_empty() {
+            site.started.remove(&queue);
+        }
+        let started = &mut self.queues.get_mut(queue).started;
+        if let Some(count) = started.get_mut(&priority) {
+            *count -= 1;
+            if *count == 0 {
+                started.remove(&priority);
+            }
+        }
+    }
+
+    /// Makes room in and between the queues in which something changed since the last plan.
+    pub(crate) fn reclaim(&mut self, decisions: &mut Vec<Decision>, limit: usize) {
+        self.queues.settle(&self.everything);
+        for queue in self.queues.take_touched() {
+            for _ in 0..MOST_GANGS {
+                if decisions.len() >= limit {
+                    self.queues.touch(queue);
+                    break;
+                }
+                let made = if self.queues.get(queue).children.is_empty() {
+                    self.preempt_in(queue, decisions)
+                } else {
+                    self.reclaim_among(queue, decisions)
+                };
+                if !made {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The first lanes of a queue without those whose heads have a promise, also those that a capability holds back.
+    fn preempt_in(&mut self, queue: QueueIndex, decisions: &mut Vec<Decision>) -> bool {
+        let entry = self.queues.get(queue);
+        let Some(lowest) = entry.started.keys().next().copied() else { return false };
+        let held =
+            entry.sections.values().filter(|section| section.held_by.is_some()).filter_map(|section| section.lanes.first());
+        let mut lanes: Vec<_> = entry.order.iter().take(MOST_LANES).chain(held).copied().collect();
+        lanes.sort_unstable();
+        for ((Reverse(priority), ..), lane) in lanes.into_iter().take(MOST_LANES) {
+            if priority <= lowest {
+                return false;
+            }
+            let taker = Taker { lane, among: queue, side: queue, share: Share::ZERO };
+            if self.take_for(&taker, Cause::Priority, decisions) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn reclaim_among(&mut self, among: QueueIndex, decisions: &mut Vec<Decision>) -> bool {
+        let entry = self.queues.get(among);
+        let greatest = entry.ranking.greatest();
+        if entry.children.len() < 2 || greatest.borrowed == 0 || !entry.ranking.asks() {
+            return false;
+        }
+        let Some(taker) = self.least_served(among) else { return false };
+        if taker.share.borrowed > 0 && taker.share > greatest {
+            return false;
+        }
+        self.take_for(&taker, Cause::Share, decisions)
+    }
+
+    /// The child with the least share including its next gang, with that gang.
+    fn least_served(&self, among: QueueIndex) -> Option<Taker> {
+        let entry = self.queues.get(among);
+        entry.ranking.best(&mut |place| {
+            let side = entry.children[place];
+            let lane = self.next_blocked(side)?;
+            let total = &self.classes.get(self.lanes.get(lane).class).total;
+            let share = self.queues.share(side, total, &self.everything);
+            Some((share, Taker { lane, among, side, share }))
+        })
+    }
+
+    fn next_blocked(&self, queue: QueueIndex) -> Option<LaneId> {
+        let entry = self.queues.get(queue);
+        if entry.children.is_empty() {
+            let mut lanes = entry.order.iter().take(MOST_LANES);
+            let unpromised = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.promised.contains_key(&job));
+            return lanes.find(|(_, lane)| unpromised(*lane)).map(|(_, lane)| *lane);
+        }
+        self.least_served(queue).map(|taker| taker.lane)
+    }
+
+    fn take_for(&mut self, taker: &Taker, cause: Cause, decisions: &mut Vec<Decision>) -> bool {
+        let lane = self.lanes.get(taker.lane);
+        let (Some((_, job)), Some((group, _))) = (lane.head(), lane.listed) else { return false };
+        let (queue, class_id) = (lane.queue, lane.class);
+        if self.promised.contains_key(&job) {
+            return false;
+        }
+        if taker.share.borrowed > 0 && matches!(cause, Cause::Share) {
+            let at = Time(self.jobs.held(job).waits_since().0.saturating_add(SHARE_AFTER_MS));
+            if at > self.now {
+                self.timers.insert((at, Timer::Ripe(taker.among)));
+                return false;
+            }
+        }
+        self.stats.entries_visited += 1;
+        self.renew(group);
+        let candidates: Vec<Candidate> = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES).cloned().collect();
+        let mut ripe_at: Option<Time> = None;
+        for candidate in &candidates {
+            let eligible = match cause {
+                Cause::Priority => self.of_lower_priority(taker, candidate.cluster, &mut ripe_at),
+                Cause::Share | Cause::Sooner | Cause::Overdue => self.borrowed_by_others(taker, candidate.cluster, &mut ripe_at),
+            };
+            if eligible.is_empty() {
+                continue;
+            }
+            let (queues, total) = (self.queues.clone_limits(queue), self.classes.get(class_id).total.clone());
+            let enough = |freed: &Vector| queues.allows(&total, taker.among, freed);
+            let Some((places, left)) = self.free_up(class_id, candidate, &eligible, &enough) else { continue };
+            let promise = Promise { cluster: candidate.cluster, flavor: candidate.flavor, places, left, expected_at: None };
+            self.promise(job, promise, cause, decisions);
+            return true;
+        }
+        if let Some(at) = ripe_at {
+            self.timers.insert((at, Timer::Ripe(taker.among)));
+        }
+        false
+    }
+
+    /// Whether a run has lasted for its queue's least run time; if not, when it will have.
+    fn is_ripe(&self, queue: QueueIndex, started_at: Time, least_ms: i64, ripe_at: &mut Option<Time>) -> bool {
+        let least_ms = self.queues.get(queue).spec.min_runtime_ms.max(least_ms);
+        let at = Time(started_at.0.saturating_add(least_ms));
+        if at > self.now {
+            *ripe_at = Some(ripe_at.map_or(at, |known| known.min(at)));
+        }
+        at <= self.now
+    }
+
+    fn of_lower_priority(&mut self, taker: &Taker, cluster: ClusterIndex, ripe_at: &mut Option<Time>) -> Vec<JobId> {
+        let priority = self.lanes.get(taker.lane).priority;
+        let runs = self.sites[cluster].started.get(&taker.among).into_iter().flatten();
+        let lower = runs.take_while(|(its_priority, ..)| *its_priority < priority).take(MOST_RUNS);
+        lower.filter(|(_, Reverse(at), _)| self.is_ripe(taker.among, *at, 0, ripe_at)).map(|(.., Reverse(id))| *id).collect()
+    }
+
+    fn borrowed_by_others(&mut self, taker: &Taker, cluster: ClusterIndex, ripe_at: &mut Option<Time>) -> Vec<JobId> {
+        let mut givers: Vec<Giver<'_>> = Vec::new();
+        for queue in self.sites[cluster].started.keys() {
+            if let Some(side) = self.giving_side(*queue, taker) {
+                let share = |of| Reverse(self.queues.share(of, &Vector::default(), &self.everything));
+                givers.push((share(side), share(*queue), &self.queues.get(*queue).spec.name, side, *queue));
+            }
+        }
+        givers.sort_unstable();
+        let mut given: BTreeMap<QueueIndex, Vector> = BTreeMap::new();
+        let (mut eligible, mut looked_at) = (Vec::new(), 0);
+        for (_, _, _, side, queue) in givers {
+            for (_, Reverse(at), Reverse(id)) in &self.sites[cluster].started[&queue] {
+                looked_at += 1;
+                if looked_at > MOST_RUNS {
+                    return eligible;
+                }
+                let least_ms = if taker.share.borrowed > 0 { BORROWED_RUNTIME_MS } else { 0 };
+                if !self.is_ripe(queue, *at, least_ms, ripe_at) {
+                    continue;
+                }
+                let given = given.entry(side).or_default();
+                if self.queues.share_without(side, given, &self.everything).borrowed == 0 {
+                    break;
+                }
+                let mut more = given.clone();
+                more.add(&self.classes.get(self.jobs.held(*id).class).total);
+                let after = self.queues.share_without(side, &more, &self.everything);
+                if taker.share.borrowed == 0 || taker.share <= after {
+                    *given = more;
+                    eligible.push(*id);
+                }
+            }
+        }
+        eligible
+    }
+
+    /// The child of the queue in which shares are compared that this queue is in or below, if that has borrowed and everything
+    /// from there down may be reclaimed.
+    fn giving_side(&self, queue: QueueIndex, taker: &Taker) -> Option<QueueIndex> {
+        let mut at = queue;
+        while at != ROOT {
+            let entry = self.queues.get(at);
+            if !entry.spec.reclaimable {
+                return None;
+            }
+            if entry.parent == taker.among {
+                let borrows = self.queues.share(at, &Vector::default(), &self.everything).borrowed > 0;
+                return (at != taker.side && borrows).then_some(at);
+            }
+            at = entry.parent;
+        }
+        None
+    }
+
+    /// Whether a run of a queue has a better right to its place than a gang of another: it had waited for long when it began,
+    /// and the gang's queue would have more than the run's is left with.
+    pub(crate) fn stands_on_its_share(&self, run: JobId, began: Time, gang: JobId) -> bool {
+        let (run, gang) = (self.jobs.held(run), self.jobs.held(gang));
+        if began.0.saturating_sub(run.waits_since().0) < SHARE_AFTER_MS {
+            return false;
+        }
+        let Some((of_gang, of_run)) = self.queues.sides(gang.queue, run.queue) else { return false };
+        let with = self.queues.share(of_gang, &self.classes.get(gang.class).total, &self.everything);
+        with > self.queues.share_without(of_run, &self.classes.get(run.class).total, &self.everything)
+    }
+}

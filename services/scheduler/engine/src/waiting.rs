@@ -1,0 +1,163 @@
+//! Lanes and the jobs in them: lining up, leaving, and what lets a lane ask again that was held back.
+
+use crate::engine::{Engine, State, Timer};
+use crate::event::{JobId, Time};
+use crate::lanes::{LaneId, LaneKey};
+use crate::overdue::PATIENCE_MS;
+use crate::queues::{QueueIndex, ROOT};
+
+impl Engine {
+    /// Puts a waiting job into its lane.
+    pub(crate) fn enqueue(&mut self, id: JobId) {
+        let job = self.jobs.held_mut(id);
+        job.expected_ms = self.estimates.remaining_ms(job.likeness, job.attained_ms);
+        self.line_up(id);
+    }
+
+    /// Puts a waiting job, whose expectation is set, into its lane.
+    pub(crate) fn line_up(&mut self, id: JobId) {
+        let job = self.jobs.held(id);
+        let (queue, class, at) = (job.queue, job.class, job.submitted_at);
+        let key: LaneKey = (queue, class, job.priority, job.expected_ms);
+        let overdue_at = Time(job.waits_since().0.saturating_add(PATIENCE_MS));
+        self.overdue_at = self.overdue_at.min(overdue_at);
+        let lane = match self.lanes.find(&key) {
+            Some(lane) => lane,
+            None => self.lanes.create(key, self.classes.get(class).gpus),
+        };
+        self.stats.entries_visited += 1;
+        self.jobs.held_mut(id).state = State::Waiting(lane);
+        self.queues.get_mut(queue).waiting.add(&self.classes.get(class).total);
+        let old_head = self.lanes.get(lane).head();
+        self.lanes.get_mut(lane).jobs.insert((at, id));
+        if self.lanes.get(lane).head() != old_head {
+            self.list_lane(lane);
+        }
+    }
+
+    /// Takes a waiting job out of its lane. Room that was kept for it is free.
+    pub(crate) fn dequeue(&mut self, id: JobId) {
+        self.break_promise(id);
+        let job = self.jobs.held(id);
+        let State::Waiting(lane) = job.state else { return };
+        let (queue, class, at) = (job.queue, job.class, job.submitted_at);
+        self.stats.entries_visited += 1;
+        self.queues.get_mut(queue).waiting.sub(&self.classes.get(class).total);
+        let old_head = self.lanes.get(lane).head();
+        self.lanes.get_mut(lane).jobs.remove(&(at, id));
+        let head = self.lanes.get(lane).head();
+        if head.is_none() {
+            self.unlist_lane(lane);
+            self.lanes.remove(lane);
+        } else if head != old_head {
+            self.list_lane(lane);
+        }
+    }
+
+    /// Lists a lane with its queue under its head, in the group of what is open to that.
+    fn list_lane(&mut self, id: LaneId) {
+        let lane = self.lanes.get(id);
+        let (queue, class) = (lane.queue, lane.class);
+        let (Some((submitted_at, _)), Some(order)) = (lane.head(), lane.order()) else { return };
+        let owner = self.queues.tier_owner(queue);
+        let (open, tier_opens) = self.tiers_open(owner, submitted_at);
+        let group = self.group(queue, class, open);
+        let lane = self.lanes.get(id);
+        if lane.listed.is_some_and(|(known, _)| known == group) && lane.tier_opens == tier_opens {
+            // The usual case: the next job of the same lane, in the same group.
+            let (_, old) = self.lanes.get_mut(id).listed.replace((group, order)).expect("it was just there");
+            self.queues.relist(queue, group, (old, id), (order, id));
+        } else {
+            self.unlist_lane(id);
+            let lane = self.lanes.get_mut(id);
+            lane.listed = Some((group, order));
+            lane.tier_opens = tier_opens;
+            if let Some(at) = tier_opens {
+                self.timers.insert((at, Timer::Tier(id)));
+            }
+            self.groups.enter(group);
+            self.queues.enlist(queue, group, order, id);
+        }
+        self.lanes.head_changed(id);
+    }
+
+    /// Takes a lane from its queue's list.
+    fn unlist_lane(&mut self, id: LaneId) {
+        let lane = self.lanes.get_mut(id);
+        let queue = lane.queue;
+        if let Some(at) = lane.tier_opens.take() {
+            self.timers.remove(&(at, Timer::Tier(id)));
+        }
+        if let Some((group, order)) = lane.listed.take() {
+            self.groups.leave(group);
+            self.queues.delist(queue, group, order, id);
+        }
+    }
+
+    /// Lists the lanes of the queues anew, after a change of tiers or of what is above them.
+    pub(crate) fn list_anew(&mut self, queues: &[QueueIndex]) {
+        for queue in queues {
+            let held: Vec<_> = self.queues.get(*queue).sections.keys().copied().collect();
+            for group in held {
+                self.queues.let_go(*queue, group);
+            }
+        }
+        for lane in self.lanes.ids() {
+            if queues.contains(&self.lanes.get(lane).queue) {
+                self.stats.entries_visited += 1;
+                self.unlist_lane(lane);
+                self.list_lane(lane);
+            }
+        }
+    }
+
+    /// Lets those ask again that the capability of a queue, or of one above it, has room for now.
+    pub(crate) fn let_go_below(&mut self, queue: QueueIndex) {
+        let mut at = queue;
+        while at != ROOT {
+            if !self.queues.get(at).holds.is_empty() {
+                let mut free = Vec::new();
+                for (resource, _) in self.queues.capability(at) {
+                    let left = self.queues.left(at, *resource);
+                    free.extend(
+                        self.queues.get(at).holds.range((*resource, i64::MIN, 0, 0)..=(*resource, left, usize::MAX, usize::MAX)),
+                    );
+                }
+                for (_, _, held, group) in free {
+                    self.stats.entries_visited += 1;
+                    self.queues.let_go(held, group);
+                }
+            }
+            at = self.queues.get(at).parent;
+        }
+    }
+
+    /// Lets everybody ask again whom this queue's capability held back: it is another.
+    pub(crate) fn let_all_go(&mut self, queue: QueueIndex) {
+        for (_, _, held, group) in self.queues.get(queue).holds.clone() {
+            self.stats.entries_visited += 1;
+            self.queues.let_go(held, group);
+        }
+    }
+
+    /// Ends back-offs, tier waits and the like that are over.
+    pub(crate) fn ring_timers(&mut self) {
+        while let Some((at, timer)) = self.timers.first().copied() {
+            if at > self.now {
+                return;
+            }
+            self.timers.pop_first();
+            self.stats.entries_visited += 1;
+            match timer {
+                Timer::Retry(job) => self.enqueue(job),
+                Timer::Tier(lane) => {
+                    self.lanes.get_mut(lane).tier_opens = None;
+                    self.list_lane(lane);
+                }
+                Timer::Longer(job) => self.list(job),
+                Timer::Promised(job) => self.promise_anew(job),
+                Timer::Ripe(queue) => self.queues.touch(queue),
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The engine's speed and, with the Philly trace, its figures, without the rest of the workspace: `cargo run --release -p
+//! muster-scheduler-simulator --example bench -- [speed|scale|philly TRACE QUEUES [LOAD]]`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use jiff::civil::date;
+use muster_scheduler_simulator::figures::Figures;
+use muster_scheduler_simulator::scale::{self, Scale};
+use muster_scheduler_simulator::speed::{self, Right};
+use muster_scheduler_simulator::{philly, play};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["speed"] => speed(),
+        ["scale"] => at_scale(),
+        ["philly", trace, queues, loads @ ..] => on_philly(Path::new(trace), Path::new(queues), loads),
+        _ => Err("speed, scale, or philly TRACE QUEUES [LOAD …]".into()),
+    }
+}
+
+fn speed() -> Outcome {
+    let began = Instant::now();
+    let clock = || began.elapsed();
+    let fill = speed::fill(8_000, 1_000, &clock)?;
+    println!("P0  fill                        {:.0}/s", fill.per_second());
+    for (nodes, waiting) in [(1_000, 10_000), (100_000, 1_000_000)] {
+        let steady = speed::steady(waiting, nodes, 20_000, &clock)?;
+        println!(
+            "P2  {nodes} nodes, {waiting} waiting  {:.2} µs, {:.1} operations",
+            steady.micros_each(),
+            steady.operations_each()
+        );
+    }
+    println!("P2  behind 1,000,000 blocked    {:.2} µs", speed::behind_blocked(1_000_000, &clock)?.micros_each());
+    for (what, workers, gpus, right) in
+        [("preempt, gang of 200", 200, 1, Right::Priority), ("reclaim 400 nodes × 8", 400, 8, Right::Share)]
+    {
+        let made = speed::make_room(1_000, workers, gpus, right, &clock)?;
+        println!("P5  {what:26}  {:.0} µs, {} runs end", made.took.as_secs_f64() * 1e6, made.decisions);
+    }
+    Ok(())
+}
+
+fn at_scale() -> Outcome {
+    let began = Instant::now();
+    let clock = || began.elapsed();
+    let scale = Scale { clusters: 1_000, nodes_each: 100, queues: 1_000, waiting: 1_000_000 };
+    let steady = scale::steady(scale, 200_000, &clock)?;
+    println!(
+        "P1  filled {} in {:.1?}; {:.0} decisions/s, {:.1} operations each; an event takes p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}",
+        steady.filled,
+        steady.fill,
+        steady.per_second(),
+        steady.operations as f64 / steady.decisions as f64,
+        steady.permille(500),
+        steady.permille(990),
+        steady.permille(999)
+    );
+    println!("P6  restart                     {:.1?}", scale::restart(scale, &clock)?);
+    Ok(())
+}
+
+fn on_philly(trace: &Path, queues: &Path, loads: &[&str]) -> Outcome {
+    let window = philly::Window { from: Some(date(2017, 10, 1).at(0, 0, 0, 0)), to: Some(date(2017, 12, 1).at(0, 0, 0, 0)) };
+    let workload = philly::read(trace, Some(queues), window)?;
+    let loads = if loads.is_empty() { &["0.7", "0.9"][..] } else { loads };
+    for load in loads {
+        let silos = workload.silos(load.parse()?);
+        let nodes = silos.iter().sum();
+        let began = Instant::now();
+        let outcome = play::play(&workload, nodes, &silos)?;
+        let took = began.elapsed();
+        let (all, large) = (Figures::of(&workload, &outcome, |_| true), Figures::of(&workload, &outcome, |job| job.gpus >= 16));
+        println!(
+            "load {load}, {nodes} nodes: completion {:.0} s, wait {:.0} s, longest {:.0} s; gangs ≥ 16: wait {:.0} s, longest {:.0} s; {} interrupted; {took:.2?}",
+            all.mean_completion_s, all.mean_wait_s, all.most_wait_s, large.mean_wait_s, large.most_wait_s, outcome.preemptions
+        );
+    }
+    Ok(())
+}
