@@ -56,6 +56,8 @@ pub struct Engine {
     pub(crate) overdue_waits: bool,
     /// Everything allocatable on clusters that some queue may use: what shares are parts of.
     pub(crate) everything: Vector,
+    /// Queues in which runs could make room by right, but not enough for the gang; looked at again when something becomes free.
+    pub(crate) in_vain: BTreeSet<QueueIndex>,
     /// Clusters on which something became free since the last plan.
     pub(crate) freed: BTreeSet<ClusterIndex>,
     pub(crate) stats: Stats,
@@ -151,6 +153,7 @@ impl Engine {
             overdue_at: Time(i64::MAX),
             overdue_waits: false,
             everything: Vector::default(),
+            in_vain: BTreeSet::new(),
             freed: BTreeSet::new(),
             stats: Stats::default(),
         }

@@ -59,9 +59,15 @@ impl Group {
         self.fits_at.map(|(place, _)| &self.candidates[place])
     }
 
-    fn next_maybe(&self) -> Option<usize> {
-        let word = self.room.iter().position(|word| *word != 0)?;
-        Some(word * 64 + self.room[word].trailing_zeros() as usize)
+    /// The first candidate from a place on that may have room.
+    fn maybe_from(&self, place: usize) -> Option<usize> {
+        let (first, rest) = (place / 64, place % 64);
+        let head = self.room.get(first)? & (u64::MAX << rest);
+        if head != 0 {
+            return Some(first * 64 + head.trailing_zeros() as usize);
+        }
+        let (word, bits) = self.room.iter().enumerate().skip(first + 1).find(|(_, word)| **word != 0)?;
+        Some(word * 64 + bits.trailing_zeros() as usize)
     }
 
     fn set(&mut self, place: usize, room: bool) {
@@ -83,6 +89,9 @@ pub(crate) struct Groups {
     by_need: BTreeMap<Need, BTreeSet<GroupId>>,
     /// Groups with lanes that may have room, in no order that matters.
     pub(crate) open: Vec<GroupId>,
+    /// Groups with lanes whose gangs have parts of several sizes, each of which would fit alone. Packing such gangs may succeed
+    /// *because* something was taken, so they are tried again each time.
+    unsure: Vec<GroupId>,
 }
 
 impl Groups {
@@ -110,7 +119,7 @@ impl Groups {
     pub(crate) fn enter(&mut self, id: GroupId) {
         let group = self.get_mut(id);
         group.lanes += 1;
-        if group.lanes == 1 && (group.stale || group.fits_at.is_some() || group.next_maybe().is_some()) {
+        if group.lanes == 1 && (group.stale || group.fits_at.is_some() || group.maybe_from(0).is_some()) {
             self.opened(id);
         }
     }
@@ -121,6 +130,9 @@ impl Groups {
         group.lanes -= 1;
         if group.lanes == 0 && std::mem::take(&mut group.open) {
             self.open.retain(|open| *open != id);
+        }
+        if self.get(id).lanes == 0 {
+            self.unsure.retain(|unsure| *unsure != id);
         }
     }
 
@@ -143,6 +155,7 @@ impl Groups {
         for (key, id) in gone {
             self.by_key.remove(&key);
             self.open.retain(|open| *open != id);
+            self.unsure.retain(|unsure| *unsure != id);
             for need in self.all[id].take().into_iter().flat_map(|group| group.needs) {
                 if let Some(ids) = self.by_need.get_mut(&need) {
                     ids.remove(&id);
@@ -240,13 +253,15 @@ impl Engine {
         let group = self.groups.get(id);
         if let Some((place, taken)) = group.fits_at
             && self.sites[group.candidates[place].cluster].taken == taken
+            && self.classes.get(group.key.0).groups.len() == 1
         {
             return true;
         }
         let class = self.classes.get(group.key.0);
         self.stats.entries_visited += 1;
         let group = self.groups.all[id].as_mut().expect("it was just there");
-        while let Some(place) = group.next_maybe() {
+        let mut from = 0;
+        while let Some(place) = group.maybe_from(from) {
             let candidate = &group.candidates[place];
             let site = &mut self.sites[candidate.cluster];
             self.stats.fits_tried += 1;
@@ -254,7 +269,10 @@ impl Engine {
                 group.fits_at = Some((place, site.taken));
                 return true;
             }
-            group.set(place, false);
+            if class.groups.len() == 1 || !site.nodes.could_fit(class, candidate.flavor) {
+                group.set(place, false);
+            }
+            from = place + 1;
         }
         group.fits_at = None;
         false
@@ -262,6 +280,9 @@ impl Engine {
 
     /// Keeps only those groups open that have room.
     pub(crate) fn close_full_groups(&mut self) {
+        for id in std::mem::take(&mut self.groups.unsure) {
+            self.groups.opened(id);
+        }
         let mut at = 0;
         while at < self.groups.open.len() {
             let id = self.groups.open[at];
@@ -269,13 +290,20 @@ impl Engine {
                 at += 1;
             } else {
                 self.groups.open.swap_remove(at);
-                self.groups.get_mut(id).open = false;
+                let group = self.groups.get_mut(id);
+                group.open = false;
+                if group.maybe_from(0).is_some() {
+                    self.groups.unsure.push(id);
+                }
             }
         }
     }
 
     /// Opens the groups for which there is room on clusters where something became free.
     pub(crate) fn open_for_freed(&mut self) {
+        for queue in std::mem::take(&mut self.in_vain) {
+            self.queues.touch(queue);
+        }
         let freed = std::mem::take(&mut self.freed);
         for index in freed {
             let nodes = &self.sites[index].nodes;
@@ -316,13 +344,15 @@ impl Engine {
             }
             self.stats.fits_tried += 1;
             let fits = site.nodes.fits(class, group.candidates[place].flavor, &self.resources);
-            group.set(place, fits);
+            let may = fits || (class.groups.len() > 1 && site.nodes.could_fit(class, group.candidates[place].flavor));
+            group.set(place, may);
+            // Before the first candidate with room there is none that may have room. Where none is known it is found when asked for.
             match group.fits_at {
-                Some((known, _)) if fits && known < place => {}
-                Some((known, _)) if !fits && known != place => {}
-                Some(_) | None => group.fits_at = fits.then_some((place, site.taken)),
+                Some((known, _)) if fits && known >= place => group.fits_at = Some((place, site.taken)),
+                Some((known, _)) if !fits && known == place => group.fits_at = None,
+                Some(_) | None => {}
             }
-            found |= fits;
+            found |= may;
         }
         if found && group.lanes > 0 {
             self.groups.opened(id);

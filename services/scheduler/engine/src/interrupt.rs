@@ -188,8 +188,12 @@ impl Engine {
         let mut ended = BTreeSet::new();
         while let Some((id, reserved)) = freed.pop() {
             if places.is_some() {
+                // On nodes that the gang does not get nothing has to end.
                 let has_place = |(node, amount): &(NodeIndex, Vector)| {
-                    nodes.free_on(*node).is_none_or(|free| amount.iter().all(|(resource, units)| free.get(resource) >= units))
+                    places.iter().flatten().all(|place| place.node != *node)
+                        || nodes
+                            .free_on(*node)
+                            .is_none_or(|free| amount.iter().all(|(resource, units)| free.get(resource) >= units))
                 };
                 let mut less = sum.clone();
                 less.sub(&self.classes.get(self.jobs.held(id).class).total);

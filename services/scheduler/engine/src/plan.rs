@@ -30,14 +30,21 @@ impl Engine {
         let mut decisions = Vec::new();
         self.ring_timers();
         self.keep_promises(&mut decisions);
-        self.open_for_freed();
         while decisions.len() < limit {
-            let Some(lane) = self.next_lane() else {
-                self.make_room(&mut decisions, limit);
+            if !self.freed.is_empty() {
+                self.open_for_freed();
+            }
+            if let Some(lane) = self.next_lane() {
+                self.stats.entries_visited += 1;
+                decisions.extend(self.place_head(lane).map(Decision::Place));
+                continue;
+            }
+            self.make_room(&mut decisions, limit);
+            // A promise that was given up for another leaves room for those who ask.
+            if self.freed.is_empty() {
                 break;
-            };
-            self.stats.entries_visited += 1;
-            decisions.extend(self.place_head(lane).map(Decision::Place));
+            }
+            self.keep_promises(&mut decisions);
         }
         decisions
     }

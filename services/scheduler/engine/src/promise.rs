@@ -51,43 +51,87 @@ impl Engine {
 
     /// Gives up the room that is kept for a gang.
     pub(crate) fn break_promise(&mut self, job: JobId) {
-        if self.promised.is_empty() {
-            return;
+        if let Some(promise) = self.set_promise_aside(job) {
+            self.freed.insert(promise.cluster);
         }
-        let Some(promise) = self.promised.remove(&job) else { return };
+    }
+
+    /// Takes a promise from the state, with what it charges.
+    pub(crate) fn set_promise_aside(&mut self, job: JobId) -> Option<Promise> {
+        if self.promised.is_empty() {
+            return None;
+        }
+        let promise = self.promised.remove(&job)?;
         if let Some(at) = promise.expected_at {
             self.timers.remove(&(at, Timer::Promised(job)));
         }
         let class = self.classes.get(self.jobs.held(job).class);
         self.sites[promise.cluster].nodes.give_places(class, &promise.places, &self.resources);
-        self.freed.insert(promise.cluster);
+        Some(promise)
+    }
+
+    /// Whether runs were told to end for the job.
+    pub(crate) fn has_runs_ending(&self, job: JobId) -> bool {
+        self.promised.get(&job).is_some_and(|promise| promise.expected_at.is_none())
     }
 
     /// Places the gangs whose kept room is free by now. A promise that can't be kept any more is given up: the gang waits on like
     /// any other.
     pub(crate) fn keep_promises(&mut self, decisions: &mut Vec<Decision>) {
-        let due: Vec<JobId> = self
+        if self.promised.is_empty() {
+            return;
+        }
+        let mut due: Vec<(bool, JobId)> = self
             .promised
             .iter()
-            .filter(|(_, promise)| promise.left.is_empty() && self.freed.contains(&promise.cluster))
-            .map(|(job, _)| *job)
+            .filter(|(_, promise)| promise.left.is_empty())
+            .map(|(job, promise)| (promise.expected_at.is_some(), *job))
             .collect();
-        for job in due {
+        // Those for whom runs were ended go before those who waited for ends.
+        due.sort_unstable();
+        for (_, job) in due {
             self.stats.entries_visited += 1;
             let Some(candidate) = self.promised_candidate(job) else {
                 self.break_promise(job);
                 continue;
             };
-            let promise = &self.promised[&job];
+            // What is reserved for others counts only once they run.
+            let others = self.set_reservations_aside(candidate.cluster, Some(job));
             let class = self.classes.get(self.jobs.held(job).class);
-            let nodes = &self.sites[promise.cluster].nodes;
-            if promise.places.iter().all(|place| has_come(class, nodes, *place)) {
+            let nodes = &self.sites[candidate.cluster].nodes;
+            let has_come = self.promised[&job].places.iter().all(|place| has_come(class, nodes, *place));
+            self.put_reservations_back(candidate.cluster, &others);
+            if has_come {
                 let promise = self.promised.remove(&job).expect("it was just looked at");
                 if let Some(at) = promise.expected_at {
                     self.timers.remove(&(at, Timer::Promised(job)));
                 }
                 decisions.push(Decision::Place(self.placed(job, &candidate, promise.places)));
             }
+        }
+    }
+
+    /// Gives back what is charged for reservations on a cluster, but for one of them.
+    fn set_reservations_aside(&mut self, cluster: ClusterIndex, but: Option<JobId>) -> Vec<JobId> {
+        let theirs = self
+            .promised
+            .iter()
+            .filter(|(job, promise)| promise.cluster == cluster && promise.expected_at.is_some() && Some(**job) != but);
+        let jobs: Vec<JobId> = theirs.map(|(job, _)| *job).collect();
+        for job in &jobs {
+            let class = self.classes.get(self.jobs.held(*job).class);
+            self.sites[cluster].nodes.give_places(class, &self.promised[job].places, &self.resources);
+        }
+        jobs
+    }
+
+    fn put_reservations_back(&mut self, cluster: ClusterIndex, jobs: &[JobId]) {
+        for job in jobs {
+            let class = self.classes.get(self.jobs.held(*job).class);
+            self.sites[cluster].nodes.take_places(class, &self.promised[job].places, &self.resources);
+        }
+        if !jobs.is_empty() {
+            self.sites[cluster].taken += 1;
         }
     }
 
@@ -205,19 +249,9 @@ impl Engine {
         }
         let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
         for candidate in candidates.iter().filter(|candidate| until.get(&candidate.cluster).is_some_and(|at| done_at <= *at)) {
-            let kept: Vec<(Vec<Place>, crate::class::ClassId)> = self
-                .promised
-                .iter()
-                .filter(|(_, promise)| promise.cluster == candidate.cluster && promise.expected_at.is_some())
-                .map(|(job, promise)| (promise.places.clone(), self.jobs.held(*job).class))
-                .collect();
-            for (places, class) in &kept {
-                self.sites[candidate.cluster].nodes.give_places(self.classes.get(*class), places, &self.resources);
-            }
+            let reservations = self.set_reservations_aside(candidate.cluster, None);
             let placement = self.place_at(job, candidate);
-            for (places, class) in &kept {
-                self.sites[candidate.cluster].nodes.take_places(self.classes.get(*class), places, &self.resources);
-            }
+            self.put_reservations_back(candidate.cluster, &reservations);
             if let Some(placement) = placement {
                 decisions.push(Decision::Place(placement));
                 return true;

@@ -151,8 +151,8 @@ impl Engine {
         let entry = self.queues.get(queue);
         if entry.children.is_empty() {
             let mut lanes = entry.order.iter().take(MOST_LANES);
-            let unpromised = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.promised.contains_key(&job));
-            return lanes.find(|(_, lane)| unpromised(*lane)).map(|(_, lane)| *lane);
+            let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
+            return lanes.find(|(_, lane)| may_take(*lane)).map(|(_, lane)| *lane);
         }
         self.least_served(queue).map(|taker| taker.lane)
     }
@@ -161,7 +161,7 @@ impl Engine {
         let lane = self.lanes.get(taker.lane);
         let (Some((_, job)), Some((group, _))) = (lane.head(), lane.listed) else { return false };
         let (queue, class_id) = (lane.queue, lane.class);
-        if self.promised.contains_key(&job) {
+        if self.has_runs_ending(job) {
             return false;
         }
         if taker.share.borrowed > 0 && matches!(cause, Cause::Share) {
@@ -175,6 +175,8 @@ impl Engine {
         self.renew(group);
         let candidates: Vec<Candidate> = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES).cloned().collect();
         let mut ripe_at: Option<Time> = None;
+        // A reservation gives way to room that can be had at once.
+        let reservation = self.set_promise_aside(job);
         for candidate in &candidates {
             let eligible = match cause {
                 Cause::Priority => self.of_lower_priority(taker, candidate.cluster, &mut ripe_at),
@@ -183,12 +185,21 @@ impl Engine {
             if eligible.is_empty() {
                 continue;
             }
+            self.in_vain.insert(taker.among);
             let (queues, total) = (self.queues.clone_limits(queue), self.classes.get(class_id).total.clone());
             let enough = |freed: &Vector| queues.allows(&total, taker.among, freed);
             let Some((places, left)) = self.free_up(class_id, candidate, &eligible, &enough) else { continue };
             let promise = Promise { cluster: candidate.cluster, flavor: candidate.flavor, places, left, expected_at: None };
+            if let Some(reservation) = reservation {
+                self.freed.insert(reservation.cluster);
+            }
             self.promise(job, promise, cause, decisions);
             return true;
+        }
+        if let Some(reservation) = reservation {
+            let class = self.classes.get(class_id);
+            self.sites[reservation.cluster].nodes.take_places(class, &reservation.places, &self.resources);
+            self.promise(job, reservation, cause, decisions);
         }
         if let Some(at) = ripe_at {
             self.timers.insert((at, Timer::Ripe(taker.among)));

@@ -117,7 +117,8 @@ pub fn make_room(nodes: u32, workers: u32, gpus_each: u32, by: Right, clock: Clo
     for (job, epoch) in placed(engine.plan()) {
         engine.apply(Event::Started { job, epoch, at: Time(0) })?;
     }
-    engine.apply(Event::Time(Time(3_600_000)))?;
+    // Long enough for a gang that was submitted at 0 to stand on its share.
+    engine.apply(Event::Time(Time(5 * 3_600_000)))?;
     engine.plan();
     let mut large = job(runs, 1);
     large.gang = gang(vec![group("worker", workers, gpus_each)], None);

@@ -7,5 +7,6 @@ mod overdue;
 mod placing;
 mod properties;
 mod reclaiming;
+mod twin;
 mod waiting;
 mod world;

@@ -1,0 +1,140 @@
+//! Which lanes of a queue ask, and which are held back by a capability.
+
+use super::{Limit, QueueIndex, Queues};
+use crate::amounts::Vector;
+use crate::groups::GroupId;
+use crate::lanes::{LaneId, LaneOrder};
+use crate::queues::ROOT;
+
+impl Queues {
+    /// The nearest queue whose capability the amount would exceed, among the resources that are asked for.
+    pub(crate) fn limit(&self, queue: QueueIndex, amount: &Vector) -> Option<Limit> {
+        let mut at = queue;
+        while at != ROOT {
+            let queue = self.get(at);
+            for (resource, limit) in &queue.capability {
+                let asked = amount.get(*resource);
+                if asked > 0 && queue.usage.get(*resource).saturating_add(asked) > *limit {
+                    return Some((at, *resource, asked));
+                }
+            }
+            at = queue.parent;
+        }
+        None
+    }
+
+    /// What is left of a capability.
+    pub(crate) fn left(&self, queue: QueueIndex, resource: usize) -> i64 {
+        let queue = self.get(queue);
+        let limit = queue.capability.iter().find(|(limited, _)| *limited == resource).map_or(i64::MAX, |(_, limit)| *limit);
+        limit.saturating_sub(queue.usage.get(resource))
+    }
+
+    pub(crate) fn capability(&self, queue: QueueIndex) -> &[(usize, i64)] {
+        &self.get(queue).capability
+    }
+
+    /// Per resource that the amount asks for: (resource, limit, usage, what is beyond the limit).
+    pub(crate) fn excess<'a>(
+        &'a self,
+        queue: QueueIndex,
+        amount: &'a Vector,
+    ) -> impl Iterator<Item = (usize, i64, i64, i64)> + 'a {
+        let queue = self.get(queue);
+        queue.capability.iter().filter_map(move |(resource, limit)| {
+            let asked = amount.get(*resource);
+            let used = queue.usage.get(*resource);
+            let beyond = used.saturating_add(asked).saturating_sub(*limit);
+            (asked > 0 && beyond > 0).then_some((*resource, *limit, used, beyond))
+        })
+    }
+
+    /// The capabilities that count for a queue, with what is left of them.
+    pub(crate) fn clone_limits(&self, queue: QueueIndex) -> Limits {
+        let limits = |index: QueueIndex| {
+            self.get(index).capability.iter().map(move |(resource, _)| (index, *resource, self.left(index, *resource)))
+        };
+        Limits(self.chain(queue).flat_map(limits).collect())
+    }
+
+    /// Lists a lane with its queue.
+    pub(crate) fn enlist(&mut self, queue: QueueIndex, group: GroupId, order: LaneOrder, lane: LaneId) {
+        let entry = self.get_mut(queue);
+        let section = entry.sections.entry(group).or_default();
+        section.lanes.insert((order, lane));
+        if section.held_by.is_none() {
+            entry.order.insert((order, lane));
+            self.mark(queue);
+        }
+    }
+
+    /// Lists a lane under another head, in the same group.
+    pub(crate) fn relist(&mut self, queue: QueueIndex, group: GroupId, old: (LaneOrder, LaneId), new: (LaneOrder, LaneId)) {
+        let entry = self.get_mut(queue);
+        let Some(section) = entry.sections.get_mut(&group) else { return };
+        section.lanes.remove(&old);
+        section.lanes.insert(new);
+        if section.held_by.is_none() {
+            entry.order.remove(&old);
+            entry.order.insert(new);
+        }
+        self.mark(queue);
+    }
+
+    /// Takes a lane from its queue's list.
+    pub(crate) fn delist(&mut self, queue: QueueIndex, group: GroupId, order: LaneOrder, lane: LaneId) {
+        let entry = self.get_mut(queue);
+        let Some(section) = entry.sections.get_mut(&group) else { return };
+        section.lanes.remove(&(order, lane));
+        let held_by = section.held_by;
+        if section.lanes.is_empty() {
+            entry.sections.remove(&group);
+            if let Some((limiter, resource, needed)) = held_by {
+                self.get_mut(limiter).holds.remove(&(resource, needed, queue, group));
+            }
+        }
+        if held_by.is_none() {
+            self.get_mut(queue).order.remove(&(order, lane));
+            self.mark(queue);
+        }
+    }
+
+    /// Holds a section back until the capability has room for it.
+    pub(crate) fn hold(&mut self, queue: QueueIndex, group: GroupId, limit: Limit) {
+        let entry = self.get_mut(queue);
+        let Some(section) = entry.sections.get_mut(&group).filter(|section| section.held_by.is_none()) else { return };
+        section.held_by = Some(limit);
+        for lane in &section.lanes {
+            entry.order.remove(lane);
+        }
+        self.mark(queue);
+        let (limiter, resource, needed) = limit;
+        self.get_mut(limiter).holds.insert((resource, needed, queue, group));
+    }
+
+    /// Lets a section ask again.
+    pub(crate) fn let_go(&mut self, queue: QueueIndex, group: GroupId) {
+        let entry = self.get_mut(queue);
+        let Some(section) = entry.sections.get_mut(&group) else { return };
+        let Some((limiter, resource, needed)) = section.held_by.take() else { return };
+        entry.order.extend(section.lanes.iter().copied());
+        self.mark(queue);
+        self.get_mut(limiter).holds.remove(&(resource, needed, queue, group));
+    }
+}
+
+/// (queue, resource, what is left of its capability) from a queue up.
+pub(crate) struct Limits(Vec<(QueueIndex, usize, i64)>);
+
+impl Limits {
+    /// Whether a gang may have this much once `freed` is given up in or below the queue `among`.
+    pub(crate) fn allows(&self, total: &Vector, among: QueueIndex, freed: &Vector) -> bool {
+        // From `among` upwards what is freed counts; for the root that is nowhere, and nothing is limited there.
+        let from = self.0.iter().position(|(queue, ..)| *queue == among).unwrap_or(self.0.len());
+        self.0.iter().enumerate().all(|(at, (_, resource, left))| {
+            let asked = total.get(*resource);
+            let freed = if at >= from { freed.get(*resource) } else { 0 };
+            asked == 0 || asked <= left.saturating_add(freed)
+        })
+    }
+}

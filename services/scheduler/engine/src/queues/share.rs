@@ -1,0 +1,51 @@
+//! Weighted dominant shares: of a queue as it is, with a candidate, and without something it gives up.
+
+use super::{Queue, QueueIndex, Queues};
+use crate::amounts::Vector;
+use crate::ranking::Share;
+
+impl Queues {
+    /// The share of a queue with a candidate, or without one (an empty vector), less something that it gives up.
+    pub(crate) fn share(&self, queue: QueueIndex, candidate: &Vector, everything: &Vector) -> Share {
+        self.get(queue).share_with(candidate, everything)
+    }
+
+    /// Like [`Queues::share`], with something taken from it.
+    pub(crate) fn share_without(&self, queue: QueueIndex, taken: &Vector, everything: &Vector) -> Share {
+        let mut less = self.get(queue).usage.clone();
+        less.sub(taken);
+        self.get(queue).share_of(&less, &Vector::default(), everything)
+    }
+
+    /// A queue's weighted dominant share of everything, without a candidate.
+    pub(crate) fn whole_share(&self, queue: QueueIndex, everything: &Vector) -> f64 {
+        f64::from_bits(self.get(queue).share_with(&Vector::default(), everything).whole)
+    }
+}
+
+impl Queue {
+    pub(super) fn share_with(&self, candidate: &Vector, everything: &Vector) -> Share {
+        self.share_of(&self.usage, candidate, everything)
+    }
+
+    fn share_of(&self, usage: &Vector, candidate: &Vector, everything: &Vector) -> Share {
+        let (mut borrowed, mut whole) = (0.0_f64, 0.0_f64);
+        // What the guarantee does not name is guaranteed in the same part as the resource that it names most of.
+        let part = self.guarantee.iter().filter(|(index, _)| everything.get(*index) > 0);
+        let part = part.map(|(index, amount)| amount as f64 / everything.get(index) as f64).fold(0.0, f64::max);
+        for index in 0..usage.len().max(candidate.len()) {
+            let used = usage.get(index).saturating_add(candidate.get(index));
+            let all = everything.get(index);
+            if used > 0 && all > 0 {
+                whole = whole.max(used as f64 / all as f64);
+                let named = self.guarantee.get(index);
+                let guaranteed = if named > 0 { named as f64 } else { part * all as f64 };
+                if used as f64 > guaranteed {
+                    borrowed = borrowed.max((used as f64 - guaranteed) / all as f64);
+                }
+            }
+        }
+        let weight = f64::from(self.spec.weight);
+        Share::of(borrowed / weight, whole / weight)
+    }
+}

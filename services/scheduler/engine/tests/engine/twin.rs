@@ -1,0 +1,303 @@
+//! Millions of random events, told to the engine and to a twin that believes nothing: it adds up what every decision takes, node by
+//! node and queue by queue, and stops at the first that takes more than there is, splits a gang, or loses or doubles a job.
+//!
+//! `MUSTER_TWIN_EVENTS=100000000 cargo test --release -p muster-scheduler-engine twin` plays 10⁸ of them; without the variable it
+//! is a number that a build for development does in seconds.
+
+use std::collections::BTreeMap;
+
+use crate::world::{Dice, GPU, amounts, cluster, engine, job, queue, tier};
+use muster_scheduler_engine::{
+    Amounts, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement, QueueSpec, RunEnd, TierOpens,
+    Time,
+};
+
+const DEFAULT_EVENTS: u64 = 1_000_000;
+/// Unfinished jobs at a time: enough that most wait.
+const MOST_JOBS: usize = 120;
+const QUEUES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// What the twin knows of a job.
+#[derive(Clone, Debug)]
+enum Its {
+    Waiting,
+    Aside,
+    Running { epoch: Epoch, took: Vec<(String, Amounts)>, cluster: String, started: bool, told_to_end: bool },
+}
+
+struct Twin {
+    /// cpu, memory and GPUs that are free, by cluster and node.
+    free: BTreeMap<(String, String), Amounts>,
+    flavor: BTreeMap<(String, String), String>,
+    limits: BTreeMap<String, Amounts>,
+    parents: BTreeMap<String, String>,
+    used: BTreeMap<String, Amounts>,
+    jobs: BTreeMap<JobId, (JobSpec, Its)>,
+    now: i64,
+    next: u64,
+    placed: u64,
+    ended_for_others: u64,
+}
+
+fn minus(from: &Amounts, what: &Amounts) -> Amounts {
+    what.iter().fold(from.clone(), |rest, (name, amount)| {
+        let left = rest.get(name) - amount;
+        rest.with(name, left)
+    })
+}
+
+impl Twin {
+    fn charge(&mut self, queue: &str, what: &Amounts) {
+        let mut at = Some(queue.to_owned());
+        while let Some(name) = at {
+            let used = self.used.entry(name.clone()).or_default();
+            *used = used.checked_add(what).unwrap();
+            for (resource, limit) in self.limits.get(&name).into_iter().flat_map(Amounts::iter) {
+                assert!(
+                    what.get(resource) == 0 || used.get(resource) <= limit,
+                    "{name} uses {} of {limit} {resource}",
+                    used.get(resource)
+                );
+            }
+            at = self.parents.get(&name).cloned();
+        }
+    }
+
+    fn discharge(&mut self, queue: &str, what: &Amounts) {
+        let mut at = Some(queue.to_owned());
+        while let Some(name) = at {
+            let used = self.used.get_mut(&name).unwrap();
+            *used = minus(used, what);
+            at = self.parents.get(&name).cloned();
+        }
+    }
+
+    fn place(&mut self, placement: &Placement) {
+        let (spec, its) = self.jobs.get(&placement.job).expect("only known jobs are placed").clone();
+        assert!(matches!(its, Its::Waiting), "{:?} is placed while {its:?}", placement.job);
+        let mut took = Vec::new();
+        for (index, group) in spec.gang.groups.iter().enumerate() {
+            let slots = placement.slots.iter().filter(|slot| slot.group == index);
+            assert_eq!(slots.clone().map(|slot| slot.workers).sum::<u32>(), group.replicas, "a gang is whole");
+            for slot in slots {
+                let key = (placement.cluster.clone(), slot.node.clone());
+                let amount = group.each.checked_times(slot.workers).unwrap();
+                let free = self.free.get_mut(&key).expect("a plan names nodes that are there");
+                *free = minus(free, &amount);
+                assert!(free.iter().all(|(_, left)| left >= 0), "{key:?} is oversold: {free:?}");
+                if group.each.gpus() > 0 {
+                    assert_eq!(placement.flavor.as_ref(), self.flavor.get(&key), "one model for all workers");
+                }
+                took.push((slot.node.clone(), amount));
+            }
+        }
+        self.charge(&spec.queue, &spec.gang.total().unwrap());
+        self.placed += 1;
+        let cluster = placement.cluster.clone();
+        let its = Its::Running { epoch: placement.epoch, took, cluster, started: false, told_to_end: false };
+        self.jobs.insert(placement.job, (spec, its));
+    }
+
+    /// A run is over: what it took is free.
+    fn free_up(&mut self, id: JobId) -> Epoch {
+        let (spec, its) = self.jobs.get(&id).unwrap().clone();
+        let Its::Running { epoch, took, cluster, .. } = its else { panic!("{id:?} does not run") };
+        for (node, amount) in took {
+            let free = self.free.get_mut(&(cluster.clone(), node)).unwrap();
+            *free = free.checked_add(&amount).unwrap();
+        }
+        self.discharge(&spec.queue, &spec.gang.total().unwrap());
+        epoch
+    }
+
+    fn interrupt(&mut self, interruption: &Interruption) {
+        let (spec, its) = self.jobs.get_mut(&interruption.job).expect("only known runs are interrupted");
+        let Its::Running { epoch, started, told_to_end, .. } = its else { panic!("{:?} does not run", interruption.job) };
+        assert!(*started && !*told_to_end && *epoch == interruption.epoch, "a started run is told once");
+        *told_to_end = true;
+        let priority = spec.priority;
+        let (taker, its) = self.jobs.get(&interruption.in_favour_of).expect("for a known job");
+        assert!(matches!(its, Its::Waiting), "for a job that waits");
+        match interruption.cause {
+            muster_scheduler_engine::Cause::Priority => assert!(taker.priority > priority),
+            muster_scheduler_engine::Cause::Sooner => assert!(taker.priority >= priority),
+            muster_scheduler_engine::Cause::Overdue | muster_scheduler_engine::Cause::Share => {}
+        }
+        self.ended_for_others += 1;
+    }
+
+    fn pick(&self, dice: &mut Dice, which: impl Fn(&Its) -> bool) -> Option<JobId> {
+        let some: Vec<JobId> = self.jobs.iter().filter(|(_, (_, its))| which(its)).map(|(id, _)| *id).collect();
+        dice.pick(&some).copied()
+    }
+}
+
+fn world() -> (Engine, Twin) {
+    let clusters = vec![cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
+    let below = |name: &str, parent: &str| QueueSpec { parent: Some(parent.to_owned()), ..queue(name, 1 + name.len() as u32) };
+    let lab = QueueSpec { capability: Amounts::new().with(GPU, 40), guarantee: Amounts::new().with(GPU, 16), ..queue("lab", 2) };
+    let a = QueueSpec { capability: amounts(200, 0, 20), ..queue("a", 1) };
+    let b = QueueSpec { guarantee: Amounts::new().with(GPU, 8), min_runtime_ms: 0, ..below("b", "lab") };
+    let tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(600_000))];
+    let c = QueueSpec { tiers, ..below("c", "lab") };
+    let d = QueueSpec { reclaimable: false, ..queue("d", 3) };
+    let queues = vec![lab, a, b, c, d, queue("e", 1)];
+    let nodes = clusters.iter().flat_map(|cluster| cluster.nodes.iter().map(move |node| (cluster.name.clone(), node)));
+    let twin = Twin {
+        free: nodes.clone().map(|(name, node)| ((name, node.name.clone()), node.allocatable.clone())).collect(),
+        flavor: nodes.map(|(name, node)| ((name, node.name.clone()), node.flavor.clone())).collect(),
+        limits: queues.iter().map(|queue| (queue.name.clone(), queue.capability.clone())).collect(),
+        parents: queues.iter().filter_map(|queue| Some((queue.name.clone(), queue.parent.clone()?))).collect(),
+        used: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+        now: 0,
+        next: 0,
+        placed: 0,
+        ended_for_others: 0,
+    };
+    (engine(clusters, queues), twin)
+}
+
+fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
+    let gpus = [0, 1, 1, 2, 4, 8][dice.roll(6) as usize];
+    let mut spec = job(id, QUEUES[dice.roll(5) as usize], 1 + dice.roll(3) as u32, gpus);
+    spec.kind = ["short", "long", ""][dice.roll(3) as usize].to_owned();
+    spec.priority = [0, 0, 0, 1, 2][dice.roll(5) as usize];
+    spec.submitted_at = Time(now);
+    if dice.roll(2) == 0 {
+        spec.gang.restart_ms = Some(1_000);
+    }
+    if dice.roll(4) == 0 {
+        spec.gang.groups.push(muster_scheduler_engine::WorkerGroup {
+            name: "launcher".to_owned(),
+            replicas: 1,
+            each: amounts(1 + dice.roll(40) as i64, 1, 0),
+        });
+    }
+    spec
+}
+
+/// One random fact, told to both.
+fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
+    // Mostly seconds, now and then a good part of a day, so that gangs become overdue.
+    twin.now += if dice.roll(200) == 0 { dice.roll(40_000_000) as i64 } else { dice.roll(60_000) as i64 };
+    engine.apply(Event::Time(Time(twin.now))).unwrap();
+    let event = match dice.roll(16) {
+        0..=5 if twin.jobs.len() < MOST_JOBS => {
+            twin.next += 1;
+            let job = random_job(dice, twin.next, twin.now);
+            let suspended = dice.roll(20) == 0;
+            twin.jobs.insert(job.id, (job.clone(), if suspended { Its::Aside } else { Its::Waiting }));
+            Event::Submitted { job, suspended }
+        }
+        0..=9 => {
+            let Some(id) = twin.pick(dice, |its| matches!(its, Its::Running { .. })) else { return };
+            let epoch = twin.free_up(id);
+            let end = match dice.roll(8) {
+                0 => RunEnd::Retry { not_before: Time(twin.now + dice.roll(100_000) as i64) },
+                1 => RunEnd::Suspended,
+                _ => RunEnd::Finished,
+            };
+            let (spec, _) = twin.jobs.remove(&id).unwrap();
+            match end {
+                RunEnd::Finished => {}
+                RunEnd::Suspended => drop(twin.jobs.insert(id, (spec, Its::Aside))),
+                RunEnd::Retry { .. } => drop(twin.jobs.insert(id, (spec, Its::Waiting))),
+            }
+            Event::Ended { job: id, epoch, end }
+        }
+        10 => {
+            let Some(id) = twin.pick(dice, |its| matches!(its, Its::Waiting)) else { return };
+            if dice.roll(2) == 0 {
+                twin.jobs.remove(&id);
+                Event::Withdrawn(id)
+            } else {
+                twin.jobs.get_mut(&id).unwrap().1 = Its::Aside;
+                Event::Suspended(id)
+            }
+        }
+        11 => {
+            let Some(id) = twin.pick(dice, |its| matches!(its, Its::Aside)) else { return };
+            twin.jobs.get_mut(&id).unwrap().1 = Its::Waiting;
+            Event::Resumed(id)
+        }
+        _ => {
+            // Runs that were told to end do, sooner or later; the others start.
+            let Some(id) = twin
+                .pick(dice, |its| matches!(its, Its::Running { started: false, .. } | Its::Running { told_to_end: true, .. }))
+            else {
+                return;
+            };
+            match &mut twin.jobs.get_mut(&id).unwrap().1 {
+                Its::Running { epoch, started, told_to_end: false, .. } => {
+                    *started = true;
+                    Event::Started { job: id, epoch: *epoch, at: Time(twin.now) }
+                }
+                Its::Running { .. } | Its::Waiting | Its::Aside => {
+                    let epoch = twin.free_up(id);
+                    twin.jobs.get_mut(&id).unwrap().1 = Its::Waiting;
+                    Event::Ended { job: id, epoch, end: RunEnd::Retry { not_before: Time(twin.now) } }
+                }
+            }
+        }
+    };
+    engine.apply(event).expect("the twin only tells what is true");
+}
+
+fn follow(decisions: Vec<Decision>, twin: &mut Twin) {
+    for decision in decisions {
+        match decision {
+            Decision::Place(placement) => twin.place(&placement),
+            Decision::Interrupt(interruption) => twin.interrupt(&interruption),
+        }
+    }
+}
+
+/// Every job is where the twin has it, and nowhere else.
+fn compare(engine: &Engine, twin: &Twin) {
+    let rows = engine.rows();
+    assert_eq!(rows.jobs.len(), twin.jobs.len(), "no job is lost and none is doubled");
+    for row in &rows.jobs {
+        let (spec, its) = twin.jobs.get(&row.spec.id).expect("a known job");
+        assert_eq!(&row.spec, spec);
+        match (its, &row.state) {
+            (Its::Waiting, JobState::Waiting { .. }) | (Its::Aside, JobState::Suspended) => {}
+            (Its::Running { epoch, cluster, .. }, JobState::Placed { cluster: its_cluster, .. }) => {
+                assert_eq!((*epoch, cluster), (row.epoch, its_cluster));
+            }
+            (its, state) => panic!("{:?}: {its:?} and {state:?}", row.spec.id),
+        }
+    }
+    for queue in QUEUES.iter().chain(&["lab"]) {
+        assert_eq!(engine.usage(queue).unwrap(), twin.used.get(*queue).cloned().unwrap_or_default(), "{queue}");
+    }
+}
+
+#[test]
+fn the_twin_agrees_over_millions_of_events() {
+    let events =
+        std::env::var("MUSTER_TWIN_EVENTS").ok().map_or(DEFAULT_EVENTS, |text| text.parse().expect("a number of events"));
+    let mut dice = Dice(2024);
+    let (mut engine, mut twin) = world();
+    for step in 0..events {
+        happen(&mut dice, &mut engine, &mut twin);
+        let folded =
+            (step % 2_000 == 1).then(|| Engine::restore(engine.rows(), engine.now()).expect("rows that an engine wrote"));
+        let decided = engine.plan();
+        if let Some(mut folded) = folded {
+            assert_eq!(folded.plan(), decided, "a new leader decides what the old one would have (step {step})");
+        }
+        follow(decided, &mut twin);
+        if step % 1_000 == 0 {
+            assert!(engine.plan().is_empty(), "the second plan is empty (step {step})");
+            compare(&engine, &twin);
+        }
+        if step % 20_000 == 0 {
+            let mut folded = Engine::restore(engine.rows(), engine.now()).expect("rows that an engine wrote");
+            assert!(folded.plan().is_empty(), "a fold has nothing left to decide (step {step})");
+            assert_eq!(folded.audit(), engine.audit(), "fold and increment agree (step {step})");
+            assert_eq!(folded.rows(), engine.rows(), "step {step}");
+        }
+    }
+    assert!(twin.placed > events / 10 && twin.ended_for_others > events / 1_000, "the world was alive");
+}
