@@ -92,6 +92,8 @@ pub(crate) struct Groups {
     /// Groups with lanes whose gangs have parts of several sizes, each of which would fit alone. Packing such gangs may succeed
     /// *because* something was taken, so they are tried again each time.
     unsure: Vec<GroupId>,
+    /// Numbers the states of the set of open groups, from 1.
+    pub(crate) state: u64,
 }
 
 impl Groups {
@@ -112,6 +114,7 @@ impl Groups {
         if !group.open {
             group.open = true;
             self.open.push(id);
+            self.state += 1;
         }
     }
 
@@ -129,6 +132,7 @@ impl Groups {
         let group = self.get_mut(id);
         group.lanes -= 1;
         if group.lanes == 0 && std::mem::take(&mut group.open) {
+            self.state += 1;
             self.open.retain(|open| *open != id);
         }
         if self.get(id).lanes == 0 {
@@ -290,6 +294,7 @@ impl Engine {
                 at += 1;
             } else {
                 self.groups.open.swap_remove(at);
+                self.groups.state += 1;
                 let group = self.groups.get_mut(id);
                 group.open = false;
                 if group.maybe_from(0).is_some() {

@@ -19,6 +19,7 @@ mod groups;
 mod interrupt;
 mod jobs;
 mod lanes;
+mod memo;
 mod nodes;
 mod overdue;
 mod plan;

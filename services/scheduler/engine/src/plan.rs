@@ -8,7 +8,10 @@ use crate::event::{Decision, Epoch, JobId, Placement, Slot};
 use crate::groups::GroupId;
 use crate::lanes::{LaneId, LaneOrder};
 use crate::nodes::Place;
-use crate::queues::{Charge, Limit, QueueIndex, ROOT, Section};
+use crate::queues::{Charge, Limit, QueueIndex, ROOT};
+
+/// Lanes looked at in their order before each of the open groups is looked up.
+const FIRST_LANES: usize = 16;
 
 /// What is found out while queues are asked.
 #[derive(Default)]
@@ -76,41 +79,57 @@ impl Engine {
     /// The next lane at or below a queue that has room.
     fn offer(&self, queue: QueueIndex, asking: &mut Asking) -> Option<LaneId> {
         let entry = self.queues.get(queue);
-        if entry.children.is_empty() {
-            return self.offer_of_leaf(queue, asking);
+        let state = self.groups.state;
+        if let Some(known) = entry.offer.get(state) {
+            // What others have used up since may be what this lane would need.
+            let limited = known.is_some_and(|lane| {
+                let lane = self.lanes.get(lane);
+                self.queues.limit(lane.queue, &self.classes.get(lane.class).total).is_some()
+            });
+            if !limited {
+                return known;
+            }
         }
-        entry.ranking.best(&mut |place| {
-            let child = entry.children[place];
-            let lane = self.offer(child, asking)?;
-            let total = &self.classes.get(self.lanes.get(lane).class).total;
-            Some((self.queues.share(child, total, &self.everything), lane))
-        })
+        let lane = if entry.children.is_empty() {
+            self.offer_of_leaf(queue, asking)
+        } else {
+            entry.ranking.best(&mut |place| {
+                let child = entry.children[place];
+                let lane = self.offer(child, asking)?;
+                let total = &self.classes.get(self.lanes.get(lane).class).total;
+                Some((self.queues.share(child, total, &self.everything), lane))
+            })
+        };
+        entry.offer.set(state, lane);
+        lane
     }
 
     fn offer_of_leaf(&self, queue: QueueIndex, asking: &mut Asking) -> Option<LaneId> {
         let entry = self.queues.get(queue);
+        let open = &self.groups.open;
+        if open.len() * 2 >= entry.sections.len() {
+            // Much has room: one of the first lanes will.
+            for (_, lane) in entry.order.iter().take(FIRST_LANES) {
+                let Some((group, _)) = self.lanes.get(*lane).listed.filter(|(group, _)| self.groups.is_open(*group)) else {
+                    continue;
+                };
+                asking.visited += 1;
+                match self.queues.limit(queue, &self.classes.get(self.lanes.get(*lane).class).total) {
+                    Some(limit) => asking.held.push((queue, group, limit)),
+                    None => return Some(*lane),
+                }
+            }
+        }
         let mut first: Option<(LaneOrder, LaneId)> = None;
-        let mut look = |group: GroupId, section: &Section| {
-            let Some(lane) = section.lanes.first().filter(|_| section.held_by.is_none()) else { return };
+        for group in open {
+            let Some(section) = entry.sections.get(group).filter(|section| section.held_by.is_none()) else { continue };
+            let Some(lane) = section.lanes.first() else { continue };
             asking.visited += 1;
-            let (class, ..) = self.groups.get(group).key;
+            let (class, ..) = self.groups.get(*group).key;
             if let Some(limit) = self.queues.limit(queue, &self.classes.get(class).total) {
-                asking.held.push((queue, group, limit));
+                asking.held.push((queue, *group, limit));
             } else if first.is_none_or(|known| *lane < known) {
                 first = Some(*lane);
-            }
-        };
-        if self.groups.open.len() < entry.sections.len() {
-            for group in &self.groups.open {
-                if let Some(section) = entry.sections.get(group) {
-                    look(*group, section);
-                }
-            }
-        } else {
-            for (group, section) in &entry.sections {
-                if self.groups.is_open(*group) {
-                    look(*group, section);
-                }
             }
         }
         first.map(|(_, lane)| lane)

@@ -32,6 +32,7 @@ impl Engine {
     /// Keeps room for a gang, whose places are charged already, and ends the runs that are in its way.
     pub(crate) fn promise(&mut self, job: JobId, promise: Promise, cause: Cause, decisions: &mut Vec<Decision>) {
         self.sites[promise.cluster].taken += 1;
+        self.queues.mark(self.jobs.held(job).queue);
         for run in &promise.left {
             self.unlist(*run);
             self.unlist_started(*run);
@@ -62,6 +63,7 @@ impl Engine {
             return None;
         }
         let promise = self.promised.remove(&job)?;
+        self.queues.mark(self.jobs.held(job).queue);
         if let Some(at) = promise.expected_at {
             self.timers.remove(&(at, Timer::Promised(job)));
         }

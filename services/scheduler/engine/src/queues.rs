@@ -8,6 +8,7 @@ use crate::amounts::{ResourceTable, Vector};
 use crate::event::{QueueSpec, Refused, Tier};
 use crate::groups::GroupId;
 use crate::lanes::{LaneId, LaneOrder};
+use crate::memo::Memo;
 use crate::ranking::Ranking;
 
 mod lists;
@@ -53,6 +54,10 @@ pub(crate) struct Queue {
     pub(crate) holds: BTreeSet<(usize, i64, QueueIndex, GroupId)>,
     /// Its children in the order in which they are asked.
     pub(crate) ranking: Ranking,
+    /// The lane it offers among those with room, under the numbered state of the open groups.
+    pub(crate) offer: Memo,
+    /// The lane that is next of all that no capability holds back.
+    pub(crate) blocked: Memo,
     /// Whether its share is to be computed anew.
     dirty: bool,
     /// Whether something changed that may entitle a gang in or below it to the place of a run there.
@@ -318,12 +323,17 @@ impl Queues {
             let mut at = marked;
             while at != ROOT {
                 let queue = self.get(at);
+                queue.offer.forget();
+                queue.blocked.forget();
                 let asks = !queue.order.is_empty() || queue.ranking.asks();
                 let share = queue.share_with(&Vector::default(), everything);
                 let (parent, place) = (queue.parent, queue.place);
                 self.get_mut(parent).ranking.set(place, share, asks);
                 at = parent;
             }
+            let root = self.get(ROOT);
+            root.offer.forget();
+            root.blocked.forget();
         }
     }
 }
@@ -350,6 +360,8 @@ impl Queue {
             order: BTreeSet::new(),
             holds: BTreeSet::new(),
             ranking: Ranking::new(0),
+            offer: Memo::default(),
+            blocked: Memo::default(),
             dirty: false,
             touched: false,
             started: BTreeMap::new(),

@@ -90,6 +90,7 @@ impl Engine {
                     self.queues.touch(queue);
                     break;
                 }
+                self.queues.settle(&self.everything);
                 let made = if self.queues.get(queue).children.is_empty() {
                     self.preempt_in(queue, decisions)
                 } else {
@@ -149,12 +150,17 @@ impl Engine {
 
     fn next_blocked(&self, queue: QueueIndex) -> Option<LaneId> {
         let entry = self.queues.get(queue);
-        if entry.children.is_empty() {
-            let mut lanes = entry.order.iter().take(MOST_LANES);
-            let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
-            return lanes.find(|(_, lane)| may_take(*lane)).map(|(_, lane)| *lane);
+        if let Some(known) = entry.blocked.get(1) {
+            return known;
         }
-        self.least_served(queue).map(|taker| taker.lane)
+        let lane = if entry.children.is_empty() {
+            let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
+            entry.order.iter().take(MOST_LANES).map(|(_, lane)| *lane).find(|lane| may_take(*lane))
+        } else {
+            self.least_served(queue).map(|taker| taker.lane)
+        };
+        entry.blocked.set(1, lane);
+        lane
     }
 
     fn take_for(&mut self, taker: &Taker, cause: Cause, decisions: &mut Vec<Decision>) -> bool {

@@ -17,7 +17,8 @@ fn main() -> Outcome {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["speed"] => speed(),
-        ["scale"] => at_scale(),
+        ["scale"] => at_scale(1),
+        ["scale", part] => at_scale(part.parse()?),
         ["philly", trace, queues, loads @ ..] => on_philly(Path::new(trace), Path::new(queues), loads),
         _ => Err("speed, scale, or philly TRACE QUEUES [LOAD …]".into()),
     }
@@ -46,11 +47,11 @@ fn speed() -> Outcome {
     Ok(())
 }
 
-fn at_scale() -> Outcome {
+fn at_scale(part: u32) -> Outcome {
     let began = Instant::now();
     let clock = || began.elapsed();
-    let scale = Scale { clusters: 1_000, nodes_each: 100, queues: 1_000, waiting: 1_000_000 };
-    let steady = scale::steady(scale, 200_000, &clock)?;
+    let scale = Scale { clusters: 1_000 / part, nodes_each: 100, queues: 1_000, waiting: 1_000_000 / u64::from(part) };
+    let steady = scale::steady(scale, 200_000 / u64::from(part), &clock)?;
     println!(
         "P1  filled {} in {:.1?}; {:.0} decisions/s, {:.1} operations each; an event takes p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}",
         steady.filled,
