@@ -51,9 +51,12 @@ struct Likeness {
 #[derive(Clone, Debug)]
 struct History {
     finished: [u32; LEVELS],
-    /// Expected remaining time by the level attained; `None` while it has to be computed anew.
-    remaining_ms: Option<[i64; LEVELS]>,
+    /// Expected remaining time by the level attained; [`UNKNOWN`] while it has to be computed anew.
+    remaining_ms: [i64; LEVELS],
 }
+
+/// An expectation that nobody has asked for since a run finished.
+const UNKNOWN: i64 = -1;
 
 /// Finished runs by likeness.
 #[derive(Clone, Debug, Default)]
@@ -132,10 +135,11 @@ impl Estimates {
             return;
         }
         let new = likeness.history.is_none();
-        let history = likeness.history.get_or_insert_with(|| Box::new(History { finished: [0; LEVELS], remaining_ms: None }));
+        let history =
+            likeness.history.get_or_insert_with(|| Box::new(History { finished: [0; LEVELS], remaining_ms: [UNKNOWN; LEVELS] }));
         let count = &mut history.finished[usize::from(level_of(duration_ms))];
         *count = count.saturating_add(1);
-        history.remaining_ms = None;
+        history.remaining_ms = [UNKNOWN; LEVELS];
         self.histories += usize::from(new);
     }
 
@@ -145,8 +149,11 @@ impl Estimates {
         let level = level_of(attained_ms);
         match &mut self.get_mut(id).history {
             Some(history) => {
-                let remaining_ms = history.remaining_ms.get_or_insert_with(|| indices(&history.finished));
-                begin_ms(level_of(remaining_ms[usize::from(level)]))
+                let known = &mut history.remaining_ms[usize::from(level)];
+                if *known == UNKNOWN {
+                    *known = index(&history.finished, usize::from(level));
+                }
+                begin_ms(level_of(*known))
             }
             None if attained_ms < 1_000 => 0,
             None => begin_ms(level),
@@ -176,38 +183,37 @@ impl Estimates {
             *place = count;
         }
         let id = self.find_or_make(&row.queue, &row.kind, row.gpus);
-        let new = self.get_mut(id).history.replace(Box::new(History { finished, remaining_ms: None })).is_none();
+        let new = self.get_mut(id).history.replace(Box::new(History { finished, remaining_ms: [UNKNOWN; LEVELS] })).is_none();
         self.histories += usize::from(new);
         Ok(())
     }
 }
 
-/// The index of every level. Only sums, products and square roots, which are the same on every machine.
-fn indices(finished: &[u32; LEVELS]) -> [i64; LEVELS] {
-    let mut weights = [0.0_f64; LEVELS];
+/// The index of a level. Only sums, products and square roots, which are the same on every machine.
+fn index(finished: &[u32; LEVELS], from: usize) -> i64 {
     let mut begins = [0.0_f64; LEVELS + 1];
     for (begin, level) in begins.iter_mut().zip(0_u8..) {
         *begin = begin_ms(level) as f64;
     }
     let seen = finished.iter().rposition(|count| *count > 0).map_or(0, |level| level + 1);
     let tail = |at: f64| (begins[seen] / at).sqrt();
-    for level in 0..LEVELS {
+    let weight = |level: usize| {
         let beyond = if level >= seen { tail(begins[level]) - tail(begins[level + 1]) } else { 0.0 };
-        weights[level] = f64::from(finished[level]) + TAIL_RUNS * beyond;
-    }
-    let mut indices = [0; LEVELS];
+        f64::from(finished[level]) + TAIL_RUNS * beyond
+    };
+    let mut weights = [0.0_f64; LEVELS];
     let mut alive = 0.0;
-    for from in (0..LEVELS).rev() {
-        alive += weights[from];
-        let (mut ended, mut spent, mut best) = (0.0, 0.0, f64::INFINITY);
-        for until in from..LEVELS {
-            ended += weights[until];
-            spent += weights[until] * (begins[until].midpoint(begins[until + 1]) - begins[from]);
-            best = f64::min(best, (spent + (alive - ended) * (begins[until + 1] - begins[from])) / ended);
-        }
-        indices[from] = best as i64;
+    for level in (from..LEVELS).rev() {
+        weights[level] = weight(level);
+        alive += weights[level];
     }
-    indices
+    let (mut ended, mut spent, mut best) = (0.0, 0.0, f64::INFINITY);
+    for until in from..LEVELS {
+        ended += weights[until];
+        spent += weights[until] * (begins[until].midpoint(begins[until + 1]) - begins[from]);
+        best = f64::min(best, (spent + (alive - ended) * (begins[until + 1] - begins[from])) / ended);
+    }
+    best as i64
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The engine's speed and, with the Philly trace, its figures, without the rest of the workspace: `cargo run --release -p
-//! muster-scheduler-simulator --example bench -- [speed|scale|philly TRACE QUEUES [LOAD]]`.
+//! muster-scheduler-simulator --example bench -- [speed|scale [PART]|philly TRACE QUEUES [LOAD]]`.
 
 use std::path::Path;
 use std::time::Instant;
