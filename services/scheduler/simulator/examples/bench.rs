@@ -1,5 +1,5 @@
 //! The engine's speed and, with the Philly trace, its figures, without the rest of the workspace: `cargo run --release -p
-//! muster-scheduler-simulator --example bench -- [speed|scale [PART]|philly TRACE QUEUES [LOAD]]`.
+//! muster-scheduler-simulator --example bench -- [speed|scale [PART]|philly TRACE QUEUES [LOAD]|equal-wait TRACE QUEUES LOAD]`.
 
 use std::path::Path;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use jiff::civil::date;
 use muster_scheduler_simulator::figures::Figures;
 use muster_scheduler_simulator::scale::{self, Scale};
 use muster_scheduler_simulator::speed::{self, Right};
-use muster_scheduler_simulator::{philly, play};
+use muster_scheduler_simulator::{Fault, Workload, equal_wait, philly, play};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -19,8 +19,9 @@ fn main() -> Outcome {
         ["speed"] => speed(),
         ["scale"] => at_scale(1),
         ["scale", part] => at_scale(part.parse()?),
+        ["equal-wait", trace, queues, load] => at_equal_wait(Path::new(trace), Path::new(queues), load.parse()?),
         ["philly", trace, queues, loads @ ..] => on_philly(Path::new(trace), Path::new(queues), loads),
-        _ => Err("speed, scale, or philly TRACE QUEUES [LOAD …]".into()),
+        _ => Err("speed, scale [PART], philly TRACE QUEUES [LOAD …], or equal-wait TRACE QUEUES LOAD".into()),
     }
 }
 
@@ -66,9 +67,23 @@ fn at_scale(part: u32) -> Outcome {
     Ok(())
 }
 
-fn on_philly(trace: &Path, queues: &Path, loads: &[&str]) -> Outcome {
+fn read(trace: &Path, queues: &Path) -> Result<Workload, Fault> {
     let window = philly::Window { from: Some(date(2017, 10, 1).at(0, 0, 0, 0)), to: Some(date(2017, 12, 1).at(0, 0, 0, 0)) };
-    let workload = philly::read(trace, Some(queues), window)?;
+    philly::read(trace, Some(queues), window)
+}
+
+fn at_equal_wait(trace: &Path, queues: &Path, load: f64) -> Outcome {
+    let equal = equal_wait(&read(trace, queues)?, load)?;
+    let fewer = 100.0 * (1.0 - equal.gpus as f64 / equal.silo_gpus as f64);
+    println!(
+        "load {load}: {} GPUs in silos wait {:.0} s, {} pooled {:.0} s: {fewer:.1} % fewer",
+        equal.silo_gpus, equal.silo_wait_s, equal.gpus, equal.wait_s
+    );
+    Ok(())
+}
+
+fn on_philly(trace: &Path, queues: &Path, loads: &[&str]) -> Outcome {
+    let workload = read(trace, queues)?;
     let loads = if loads.is_empty() { &["0.7", "0.9"][..] } else { loads };
     for load in loads {
         let silos = workload.silos(load.parse()?);
