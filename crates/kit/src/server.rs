@@ -193,9 +193,10 @@ pub async fn serve(
         .client_auth_optional(true);
 
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    let mut reflection =
-        tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(muster_proto::DESCRIPTORS);
-    for service in services {
+    let mut reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(muster_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    for service in services.iter().chain(&["grpc.health.v1.Health"]) {
         reflection = reflection.with_service_name(*service);
     }
     let routes = routes.add_service(health_service).add_service(reflection.build_v1()?);

@@ -20,6 +20,8 @@ fn event(version: &str) -> Value {
 #[test]
 fn an_event_published_by_a_foreign_client_is_understood() -> Result<()> {
     world::play(async |world| {
+        // From here on the model has a newer version.
+        world.played(4).await?;
         let scene = &world.scene;
         let headers = "ce_specversion:1.0,ce_id:foreign-1,ce_source:/pipelines/demo,\
                        ce_type:dev.muster.model.training.completed.v1,ce_subject:resnet50,content-type:application/json";

@@ -15,7 +15,11 @@ fn the_api_servers_own_refusal_reaches_the_user() -> Result<()> {
         let mut illegal_value = jobs::batch("lab", "illegal-value", "short");
         illegal_value["spec"]["template"]["spec"]["dnsPolicy"] = json!("Sometimes");
         for (name, manifest, words) in [
-            ("unknown-field", unknown_field, "unknown field \"spec.template.spec.containers[0].imagePullPolice\""),
+            (
+                "unknown-field",
+                unknown_field,
+                ".spec.template.spec.containers[name=\"main\"].imagePullPolice: field not declared in schema",
+            ),
             ("illegal-value", illegal_value, "spec.template.spec.dnsPolicy: Unsupported value: \"Sometimes\""),
         ] {
             jobs::submit(scene, &manifest, &[]).await?;

@@ -1,5 +1,5 @@
-//! A small controller of Volcano's `Job` for real clusters, where Volcano's own can't be built: it makes the pods of every
-//! task, and writes the phases that follow from them. The cluster's own scheduler binds the pods; placing a gang whole is
+//! A small controller of Volcano's `Job` and `Queue` for real clusters, where Volcano's own can't be built: it opens queues,
+//! makes the pods of every task, and writes the phases that follow from them. The cluster's own scheduler binds the pods; placing a gang whole is
 //! Muster's business.
 
 use std::time::Duration;
@@ -22,6 +22,13 @@ pub async fn run(api: ClusterApi) {
 }
 
 async fn round(api: &ClusterApi) -> Result<()> {
+    for queue in api.list("/apis/scheduling.volcano.sh/v1beta1/queues").await? {
+        if queue["status"]["state"] != "Open" {
+            let name = queue["metadata"]["name"].as_str().unwrap_or_default();
+            let path = format!("/apis/scheduling.volcano.sh/v1beta1/queues/{name}/status");
+            api.merge(&path, &json!({"status": {"state": "Open"}})).await?;
+        }
+    }
     let jobs = api.list("/apis/batch.volcano.sh/v1alpha1/jobs").await?;
     if jobs.is_empty() {
         return Ok(());
