@@ -144,6 +144,7 @@ impl RealParts {
             ("MUSTER_TEST_KUBERNETES", folders),
             ("MUSTER_TEST_KAFKA", self.kafka.address().into()),
             ("MUSTER_TEST_KAFKA_JARS", self.kafka.jars().into()),
+            ("MUSTER_TEST_KUBECTL", programs.kubernetes.kubectl().into()),
             ("MUSTER_TEST_CRDS", programs.crds.clone().into()),
             ("MUSTER_TEST_GRPCURL", programs.grpcurl.clone().into()),
             ("MUSTER_TEST_PYTHONPATH", programs.python.clone().into()),

@@ -55,12 +55,19 @@ impl Programs {
         let kwok = KWOK
             .made(async |into| go_build(&KWOK, &["sigs.k8s.io/kwok/cmd/kwok"], std::slice::from_ref(&smaller), into).await)
             .await?;
-        let packages =
-            ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].map(|name| format!("k8s.io/kubernetes/cmd/{name}"));
+        let packages = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"]
+            .map(|name| format!("k8s.io/kubernetes/cmd/{name}"));
         let packages = packages.each_ref().map(String::as_str);
         let kubernetes =
             KUBERNETES.made(async |into| go_build(&KUBERNETES, &packages, std::slice::from_ref(&versioned), into).await).await?;
         Ok(Self { etcd: etcd.join("etcd"), kubernetes, kwok: kwok.join("kwok") })
+    }
+}
+
+impl Programs {
+    /// The command line.
+    pub fn kubectl(&self) -> PathBuf {
+        self.kubernetes.join("kubectl")
     }
 }
 

@@ -8,6 +8,7 @@ use muster_integration_tests::cluster_api::ClusterApi;
 use muster_integration_tests::eventually_within;
 use muster_integration_tests::main_job::simulation::{TRAIN_CLOUD, TRAIN_IDC};
 use muster_integration_tests::patience::{Look, look};
+use muster_proto::registry::v1 as registry;
 use muster_proto::scheduler::v1::job::State;
 use serde_json::Value;
 
@@ -33,7 +34,15 @@ fn a_moved_run_is_stopped_by_the_cluster_itself() -> Result<()> {
         let moved = moves(&scene.platform.cluster(&home)?.api, &scene.platform.cluster(other)?.api, path).await;
         scene.platform.agent(&home)?.start_again()?;
         scene.muster().succeed(&["job", "cancel", "moves", "-n", "lab"]).await?;
-        moved
+        moved?;
+        eventually_within(MOVED_WITHIN, &format!("{home} is live again, without the run"), async || {
+            let request = registry::GetClusterRequest { name: format!("clusters/{home}") };
+            let cluster = scene.clients()?.clusters().get_cluster(request).await?.into_inner();
+            let left = epochs(&scene.platform.cluster(&home)?.api).await?.len();
+            let back = cluster.state() == registry::cluster::State::Live && left == 0;
+            Ok(look(back, (), || format!("{:?}, {left} objects", cluster.state())))
+        })
+        .await
     })
 }
 

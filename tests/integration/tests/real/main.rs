@@ -14,6 +14,7 @@ mod a_moved_run_is_stopped_by_the_cluster_itself;
 mod an_event_published_by_a_foreign_client_is_understood;
 mod field_managers_do_not_fight;
 mod foreign_objects_and_foreign_fields_stay;
+mod kubectl_works_against_a_simulated_cluster;
 mod muster_serves_grpcurl_and_generated_clients;
 mod the_api_servers_own_refusal_reaches_the_user;
 mod the_contract_holds_against_a_real_api_server;

@@ -41,10 +41,12 @@ spec:
     Ok(())
 }
 
-/// Returns when the application is healthy at a commit.
+/// Returns when a commit's release has completed and the application is healthy.
 pub async fn healthy_at(scene: &Scene, name: &str, commit: &str) -> Result<()> {
+    let completed =
+        |release: &rollout::Release| release.commit == commit && release.state() == rollout::release::State::Completed;
     until(scene, name, "is healthy", |application, release| {
-        application.state() == rollout::application::State::Healthy && release.is_some_and(|release| release.commit == commit)
+        application.state() == rollout::application::State::Healthy && release.is_some_and(completed)
     })
     .await
 }
