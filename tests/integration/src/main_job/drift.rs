@@ -142,6 +142,7 @@ async fn settled(scene: &Scene) -> Result<()> {
 }
 
 async fn cut_off(scene: &mut Scene) -> Result<Checked> {
+    let before = seen_away(scene).len();
     scene.platform.agent(AWAY)?.cut_off();
     // v6 is on its way while the site is away, and v7 replaces it before the site returns.
     releases::report(scene, releases::training("v6")).await?;
@@ -170,15 +171,15 @@ async fn cut_off(scene: &mut Scene) -> Result<Checked> {
     releases::never_reached(scene, AWAY, "v6")?;
     releases::reaches(scene, "v7", State::Completed).await?;
     scene.serving = "v7".to_owned();
-    steady(scene).await?;
+    steady(scene, before).await?;
     Ok(vec![
         "cut off during a release: pending, not failed, and it heals itself".to_owned(),
         "on return it went straight to what was current; the fleet did not flap".to_owned(),
     ])
 }
 
-/// Only the site that was away was ever seen away, and it is back for good.
-async fn steady(scene: &Scene) -> Result<()> {
+/// Only the site that was away was seen away since, and it is back for good.
+async fn steady(scene: &Scene, before: usize) -> Result<()> {
     eventually("the site is live again", async || {
         let request = registry::GetClusterRequest { name: format!("clusters/{AWAY}") };
         let cluster = scene.clients()?.clusters().get_cluster(request).await?.into_inner();
@@ -188,17 +189,16 @@ async fn steady(scene: &Scene) -> Result<()> {
         }
     })
     .await?;
-    let away: Vec<String> = scene
-        .topics
-        .of("muster.clusters")
-        .into_iter()
-        .filter(|event| {
-            event.headers.get("ce_type").is_some_and(|kind| kind.contains("cluster.suspect") || kind.contains("cluster.lost"))
-        })
-        .map(|event| event.key)
-        .collect();
+    let away = seen_away(scene).split_off(before);
     let name = format!("clusters/{AWAY}");
     ensure!(away.iter().all(|key| *key == name), "others were seen away too: {away:?}");
     ensure!(away.len() <= 2, "the site flapped: {away:?}");
     Ok(())
+}
+
+/// The clusters that were seen to fall silent, in order.
+fn seen_away(scene: &Scene) -> Vec<String> {
+    let silent = |kind: &String| kind.contains("cluster.suspect") || kind.contains("cluster.lost");
+    let events = scene.topics.of("muster.clusters").into_iter();
+    events.filter(|event| event.headers.get("ce_type").is_some_and(silent)).map(|event| event.key).collect()
 }
