@@ -137,6 +137,8 @@ impl Kubernetes {
         let controllers = client("kube-controller-manager", &programs.kubernetes)
             .arguments(["--leader-elect=false", "--secure-port=0", "--root-ca-file", &text("ca.pem")])
             .arguments(["--service-account-private-key-file", &text("server.key")])
+            // Its defaults are for one busy cluster, not for a hundred namespaces that end within a minute.
+            .arguments(["--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-namespace-syncs=50"])
             .start(&leash)?;
         let scheduler = client("kube-scheduler", &programs.kubernetes)
             .arguments(["--leader-elect=false", "--secure-port=0"])

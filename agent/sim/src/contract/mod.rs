@@ -68,8 +68,9 @@ pub fn cases() -> Vec<Case> {
     .concat()
 }
 
-/// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a condition may take to come true: a real cluster ends a namespace only after it has looked for objects of every
+/// kind in it.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An answer.
 #[derive(Debug)]
