@@ -24,8 +24,7 @@ impl Reconciler {
         }
         let before = record.applied.len();
         for plain in wanted.iter().filter_map(plain_of) {
-            let is_ours = |object: &ObjectRef| *object == plain;
-            if record.applied_to(&plain).is_some() || wanted.iter().any(|wanted| is_ours(&wanted.object)) {
+            if record.applied_to(&plain).is_some() || wanted.iter().any(|wanted| wanted.object == plain) {
                 continue;
             }
             match self.take_over(key, &plain).await {

@@ -62,9 +62,7 @@ impl Programs {
             KUBERNETES.made(async |into| go_build(&KUBERNETES, &packages, std::slice::from_ref(&versioned), into).await).await?;
         Ok(Self { etcd: etcd.join("etcd"), kubernetes, kwok: kwok.join("kwok") })
     }
-}
 
-impl Programs {
     /// The command line.
     pub fn kubectl(&self) -> PathBuf {
         self.kubernetes.join("kubectl")
