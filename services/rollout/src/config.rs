@@ -25,7 +25,8 @@ pub struct Settings {
     /// The address of that author.
     #[serde(default = "default_author_email")]
     pub author_email: String,
-    /// Targets of the fast lane (a commit that renders what a completed release did) in flight at most.
+    /// Targets in flight at most where no wave says so: in the fast lane (a commit that renders what a completed release did),
+    /// and on the way back from a failed release. At least one.
     #[serde(default = "default_fast_concurrency")]
     pub fast_concurrency: usize,
     /// A git configuration file for every call of git: `url.<base>.insteadOf` for mirrors, `http.proxy`, `http.sslCAInfo`.

@@ -34,7 +34,7 @@ pub struct App {
     pub sources: Sources,
     /// Overlays to objects.
     pub renderer: Renderer,
-    /// Targets of the fast lane in flight at most.
+    /// Targets in flight at most in the fast lane, and on the way back from a failed release.
     pub fast_concurrency: usize,
     /// Who is woken by what.
     pub wakes: Wakes,

@@ -111,10 +111,11 @@ fn target(progress: &TargetProgress, observed: Option<&ObservationRow>) -> wire:
         (TargetPhase::Healthy, _) => (TargetState::Healthy, target.reason.clone()),
         (TargetPhase::Failed, _) => (TargetState::Failed, target.reason.clone()),
         (TargetPhase::RolledBack, _) => (TargetState::RolledBack, target.reason.clone()),
+        (TargetPhase::AwaitingRollback, _) => (TargetState::RollingBack, "awaits its turn".to_owned()),
         (TargetPhase::RollingBack, _) => (TargetState::RollingBack, target.reason.clone()),
     };
     let told = match target.phase {
-        TargetPhase::Progressing | TargetPhase::Healthy | TargetPhase::Failed => true,
+        TargetPhase::Progressing | TargetPhase::Healthy | TargetPhase::Failed | TargetPhase::AwaitingRollback => true,
         TargetPhase::Waiting | TargetPhase::RollingBack | TargetPhase::RolledBack | TargetPhase::Leaving | TargetPhase::Left => {
             false
         }

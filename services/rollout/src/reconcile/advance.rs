@@ -11,7 +11,6 @@ use crate::domain::release::{Availability, Change, ObservedPhase, Outcome, Relea
 use crate::store::{application::ApplicationState, release::Revert};
 use muster_core::name::ReleaseName;
 use muster_kit::{Error, Result, Tx, db, telemetry};
-use std::collections::BTreeSet;
 use tracing::Instrument as _;
 
 /// Rounds of one pass; a release of any size comes to rest in far fewer.
@@ -40,10 +39,7 @@ pub async fn advance(app: &App, epoch: u64, name: &ReleaseName, judged_by: Optio
     let before = pass.view.clone();
     let waits = pass.run(app)?;
     let due_before = pass.row.due_at;
-    pass.row.due_at = match &waits {
-        Outcome::Wait { until, .. } => *until,
-        Outcome::Advance(_) | Outcome::Judge => None,
-    };
+    pass.row.due_at = waits.until();
     let reason_before = pass.row.reason.clone();
     if let Outcome::Wait { reason, .. } = &waits
         && matches!(pass.view.release.state, ReleaseState::Progressing)
@@ -77,12 +73,15 @@ pub async fn advance(app: &App, epoch: u64, name: &ReleaseName, judged_by: Optio
     }
 }
 
-/// Makes changes that a person or policy asks for, within the transaction of that.
+/// Makes changes that a person or policy asks for, within the transaction of that. What goes back for them is told with it.
 pub async fn force(app: &App, tx: &mut Tx, name: &ReleaseName, changes: &[Change]) -> Result<ReleaseView> {
     let mut pass = load(app, tx, name, None).await?.ok_or_else(|| Error::not_found(name))?;
     let before = pass.view.clone();
     for change in changes {
         pass.make(change, app.clock.now());
+    }
+    if pass.view.release.state == ReleaseState::RollingBack {
+        pass.row.due_at = pass.run(app)?.until();
     }
     let stands = (ApplicationState::Progressing, pass.view.release.reason.clone());
     pass.store(app, tx, &before, stands, &telemetry::current_traceparent()).await?;
@@ -133,17 +132,8 @@ impl Pass {
     }
 
     fn make(&mut self, change: &Change, now: jiff::Timestamp) {
-        let going_back: BTreeSet<String> = self.going_back().collect();
         self.view.apply(change, now);
         self.told.extend(change.tells().map(str::to_owned));
-        if matches!(change, Change::Fail { .. }) {
-            let newly: Vec<String> = self.going_back().filter(|cluster| !going_back.contains(cluster)).collect();
-            self.told.extend(newly);
-        }
-    }
-
-    fn going_back(&self) -> impl Iterator<Item = String> {
-        self.view.targets.iter().filter(|target| target.phase == TargetPhase::RollingBack).map(|target| target.cluster.clone())
     }
 
     /// How the application stands after this pass.
@@ -167,7 +157,7 @@ impl Pass {
             let observed = self.view.observations.get(&target.cluster);
             let current = observed.filter(|observed| target.generation.is_none_or(|told| observed.generation >= told));
             match (target.phase, current.map(|observed| observed.phase)) {
-                (TargetPhase::Failed | TargetPhase::RollingBack | TargetPhase::RolledBack, _) => {
+                (TargetPhase::Failed | TargetPhase::AwaitingRollback | TargetPhase::RollingBack | TargetPhase::RolledBack, _) => {
                     return (ApplicationState::Degraded, format!("{}: {}", target.cluster, target.reason));
                 }
                 (_, Some(ObservedPhase::Unhealthy | ObservedPhase::Refused | ObservedPhase::Deleted)) => {

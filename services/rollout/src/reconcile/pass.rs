@@ -249,7 +249,7 @@ impl Pass {
             match target.phase {
                 // What such a target has is kept where it leaves.
                 TargetPhase::Leaving | TargetPhase::Left => continue,
-                TargetPhase::Waiting => {}
+                TargetPhase::Waiting | TargetPhase::AwaitingRollback => {}
                 TargetPhase::RollingBack | TargetPhase::RolledBack => row.desired_digest.clone_from(&row.last_good_digest),
                 TargetPhase::Progressing | TargetPhase::Healthy | TargetPhase::Failed => {
                     row.desired_digest = Some(progress.rendered_digest.clone());
@@ -276,7 +276,8 @@ impl Pass {
     /// Blocks what failed, and asks for the commit that takes it back.
     async fn fail(&mut self, tx: &mut Tx, before: &View, now: jiff::Timestamp) -> Result<()> {
         let name = &self.application.name;
-        let failed = self.view.release.state == ReleaseState::RollingBack && before.release.state != ReleaseState::RollingBack;
+        let has_failed = |state| matches!(state, ReleaseState::RollingBack | ReleaseState::Failed);
+        let failed = has_failed(self.view.release.state) && !has_failed(before.release.state);
         for (progress, old) in self.targets.iter().zip(&before.targets) {
             let turned_back = progress.target.phase == TargetPhase::RollingBack && old.phase != TargetPhase::RollingBack;
             if (failed && !progress.target.unchanged && !progress.target.has_left()) || (turned_back && !self.recalls) {

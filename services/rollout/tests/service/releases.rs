@@ -16,7 +16,10 @@ fn shares(pairs: &[(&str, i64)]) -> BTreeMap<String, i64> {
 
 /// A stage on which v2 is completed everywhere.
 pub async fn with_v2() -> Stage {
-    let stage = Stage::new().await;
+    completed_v2(Stage::new().await).await
+}
+
+async fn completed_v2(stage: Stage) -> Stage {
     for cluster in ["edge-1", "edge-2", "serve-online"] {
         stage.measure(cluster, "v2", 1.0);
     }
@@ -128,6 +131,30 @@ async fn a_version_that_is_bad_only_under_ten_percent_is_turned_back_everywhere(
 }
 
 #[tokio::test]
+async fn clusters_go_back_as_many_at_once_as_the_service_allows_and_what_failed_is_blocked_at_once() {
+    let stage = completed_v2(Stage::with_fast_concurrency(1).await).await;
+    stage.ship("v3");
+    stage.measure("edge-1", "v3", 1.0);
+    stage.seconds(30).await;
+    assert_eq!(stage.images("serve-online").len(), 2, "v3 stands beside v2");
+    // On the way back the site cannot pull v2 for a while, and the service allows one cluster at once.
+    stage.world.with(|world| world.broken_images.insert("detector:v2".into()));
+    stage.measure("serve-online", "v3", 0.9);
+    let release = stage.until(State::RollingBack).await;
+    stage.seconds(5).await;
+    assert_eq!(stage.images("edge-1"), ["registry.example.com/detector:v2"]);
+    assert_eq!(stage.images("serve-online").len(), 2, "its turn has not come");
+    let shown = stage.releases().await[0].targets.clone();
+    let online = shown.iter().find(|target| target.cluster == "clusters/serve-online").unwrap();
+    assert_eq!((online.state(), online.reason.as_str()), (TargetState::RollingBack, "awaits its turn"), "{release:?}");
+
+    stage.world.with(|world| world.broken_images.clear());
+    stage.until(State::Failed).await;
+    assert_eq!(stage.images("serve-online"), ["registry.example.com/detector:v2"]);
+    assert!(!stage.was_told("edge-2", ":v3"));
+}
+
+#[tokio::test]
 async fn no_data_holds_the_wave_and_a_person_may_promote_it() {
     let stage = with_v2().await;
     stage.ship("v3");
@@ -222,6 +249,11 @@ async fn the_first_deployment_that_fails_is_shown_and_nothing_is_removed() {
     assert_eq!(stage.images("edge-1"), ["registry.example.com/detector:v2"]);
     assert_eq!(release.revert(), Revert::Unspecified);
     assert_eq!(stage.application().await.state(), ApplicationState::Degraded);
+
+    // An unrelated commit on top does not ship it again.
+    stage.commit("a note", &[("NOTES.md", "nothing that is served\n".into())]);
+    stage.seconds(10).await;
+    assert_eq!(stage.releases().await.len(), 1);
 }
 
 #[tokio::test]

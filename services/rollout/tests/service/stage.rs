@@ -176,6 +176,11 @@ pub const APPLICATION: &str = "namespaces/platform/applications/detector";
 impl Stage {
     /// A stage with a repository of a model served online (with routes) and at two edges, all of them live.
     pub async fn new() -> Self {
+        Self::with_fast_concurrency(100).await
+    }
+
+    /// The same, where so many clusters at once go back from a failed release.
+    pub async fn with_fast_concurrency(fast_concurrency: usize) -> Self {
         let db = TestDb::new(&[&muster_kit::db::MIGRATIONS, &muster_rollout::MIGRATIONS]).await;
         muster_kit::incarnation::establish(db.pool()).await.unwrap();
         let folder = TempDir::new().unwrap();
@@ -191,7 +196,7 @@ impl Stage {
             scheduler: Arc::new(world.clone()),
             sources: Sources::new(Git::default(), folder.path().join("mirrors"), BTreeMap::new()),
             renderer: Renderer::new(Kustomize::new(program, Duration::from_secs(30))),
-            fast_concurrency: 100,
+            fast_concurrency,
             wakes: Wakes::default(),
         };
         let shutdown = CancellationToken::new();

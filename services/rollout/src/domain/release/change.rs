@@ -44,7 +44,7 @@ pub enum Change {
         /// Why.
         reason: String,
     },
-    /// The target is told its last good, because it alone failed.
+    /// The target is told its last good: its turn in the way back of a failed release has come, or it alone failed.
     TurnBack {
         /// Which.
         cluster: String,
@@ -111,7 +111,7 @@ impl Change {
 impl View {
     /// Makes a change. A target told something new has no generation until the registry has taken it.
     ///
-    /// After [`Change::Fail`] every target in phase `RollingBack` without a generation has to be told its last good.
+    /// After [`Change::Fail`] nothing is told yet: what goes back awaits its [`Change::TurnBack`].
     pub fn apply(&mut self, change: &Change, now: Timestamp) {
         match change {
             Change::Start { cluster, step } => self.change(cluster, |target| {
@@ -197,10 +197,16 @@ impl View {
         reason.clone_into(&mut self.release.reason);
         for target in &mut self.targets {
             match target.phase {
-                TargetPhase::RollingBack | TargetPhase::RolledBack | TargetPhase::Leaving | TargetPhase::Left => {}
+                TargetPhase::AwaitingRollback
+                | TargetPhase::RollingBack
+                | TargetPhase::RolledBack
+                | TargetPhase::Leaving
+                | TargetPhase::Left => {}
                 TargetPhase::Waiting | TargetPhase::Progressing | TargetPhase::Healthy | TargetPhase::Failed => {
                     if target.touched && target.has_last_good {
-                        target.tell(TargetPhase::RollingBack, now);
+                        target.phase = TargetPhase::AwaitingRollback;
+                        target.since = now;
+                        target.healthy_since = None;
                     } else if target.touched {
                         // The first deployment: nothing to go back to, and nothing is pruned.
                         target.phase = TargetPhase::Failed;

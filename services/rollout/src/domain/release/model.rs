@@ -58,7 +58,7 @@ pub struct Release {
     pub waves: Vec<WaveSpec>,
     /// How long the previous copies stay after completion.
     pub keep_stable_for: Duration,
-    /// Targets of the fast lane in flight at most. A failed release is no case of it: all that it touched is told at once.
+    /// Targets in flight at most where no wave says so: in the fast lane, and on the way back from a failed release.
     pub fast_concurrency: usize,
     /// The wave on its way, from 0.
     pub wave: usize,
@@ -83,6 +83,8 @@ pub enum TargetPhase {
     Healthy,
     /// Did not become healthy.
     Failed,
+    /// To go back to last good, and not told yet: so many are on their way back already.
+    AwaitingRollback,
     /// Told to go back to last good.
     RollingBack,
     /// Back on last good.
@@ -165,7 +167,7 @@ impl Target {
 
     pub(super) fn has_failed(&self) -> bool {
         match self.phase {
-            TargetPhase::Failed | TargetPhase::RollingBack | TargetPhase::RolledBack => true,
+            TargetPhase::Failed | TargetPhase::AwaitingRollback | TargetPhase::RollingBack | TargetPhase::RolledBack => true,
             TargetPhase::Waiting | TargetPhase::Progressing | TargetPhase::Healthy | TargetPhase::Leaving | TargetPhase::Left => {
                 false
             }

@@ -31,6 +31,7 @@ fn world(random: &mut Random) -> World {
             .clone();
     }
     let mut world = World::new(waves);
+    world.view.release.fast_concurrency = [1, 2, 100][random.below(3)];
     let first_deployment = random.below(4) == 0;
     for target in &mut world.view.targets {
         target.has_last_good = !first_deployment;
@@ -81,9 +82,21 @@ fn check(before: &View, changes: &[Change], now: jiff::Timestamp, seed: u64) {
             }
         }
         view.apply(change, now);
+        if view.release.state == ReleaseState::RollingBack && matches!(change, Change::TurnBack { .. }) {
+            let going = view.targets.iter().filter(|target| target.phase == TargetPhase::RollingBack && !target.away).count();
+            let limit = view.release.fast_concurrency.max(single_failures(before));
+            assert!(going <= limit, "seed {seed}: {going} of {limit} go back at once");
+        }
+        if view.release.state == ReleaseState::Failed {
+            assert!(
+                view.targets.iter().all(|target| target.phase != TargetPhase::AwaitingRollback),
+                "seed {seed}: a failed release has told all that it touched"
+            );
+        }
         if matches!(change, Change::Fail { .. }) {
             for target in &view.targets {
-                let back = matches!(target.phase, TargetPhase::RollingBack | TargetPhase::RolledBack);
+                let back =
+                    matches!(target.phase, TargetPhase::AwaitingRollback | TargetPhase::RollingBack | TargetPhase::RolledBack);
                 assert!(!target.touched || !target.has_last_good || back, "seed {seed}: {} stays", target.cluster);
             }
         }
@@ -91,6 +104,11 @@ fn check(before: &View, changes: &[Change], now: jiff::Timestamp, seed: u64) {
     if view.release.state != ReleaseState::Completed {
         assert!(view.targets.iter().all(|target| target.settled_at.is_none()), "seed {seed}: last good moved early");
     }
+}
+
+/// Targets that go back because they alone failed: the waves bound them.
+fn single_failures(view: &View) -> usize {
+    view.targets.iter().filter(|target| target.phase == TargetPhase::RollingBack && !target.away).count()
 }
 
 #[test]

@@ -24,6 +24,16 @@ pub enum Outcome {
     Judge,
 }
 
+impl Outcome {
+    /// When a time alone changes what comes next.
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Wait { until, .. } => *until,
+            Self::Advance(_) | Self::Judge => None,
+        }
+    }
+}
+
 fn wait(reason: impl Into<String>) -> Outcome {
     Outcome::Wait { reason: reason.into(), until: None, measure: false }
 }
@@ -109,10 +119,25 @@ fn rolling_back(view: &View, now: Timestamp) -> Outcome {
     if !changes.is_empty() {
         return Outcome::Advance(changes);
     }
+    let back = turns_back(view);
+    if !back.is_empty() {
+        return Outcome::Advance(back);
+    }
     match view.targets.iter().find(|target| target.phase == TargetPhase::RollingBack && !target.away) {
         Some(target) => with_deadline(view, now, format!("{}: not back on last good yet", target.cluster), None, false),
         None => Outcome::Advance(vec![Change::FinishRollback]),
     }
+}
+
+/// Targets whose turn to go back has come. A cluster that is away costs nothing and hears it on its return: it does not wait
+/// for its turn.
+fn turns_back(view: &View) -> Vec<Change> {
+    let under_way = view.targets.iter().filter(|target| target.phase == TargetPhase::RollingBack && !target.away).count();
+    let free = view.release.fast_concurrency.max(1).saturating_sub(under_way);
+    let awaiting = || view.targets.iter().filter(|target| target.phase == TargetPhase::AwaitingRollback);
+    let here = awaiting().filter(|target| !target.away).take(free);
+    let away = awaiting().filter(|target| target.away);
+    here.chain(away).map(|target| Change::TurnBack { cluster: target.cluster.clone() }).collect()
 }
 
 /// A completed release still catches up with clusters that were away, and removes old copies in time.
@@ -133,6 +158,7 @@ fn completed(view: &View, now: Timestamp) -> Outcome {
             | TargetPhase::Failed
             | TargetPhase::Waiting
             | TargetPhase::Progressing
+            | TargetPhase::AwaitingRollback
             | TargetPhase::RollingBack
             | TargetPhase::RolledBack
             | TargetPhase::Leaving
@@ -193,7 +219,12 @@ fn target_health(view: &View, target: &Target, now: Timestamp) -> Option<Change>
         Some(_) | None => "not healthy".to_owned(),
     };
     match target.phase {
-        TargetPhase::Waiting | TargetPhase::Failed | TargetPhase::RolledBack | TargetPhase::Leaving | TargetPhase::Left => None,
+        TargetPhase::Waiting
+        | TargetPhase::Failed
+        | TargetPhase::AwaitingRollback
+        | TargetPhase::RolledBack
+        | TargetPhase::Leaving
+        | TargetPhase::Left => None,
         TargetPhase::Progressing => match phase {
             Some(ObservedPhase::Healthy) => Some(Change::BecomeHealthy { cluster }),
             Some(ObservedPhase::Refused) => {

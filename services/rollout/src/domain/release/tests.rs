@@ -229,6 +229,32 @@ fn a_target_that_is_not_healthy_in_time_turns_everything_touched_back_at_once() 
 }
 
 #[test]
+fn a_failed_release_goes_back_as_many_clusters_at_once_as_it_may_whatever_its_waves_say() {
+    let mut world = World::new(vec![wave(&["a", "b", "c", "d", "e"])]);
+    world.view.release.fast_concurrency = 2;
+    world.settle();
+    for cluster in ["a", "b", "c", "d"] {
+        world.says(cluster, ObservedPhase::Healthy);
+    }
+    world.goes("d", away());
+    let told = |made: Vec<Change>| made.iter().filter_map(|change| change.tells().map(str::to_owned)).collect::<Vec<_>>();
+    assert_eq!(told(world.says("e", ObservedPhase::Refused)), ["a", "b", "d"], "who is away hears it on its return");
+    assert_eq!(world.phases(), "a=RollingBack b=RollingBack c=AwaitingRollback d=RollingBack e=AwaitingRollback");
+    assert_eq!(told(world.says("c", ObservedPhase::Unhealthy)), [] as [&str; 0], "what it still runs decides nothing");
+    assert_eq!(told(world.says("b", ObservedPhase::Healthy)), ["c"]);
+    assert_eq!(told(world.goes("e", away())), ["e"]);
+    world.goes("e", Availability::Here);
+    for cluster in ["a", "c", "e"] {
+        assert_eq!(world.view.release.state, ReleaseState::RollingBack);
+        world.says(cluster, ObservedPhase::Healthy);
+    }
+    assert_eq!(world.view.release.state, ReleaseState::Failed, "the one that is away holds nothing up");
+    world.goes("d", Availability::Here);
+    world.says("d", ObservedPhase::Healthy);
+    assert_eq!(world.phases(), "a=RolledBack b=RolledBack c=RolledBack d=RolledBack e=RolledBack");
+}
+
+#[test]
 fn a_refusal_by_the_cluster_is_not_waited_for() {
     let mut world = World::new(vec![wave(&["a"])]);
     world.settle();

@@ -79,6 +79,7 @@ impl View {
                     TargetPhase::Healthy
                     | TargetPhase::Progressing
                     | TargetPhase::Failed
+                    | TargetPhase::AwaitingRollback
                     | TargetPhase::RollingBack
                     | TargetPhase::RolledBack
                     | TargetPhase::Leaving
