@@ -4,7 +4,6 @@ mod clients;
 mod jobs;
 mod parts;
 mod release;
-mod volcano;
 mod web;
 mod world;
 
