@@ -15,7 +15,7 @@ use muster_proto::rollout::v1 as rollout;
 use muster_proto::scheduler::v1 as scheduler;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::{ConnectOptions, Connection};
 
 use crate::common::release::{self, APPLICATION, server, tree};
 use crate::{ALONE, common};
@@ -57,6 +57,7 @@ async fn the_scheduler_sleeps(
 ) -> Result<()> {
     leads_until(platform, Service::Scheduler, point).await?;
     let [asleep, meanwhile, after] = ["asleep", "meanwhile", "after"].map(|name| format!("{name}-{number}"));
+    let led = epoch(platform, Service::Scheduler).await?;
     common::submit(second, &common::job(&asleep, "short", 2, 4)).await?;
     let fell_asleep = falls_asleep(platform, Service::Scheduler, point).await?;
     common::submit(second, &common::job(&meanwhile, "short", 2, 4)).await?;
@@ -64,7 +65,8 @@ async fn the_scheduler_sleeps(
     say(point, fell_asleep);
 
     let epoch = epoch(platform, Service::Scheduler).await?;
-    wakes(platform, Service::Scheduler).await?;
+    ensure!(epoch > led, "{point}: nobody else has led");
+    wakes(platform, Service::Scheduler, point).await?;
     common::submit(first, &common::job(&after, "short", 2, 4)).await?;
     for name in [&asleep, &meanwhile, &after] {
         let job = common::job_is(second, name, scheduler::job::State::Succeeded).await?;
@@ -86,39 +88,42 @@ async fn the_rollout_sleeps(
     leads_until(platform, Service::Rollout, point).await?;
     let version = format!("v{number}");
     let commit = repository.commit(&version, &[server(&version)]).await?;
+    let led = epoch(platform, Service::Rollout).await?;
     let fell_asleep = falls_asleep(platform, Service::Rollout, point).await?;
-    release::runs(platform, "train", &version).await?;
+    let complete = async || -> Result<Vec<rollout::Release>> {
+        eventually(&format!("the release of {version} is complete"), async || {
+            let request = rollout::ListReleasesRequest { parent: APPLICATION.to_owned(), ..Default::default() };
+            let releases = second.releases().list_releases(request).await?.into_inner().releases;
+            let newest = releases.first().context("a release")?;
+            let complete = newest.commit == commit && newest.state() == rollout::release::State::Completed;
+            Ok(look(complete, releases.clone(), || format!("{newest:?}")))
+        })
+        .await
+    };
+    complete().await?;
     say(point, fell_asleep);
 
     let epoch = epoch(platform, Service::Rollout).await?;
-    wakes(platform, Service::Rollout).await?;
-    let releases = eventually(&format!("the release of {version} is complete"), async || {
-        let request = rollout::ListReleasesRequest { parent: APPLICATION.to_owned(), ..Default::default() };
-        let releases = second.releases().list_releases(request).await?.into_inner().releases;
-        let newest = releases.first().context("a release")?;
-        let complete = newest.commit == commit && newest.state() == rollout::release::State::Completed;
-        Ok(look(complete, releases.clone(), || format!("{newest:?}")))
-    })
-    .await?;
+    ensure!(epoch > led, "{point}: nobody else has led");
+    wakes(platform, Service::Rollout, point).await?;
+    let releases = complete().await?;
     ensure!(releases.len() == number + 1, "a commit was released twice: {releases:?}");
     release::runs(platform, "train", &version).await?;
     ensure!(epoch == self::epoch(platform, Service::Rollout).await?, "{point}: the one that woke leads again");
     Ok(())
 }
 
-/// The service's first process is started anew, to sleep at the point, and leads: the other was started after it.
+/// The service's first process is started anew, to sleep at the point, and leads: the other is started after that.
 async fn leads_until(platform: &mut Platform, service: Service, point: &str) -> Result<()> {
-    platform.replica(service).process().stop()?;
-    platform.start_again_to_fail(service, Crash::SleepsAt(point))?;
-    for replica in platform.replicas(service).skip(1) {
+    for replica in platform.replicas(service) {
         replica.process().stop()?;
     }
-    platform.replica(service).wait_until_ready().await?;
     let before = epoch(platform, service).await?;
+    platform.start_again_to_fail(service, Crash::SleepsAt(point))?;
+    platform.replica(service).wait_until_ready().await?;
     eventually(&format!("the first {} leads", service.name()), async || {
-        // Its own lease, since the other gave its own back when it was stopped.
-        let now = leases(platform, service).await?;
-        Ok(look(now.1, (), || format!("epoch {before}, now {now:?}")))
+        let now = epoch(platform, service).await?;
+        Ok(look(now > before, (), || format!("the epoch is {now}")))
     })
     .await?;
     platform.start_others_again(service)?;
@@ -142,11 +147,15 @@ async fn falls_asleep(platform: &mut Platform, service: Service, point: &str) ->
     .await
 }
 
-/// Wakes it, and waits until it has been told that it is late.
-async fn wakes(platform: &mut Platform, service: Service) -> Result<()> {
+/// Wakes it, and waits until it has been told that it is late: where it slept between deciding and telling it finds its lease
+/// gone, and tries nothing; at the other points it is in the middle of a write.
+async fn wakes(platform: &mut Platform, service: Service, point: &str) -> Result<()> {
     let replica = platform.replica(service);
     let before = replica.logged()?.len();
     replica.process().signal(Signal::SIGCONT)?;
+    if point.ends_with(".decided") {
+        return Ok(());
+    }
     eventually(&format!("{} is told that it is late", service.name()), async || {
         let logged = replica.logged()?;
         let new = &logged[before..];
@@ -168,24 +177,17 @@ async fn started(clients: &Clients, name: &str) -> Result<()> {
 
 /// The present epoch of who decides.
 async fn epoch(platform: &Platform, service: Service) -> Result<i64> {
-    Ok(leases(platform, service).await?.0)
-}
-
-/// The present epoch of who decides, and whether somebody does.
-async fn leases(platform: &Platform, service: Service) -> Result<(i64, bool)> {
     let options: sqlx::postgres::PgConnectOptions = platform.databases().url(service).parse()?;
     let mut connection = options.connect().await?;
-    let row = sqlx::query("select epoch, expires_at > clock_timestamp() from lease where name = $1")
-        .bind(service.name())
-        .fetch_one(&mut connection)
-        .await?;
+    let query = sqlx::query_scalar("select epoch from lease where name = $1");
+    let epoch = query.bind(service.name()).fetch_one(&mut connection).await?;
     connection.close().await?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
+    Ok(epoch)
 }
 
 /// Into the output, also of a test that passes.
 fn say(point: &str, fell_asleep: Instant) {
     let seconds = fell_asleep.elapsed().as_secs_f64();
     // Whoever has closed the output does not want to hear it.
-    writeln!(std::io::stdout(), "failover: asleep at {point}, the other had started what came next after {seconds:.1} s").ok();
+    writeln!(std::io::stdout(), "failover: asleep at {point}, the other had done what came next after {seconds:.1} s").ok();
 }
