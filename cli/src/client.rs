@@ -249,7 +249,9 @@ impl Session {
                     let failure = Failure::usage("ca_file: the context does not say which authority to trust");
                     return Err(failure.hint("muster config set-context NAME --ca-file ca.pem, or MUSTER_CA_FILE"));
                 };
-                let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem));
+                let tls = ClientTlsConfig::new()
+                    .ca_certificate(Certificate::from_pem(ca_pem))
+                    .timeout(CONNECT_PATIENCE.min(self.manner.timeout));
                 endpoint = endpoint.tls_config(tls).map_err(|error| fault(format!("cannot be trusted: {error}")))?;
             }
             Some("http") if is_loopback(endpoint.uri().host()) => {}

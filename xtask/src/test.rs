@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::setup::build::{self, Cargo, Profile};
 use crate::setup::kustomize;
-use crate::setup::{clients, crds, kafka, kubernetes, postgres};
+use crate::setup::{clients, crds, kafka, kubernetes, postgres, prometheus};
 use crate::{doctor, workspace};
 
 /// The package of the stories.
@@ -120,6 +120,7 @@ struct RealPrograms {
     kafka: PathBuf,
     kubernetes: Programs,
     crds: PathBuf,
+    prometheus: PathBuf,
     grpcurl: PathBuf,
     python: PathBuf,
 }
@@ -130,6 +131,7 @@ impl RealPrograms {
             kafka: kafka::jars().await?,
             kubernetes: kubernetes::programs().await?,
             crds: crds::folder().await?,
+            prometheus: prometheus::program().await?,
             grpcurl: clients::grpcurl().await?,
             python: clients::python().await?,
         })
@@ -170,6 +172,7 @@ impl RealParts {
             ("MUSTER_TEST_KAFKA_JARS", self.kafka.jars().into()),
             ("MUSTER_TEST_KUBECTL", programs.kubernetes.kubectl().into()),
             ("MUSTER_TEST_CRDS", programs.crds.clone().into()),
+            ("MUSTER_TEST_PROMETHEUS", programs.prometheus.clone().into()),
             ("MUSTER_TEST_GRPCURL", programs.grpcurl.clone().into()),
             ("MUSTER_TEST_PYTHONPATH", programs.python.clone().into()),
         ])

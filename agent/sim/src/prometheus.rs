@@ -1,5 +1,5 @@
 //! The Prometheus HTTP API: instant and range queries over the cluster's series, with the answers and errors of the
-//! original.
+//! original; and the same series as an exporter has them, for a Prometheus that is no simulation.
 
 use crate::{
     api::Query,
@@ -10,7 +10,7 @@ use crate::{
 use axum::{
     Json, Router,
     extract::{RawQuery, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -25,9 +25,31 @@ pub fn router(cluster: Arc<Inner>) -> Router {
     Router::new()
         .route("/api/v1/query", get(instant).post(instant))
         .route("/api/v1/query_range", get(range).post(range))
+        .route("/metrics", get(exported))
         .route("/-/healthy", get(|| async { "Prometheus Server is Healthy.\n" }))
         .route("/-/ready", get(|| async { "Prometheus Server is Ready.\n" }))
         .with_state(cluster)
+}
+
+/// What a Prometheus of somebody's own scrapes: the newest value of every series that has not ended.
+async fn exported(State(cluster): State<Arc<Inner>>) -> Response {
+    let state = cluster.lock();
+    let metrics = &state.traffic.metrics;
+    let mut text = String::new();
+    for name in metrics.names() {
+        for series in metrics.named(name).filter(|series| series.ended.is_none()) {
+            let Some((_, value)) = series.samples.back() else { continue };
+            let labels: Vec<String> =
+                series.labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+            text.push_str(&format!("{name}{{{}}} {}\n", labels.join(","), number(*value)));
+        }
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// A label's value in the text format.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn refuse(error: &QueryError) -> Response {

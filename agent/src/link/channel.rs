@@ -22,7 +22,8 @@ pub struct HubAddress {
 impl HubAddress {
     /// Connects; with an identity by mTLS.
     pub(super) async fn connect(&self, identity: Option<&Identity>) -> Result<Channel, LinkError> {
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.ca_pem));
+        // The handshake too: a network that takes a connection and nothing else would hold it for ever.
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.ca_pem)).timeout(CONNECT_WITHIN);
         if let Some(identity) = identity {
             tls = tls.identity(tonic::transport::Identity::from_pem(&identity.certificate_pem, &identity.key_pem));
         }

@@ -18,6 +18,20 @@ use muster_kit::telemetry::{continue_trace, traceparent_of};
 use std::{collections::BTreeSet, time::Duration};
 use tracing::Instrument;
 
+/// How long a pass waits at most for an API server that was away: it costs one request to see that it is back.
+const UNANSWERED_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether a pass is to be done again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It is not.
+    No,
+    /// The cluster refused something: less and less often.
+    Failed,
+    /// The API server was away: soon.
+    Unanswered,
+}
+
 impl Reconciler {
     /// One pass; everything it finds is in the ledger when it returns.
     pub async fn reconcile(&self, key: &ItemKey) -> Next {
@@ -88,7 +102,11 @@ impl Reconciler {
         }
         findings.verdicts = record.options.policy.as_ref().and_then(|_| self.verdicts(key));
         let again = self.finish(key, &record, findings, memory).await?;
-        Ok(if again { Next::After(self.backoff(memory)) } else { next })
+        Ok(match again {
+            Again::No => next,
+            Again::Failed => Next::After(self.backoff(memory)),
+            Again::Unanswered => Next::After(self.backoff(memory).min(UNANSWERED_LIMIT)),
+        })
     }
 
     fn backoff(&self, memory: &mut Memory) -> Duration {
@@ -96,8 +114,14 @@ impl Reconciler {
         (self.settings.retry * 2u32.saturating_pow(memory.failures.min(16) - 1)).min(self.settings.retry_limit)
     }
 
-    /// Says what was found; whether it is to be tried again soon, because it failed or nobody answered.
-    async fn finish(&self, key: &ItemKey, record: &Record, findings: Findings, memory: &mut Memory) -> Result<bool, LedgerError> {
+    /// Says what was found; answers whether it is to be tried again.
+    async fn finish(
+        &self,
+        key: &ItemKey,
+        record: &Record,
+        findings: Findings,
+        memory: &mut Memory,
+    ) -> Result<Again, LedgerError> {
         for what in &findings.healed {
             tracing::warn!(item = %key, drift = %what, "drift was healed");
         }
@@ -111,14 +135,18 @@ impl Reconciler {
         let is_there = matches!(memory.phase, Some(Phase::Applied | Phase::Healthy | Phase::Degraded | Phase::Drifted));
         if cut_short && is_there {
             tracing::warn!(item = %key, reason = %said.reason, message = %said.message, "the cluster does not answer; the last word stands");
-            return Ok(true);
+            return Ok(Again::Unanswered);
         }
         let phase = said.phase;
         if memory.phase != Some(phase) {
             tracing::info!(item = %key, generation = %record.generation, phase = ?phase, reason = %said.reason, message = %said.message, "an item moved");
         }
-        let again = cut_short || phase == Phase::Failed;
-        if !again {
+        let again = match (cut_short, phase) {
+            (true, _) => Again::Unanswered,
+            (false, Phase::Failed) => Again::Failed,
+            (false, _) => Again::No,
+        };
+        if again == Again::No {
             memory.failures = 0;
         }
         memory.phase = Some(phase);

@@ -52,6 +52,7 @@ impl Peers {
     pub fn new(addresses: &PeersConfig, server: &ServerConfig) -> anyhow::Result<Self> {
         let read = |file: &std::path::Path| std::fs::read(file).with_context(|| format!("reading {}", file.display()));
         let tls = ClientTlsConfig::new()
+            .timeout(CONNECT_WITHIN)
             .ca_certificate(Certificate::from_pem(read(&server.ca_file)?))
             .identity(Identity::from_pem(read(&server.certificate_file)?, read(&server.key_file)?));
         Ok(Self { addresses: addresses.clone(), tls })
@@ -82,13 +83,16 @@ impl Peers {
         let endpoint = Endpoint::from_shared(address)
             .with_context(|| format!("{key}: not an address such as https://127.0.0.1:7401"))?
             .tls_config(self.tls.clone())?
-            .connect_timeout(Duration::from_secs(3))
+            .connect_timeout(CONNECT_WITHIN)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true);
         Ok(InterceptedService::new(endpoint.connect_lazy(), HandOnTrace))
     }
 }
+
+/// How long a peer may take to answer a connection, and its handshake.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request with a deadline; every call to a peer has one.
 pub fn request<T>(message: T, deadline: Duration) -> Request<T> {

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::figure::{Figure, millis};
 use super::{join, machine, percentile};
 
-const CLUSTER: &str = "train";
+/// The cluster they go to.
+pub const CLUSTER: &str = "train";
 
 /// One cluster with a GPU for each job.
 pub fn simulation(jobs: u32) -> Value {

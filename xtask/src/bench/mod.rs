@@ -9,6 +9,7 @@ mod figure;
 mod jobs;
 mod machine;
 mod policy;
+mod real;
 mod releases;
 mod scheduler;
 
@@ -39,6 +40,9 @@ pub enum Command {
         /// Programs built as they are deployed, instead of as they are developed
         #[arg(long)]
         release: bool,
+        /// Once more on a real Kafka and real Kubernetes clusters, beside the embedded ones
+        #[arg(long)]
+        real: bool,
         /// Print the figures as JSON, for programs
         #[arg(long)]
         json: bool,
@@ -60,13 +64,13 @@ pub enum Command {
 /// # Errors
 /// Something could not be set up, or did not happen.
 pub async fn run(command: Command) -> Result<()> {
-    let (no_build, release, json, jobs, clusters) = match command {
-        Command::MainJob { no_build, release, json, jobs, clusters } => (no_build, release, json, jobs, clusters),
+    let (no_build, release, real, json, jobs, clusters) = match command {
+        Command::MainJob { no_build, release, real, json, jobs, clusters } => (no_build, release, real, json, jobs, clusters),
         Command::Policy(arguments) => return tokio::task::spawn_blocking(|| policy::run(arguments)).await?,
         Command::Scheduler(arguments) => return tokio::task::spawn_blocking(|| scheduler::run(arguments)).await?,
     };
     let profile = if release { Profile::Release } else { Profile::Dev };
-    doctor::check(doctor::For::Demo)?;
+    doctor::check(if real { doctor::For::Tests } else { doctor::For::Demo })?;
     let kustomize = kustomize::program().await?;
     let postgres = postgres::start(Durability::Full).await?;
     if !no_build {
@@ -90,8 +94,12 @@ pub async fn run(command: Command) -> Result<()> {
     };
     let mut figures = machine::measure(&postgres).await?;
     figures.extend(jobs::measure(setup(jobs::simulation(jobs))?, jobs).await?);
-    for size in [5, clusters] {
+    let fleets = if real { vec![real::CLUSTERS, 5, clusters] } else { vec![5, clusters] };
+    for size in fleets {
         figures.extend(releases::measure(setup(releases::simulation(size))?, size).await?);
+    }
+    if real {
+        figures.extend(real::Parts::start().await?.measure(|| setup(Value::Null), jobs).await?);
     }
     figure::print(&figures, json)
 }

@@ -20,7 +20,8 @@ const IMAGE: &str = "registry.example.com/ml/resnet50-server";
 const APPLICATION: &str = "namespaces/default/applications/bench";
 const WITHIN: Duration = Duration::from_secs(300);
 
-fn names(size: u32) -> Vec<String> {
+/// The clusters.
+pub fn names(size: u32) -> Vec<String> {
     (0..size).map(|number| format!("edge-{number:03}")).collect()
 }
 

@@ -8,6 +8,7 @@ pub mod kafka;
 pub mod kubernetes;
 pub mod kustomize;
 pub mod postgres;
+pub mod prometheus;
 mod tools;
 
 use anyhow::Result;

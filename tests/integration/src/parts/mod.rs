@@ -1,9 +1,10 @@
-//! Real parts: Postgres, Kafka, Kubernetes, a git server. Who calls says where their programs are.
+//! Real parts: Postgres, Kafka, Kubernetes, Prometheus, a git server. Who calls says where their programs are.
 
 pub mod git;
 pub mod kafka;
 pub mod kubernetes;
 pub mod postgres;
+pub mod prometheus;
 pub mod volcano;
 
 use anyhow::Result;

@@ -235,6 +235,14 @@ impl Platform {
         }
     }
 
+    /// From now on the agent of a simulated cluster that joins asks this Prometheus.
+    ///
+    /// # Errors
+    /// There is no cluster of this name.
+    pub fn observe(&mut self, cluster: &str, prometheus: &str) -> Result<()> {
+        self.simulator.observe(cluster, prometheus)
+    }
+
     /// The simulator.
     pub fn simulator(&self) -> &Simulator {
         &self.simulator

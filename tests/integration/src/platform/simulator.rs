@@ -135,6 +135,16 @@ impl Simulator {
         Ok(())
     }
 
+    /// From now on an agent that joins is told of this Prometheus, which scrapes what the cluster's own exports.
+    ///
+    /// # Errors
+    /// There is no cluster of this name.
+    pub(super) fn observe(&mut self, name: &str, url: &str) -> Result<()> {
+        let cluster = self.clusters.get_mut(name).with_context(|| format!("no cluster {name} is simulated"))?;
+        cluster.prometheus = Some(url.to_owned());
+        Ok(())
+    }
+
     /// A cluster by name.
     ///
     /// # Errors

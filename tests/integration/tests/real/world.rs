@@ -1,5 +1,6 @@
-//! The main job's platform on real parts: a real Kafka, real clusters to train in, simulated ones that serve. It is started
-//! once and shared; one story plays on it at a time, since each wants the GPUs.
+//! The main job's platform on real parts: a real Kafka, a real git server, real clusters to train in, and simulated ones that
+//! serve, because their requests are what a real Prometheus scrapes and a gate asks for. It is started once and shared; one
+//! story plays on it at a time, since each wants the GPUs.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -9,6 +10,7 @@ use muster_integration_tests::kafka::MadeTopics;
 use muster_integration_tests::main_job::scene::SHORT_SOAK;
 use muster_integration_tests::main_job::simulation::{self, CLUSTERS, TRAIN_CLOUD, TRAIN_IDC};
 use muster_integration_tests::main_job::{self, Cause, Scene, TITLES};
+use muster_integration_tests::parts::prometheus::Prometheus;
 use muster_integration_tests::parts::volcano;
 use muster_integration_tests::platform::Cluster;
 use muster_integration_tests::{Platform, Setup};
@@ -25,6 +27,8 @@ pub struct World {
     pub scene: Scene,
     /// The steps of the main job that were played.
     played: u8,
+    // What judges the gates, one a serving cluster.
+    _prometheuses: Vec<Prometheus>,
     // The broker goes with its topics.
     _topics: MadeTopics,
 }
@@ -66,8 +70,18 @@ impl World {
         setup.brokers = Some(brokers);
         setup.real = real;
         setup.git_password = Some("of a team that trains".to_owned());
-        let scene = Scene::new(Platform::start(setup).await?, &CLUSTERS, SHORT_SOAK).await?;
-        Ok(Self { scene, played: 0, _topics: topics })
+        let leash = setup.leash.clone();
+        let mut platform = Platform::start(setup).await?;
+        let mut prometheuses = Vec::new();
+        for name in simulated {
+            let exported = platform.cluster(name)?.prometheus.clone().context("simulated clusters export their requests")?;
+            let program = PathBuf::from(parts::variable("MUSTER_TEST_PROMETHEUS")?);
+            let prometheus = Prometheus::start(&program, name, &format!("{exported}/metrics"), &leash).await?;
+            platform.observe(name, prometheus.url())?;
+            prometheuses.push(prometheus);
+        }
+        let scene = Scene::new(platform, &CLUSTERS, SHORT_SOAK).await?;
+        Ok(Self { scene, played: 0, _prometheuses: prometheuses, _topics: topics })
     }
 }
 
