@@ -2,6 +2,7 @@
 
 mod clients;
 mod jobs;
+mod manifests;
 mod parts;
 mod release;
 mod volcano;
@@ -18,6 +19,7 @@ mod kubectl_works_against_a_simulated_cluster;
 mod muster_serves_grpcurl_and_generated_clients;
 mod the_api_servers_own_refusal_reaches_the_user;
 mod the_contract_holds_against_a_real_api_server;
+mod the_deployment_manifests_are_what_was_meant;
 mod the_main_job_holds_on_real_parts;
 mod the_queue_and_the_namespace_arrive_before_the_job;
 mod two_versions_serve_while_weights_split;
