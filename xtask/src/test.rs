@@ -18,7 +18,7 @@ use crate::setup::kafka::Kafka;
 use crate::setup::kubernetes::{self, Kubernetes};
 use crate::setup::kustomize;
 use crate::setup::postgres::{Durability, Postgres};
-use crate::setup::{clients, crds};
+use crate::setup::{clients, compose, crds};
 use crate::{doctor, workspace};
 
 /// The package of the stories.
@@ -108,6 +108,7 @@ struct RealPrograms {
     crds: PathBuf,
     grpcurl: PathBuf,
     python: PathBuf,
+    compose: PathBuf,
 }
 
 impl RealPrograms {
@@ -117,6 +118,7 @@ impl RealPrograms {
             crds: crds::folder().await?,
             grpcurl: clients::grpcurl().await?,
             python: clients::python().await?,
+            compose: compose::program().await?,
         })
     }
 }
@@ -148,6 +150,7 @@ impl RealParts {
             ("MUSTER_TEST_CRDS", programs.crds.clone().into()),
             ("MUSTER_TEST_GRPCURL", programs.grpcurl.clone().into()),
             ("MUSTER_TEST_PYTHONPATH", programs.python.clone().into()),
+            ("MUSTER_TEST_COMPOSE", programs.compose.clone().into()),
         ])
     }
 }
