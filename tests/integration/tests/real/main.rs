@@ -8,6 +8,7 @@ mod parts;
 mod release;
 mod volcano;
 mod web;
+mod workloads;
 mod world;
 
 mod a_batch_job_runs_under_the_real_controllers;

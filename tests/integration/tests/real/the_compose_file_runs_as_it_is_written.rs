@@ -109,7 +109,7 @@ async fn play(setup: &Setup, databases: &mut Databases) -> Result<()> {
         }
         containers.push(container);
     }
-    let [cli, registry] = ["muster", "fleet-registry"]
+    let [cli, registry, rollout] = ["muster", "fleet-registry", "rollout"]
         .map(|wanted| containers.iter().find(|container| container.name == wanted).cloned().expect("it was just made"));
     machine.up(containers, &[&PLAYED[..], &["kafka"]].concat()).await?;
 
@@ -118,7 +118,9 @@ async fn play(setup: &Setup, databases: &mut Databases) -> Result<()> {
     }
     authority_is_kept(&machine, &registry).await?;
     dashboards_show_what_is_there(&machine).await?;
-    runs_a_job(&machine, &cli, folder.path()).await?;
+    let work = Work { machine: &machine, cli: &cli, rollout: &rollout, folder: folder.path() };
+    work.runs_a_job().await?;
+    work.releases_and_takes_back(&kubectl).await?;
     kubectl.run(&["delete", "namespace", "muster-agent", "--wait=false"], "").await?;
     Ok(())
 }
@@ -274,29 +276,71 @@ async fn dashboards_show_what_is_there(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// A job is queued, placed, run by a cluster and done, all by the command line of the container `muster`, with the rights that
-/// an agent has by its manifests.
-async fn runs_a_job(machine: &Machine, cli: &Container, folder: &Path) -> Result<()> {
-    let muster = async |arguments: &[&str]| {
+/// What the clusters are asked to do, by the command line of the container `muster`; one of them with the rights that an agent
+/// has by its manifests.
+struct Work<'a> {
+    machine: &'a Machine,
+    cli: &'a Container,
+    rollout: &'a Container,
+    folder: &'a Path,
+}
+
+impl Work<'_> {
+    async fn muster(&self, arguments: &[&str]) -> Result<String> {
         let words: Vec<String> = ["muster"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
-        machine.exec(cli, &words).await
-    };
-    let queue = manifests::folder().join("../examples/first-day/queue.yaml").display().to_string();
-    muster(&["apply", "-f", &queue]).await?;
-    let mut job = jobs::batch("first-steps", "first", "short");
-    job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "research".into();
-    let manifest = folder.join("first.json");
-    std::fs::write(&manifest, job.to_string())?;
-    muster(&["submit", "-f", &manifest.display().to_string()]).await?;
-    eventually_within(JOB_WITHIN, "the job has run", async || {
-        let job: Value = serde_json::from_str(&muster(&["get", "job/first", "-n", "first-steps", "-o", "json"]).await?)?;
-        Ok(match text(&job, "/state") {
-            "SUCCEEDED" => Look::Is(()),
-            "FAILED" | "REFUSED" => Look::Never(job.to_string()),
-            _ => Look::NotYet(job.to_string()),
+        self.machine.exec(self.cli, &words).await
+    }
+
+    /// Applies a document of the first day, or what is made of one.
+    async fn apply(&self, name: &str, change: impl Fn(&str) -> String) -> Result<()> {
+        let document = std::fs::read_to_string(manifests::folder().join("../examples/first-day").join(name))?;
+        let file = self.folder.join(name);
+        std::fs::write(&file, self.machine.translated(self.rollout, &change(&document))?)?;
+        self.muster(&["apply", "-f", &file.display().to_string(), "--wait", "--wait-timeout", "2m"]).await.map(drop)
+    }
+
+    /// A job is queued, placed, run by a cluster and done.
+    async fn runs_a_job(&self) -> Result<()> {
+        self.apply("queue.yaml", str::to_owned).await?;
+        let mut job = jobs::batch("first-steps", "first", "short");
+        job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "research".into();
+        let manifest = self.folder.join("first.json");
+        std::fs::write(&manifest, job.to_string())?;
+        self.muster(&["submit", "-f", &manifest.display().to_string()]).await?;
+        eventually_within(JOB_WITHIN, "the job has run", async || {
+            let job = self.muster(&["get", "job/first", "-n", "first-steps", "-o", "json"]).await?;
+            let job: Value = serde_json::from_str(&job)?;
+            Ok(match text(&job, "/state") {
+                "SUCCEEDED" => Look::Is(()),
+                "FAILED" | "REFUSED" => Look::Never(job.to_string()),
+                _ => Look::NotYet(job.to_string()),
+            })
         })
-    })
-    .await
+        .await
+    }
+
+    /// The model of the file's own repository is released, and taken away with its application. Without a gate: pods of kwok
+    /// answer no request, so there is nothing to measure.
+    async fn releases_and_takes_back(&self, kubectl: &Kubectl) -> Result<()> {
+        self.apply("fleets.yaml", str::to_owned).await?;
+        self.apply("repository.yaml", str::to_owned).await?;
+        let application = |document: &str| {
+            let (head, _) = document.split_once("  targets:").unwrap_or((document, ""));
+            let head = head.replace("name: serving", "name: everything");
+            format!("{head}  targets:\n    - cluster: train\n      path: ./serving/classifier/overlays/edge\n")
+        };
+        self.apply("application.yaml", application).await?;
+        let live = async || kubectl.objects("ml", "deployments,services").await;
+        let ours = |object: &&Value| text(object, "/metadata/name").starts_with("classifier");
+        let kinds: BTreeSet<String> = live().await?.iter().filter(ours).map(|object| text(object, "/kind").to_owned()).collect();
+        ensure!(kinds == ["Deployment", "Service"].map(str::to_owned).into(), "the cluster has {kinds:?}");
+        self.muster(&["delete", "app/classifier", "-n", "ml", "--remove-workloads"]).await?;
+        eventually_within(JOB_WITHIN, "the release is taken away", async || {
+            let left: Vec<String> = live().await?.iter().filter(ours).map(manifests::called).collect();
+            Ok(look(left.is_empty(), (), || left.join(", ")))
+        })
+        .await
+    }
 }
 
 /// The four databases of the file, by their own names, on the tests' server.
