@@ -4,6 +4,7 @@
 //! which those don't compile.
 
 mod bench;
+mod chaos;
 mod conformance;
 mod conformance_kyverno;
 mod db;
@@ -34,6 +35,8 @@ enum Chore {
     Db(db::Command),
     /// Play the main job on this machine, every step checked
     Demo(demo::Arguments),
+    /// Play the main job on real parts while they are killed and cut off at random
+    Chaos(chaos::Arguments),
     /// Measure, and print the figures of the README
     #[command(subcommand)]
     Bench(bench::Command),
@@ -75,6 +78,7 @@ async fn run(chore: Chore) -> Result<()> {
         }
         Chore::Db(command) => db::run(command).await,
         Chore::Demo(arguments) => demo::run(arguments).await,
+        Chore::Chaos(arguments) => chaos::run(arguments).await,
         Chore::Bench(command) => bench::run(command).await,
         Chore::Conformance(command) => conformance::run(command).await,
         Chore::Test(arguments) => test::run(arguments).await,

@@ -1,8 +1,9 @@
 //! `cargo xtask test`: every test, with what they need brought up first.
 //!
-//! The one thing to know: there are three kinds of stories, a binary each. Those on embedded parts run beside everything
+//! The one thing to know: there are four kinds of stories, a binary each. Those on embedded parts run beside everything
 //! else; those on real parts have Kafka and two Kubernetes clusters, started for them alone; those that stop servers and
-//! processes come last, because they need the machine's attention and take services away.
+//! processes come last, because they need the machine's attention and take services away; so do those that break real parts,
+//! which they start themselves.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,15 +11,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use muster_integration_tests::faults;
 use muster_integration_tests::main_job::simulation::{CLOUD_GPUS, IDC_GPUS, TRAIN_CLOUD, TRAIN_IDC};
+use muster_integration_tests::parts::kafka::Kafka;
+use muster_integration_tests::parts::kubernetes::{Kubernetes, Programs};
+use muster_integration_tests::parts::postgres::Durability;
+use muster_integration_tests::process::Leash;
 use serde_json::Value;
 
 use crate::setup::build::{self, Cargo, Profile};
-use crate::setup::kafka::Kafka;
-use crate::setup::kubernetes::{self, Kubernetes};
 use crate::setup::kustomize;
-use crate::setup::postgres::{Durability, Postgres};
-use crate::setup::{clients, compose, crds};
+use crate::setup::{clients, compose, crds, kafka, kubernetes, postgres};
 use crate::{doctor, workspace};
 
 /// The package of the stories.
@@ -26,6 +29,9 @@ const STORIES: &str = "muster-integration-tests";
 
 /// The test program of the stories on real parts.
 const REAL: &str = "real";
+
+/// The test program of the stories whose parts are broken: it starts its own.
+const RECOVERY: &str = "recovery";
 
 /// What to run.
 #[derive(clap::Args)]
@@ -48,7 +54,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<()> {
     doctor::check(doctor::For::Tests)?;
     let kustomize = kustomize::program().await?;
-    let postgres = Postgres::start(Durability::None).await?;
+    let postgres = postgres::start(Durability::None).await?;
     // What an interrupted test leaves in its temporary folder goes with this one.
     let temporary = tempfile::Builder::new().prefix("muster-test-").tempdir()?;
     // Only the stories start programs; cargo builds those of the package under test by itself.
@@ -57,8 +63,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         build::programs(Profile::Dev).await?;
     }
     let selections = selections(&arguments).await?;
-    let needs_real = |selection: &[String]| selection.iter().any(|word| word == REAL);
-    let programs = match selections.iter().any(|selection| needs_real(selection)) {
+    let needs = |selection: &[String], program: &str| selection.iter().any(|word| word == program);
+    let programs = match selections.iter().any(|selection| needs(selection, REAL) || needs(selection, RECOVERY)) {
         true => Some(RealPrograms::made().await?),
         false => None,
     };
@@ -66,7 +72,11 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let mut tally = Tally::default();
     for selection in selections {
         let real = match &programs {
-            Some(programs) if needs_real(&selection) => Some((RealParts::start(programs).await?, programs)),
+            Some(programs) if needs(&selection, REAL) => Some((RealParts::start(programs).await?, programs)),
+            _ => None,
+        };
+        let own = match &programs {
+            Some(programs) if needs(&selection, RECOVERY) => Some(programs.to_break().await?),
             _ => None,
         };
         let mut command = workspace::cargo();
@@ -78,6 +88,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             .env("MUSTER_TEST_DATABASE_URL", postgres.server().url("postgres"))
             .env(kustomize::PATH_VARIABLE, &kustomize)
             .env("TMPDIR", temporary.path());
+        if let Some(programs) = &own {
+            command.env("MUSTER_TEST_PROGRAMS", serde_json::to_string(programs)?);
+        }
         if let Some((real, programs)) = &real {
             command.envs(real.variables(programs)?);
         }
@@ -104,7 +117,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 
 /// The programs of others that the stories on real parts want.
 struct RealPrograms {
-    kubernetes: kubernetes::Programs,
+    kafka: PathBuf,
+    kubernetes: Programs,
     crds: PathBuf,
     grpcurl: PathBuf,
     python: PathBuf,
@@ -114,12 +128,21 @@ struct RealPrograms {
 impl RealPrograms {
     async fn made() -> Result<Self> {
         Ok(Self {
-            kubernetes: kubernetes::Programs::built().await?,
+            kafka: kafka::jars().await?,
+            kubernetes: kubernetes::programs().await?,
             crds: crds::folder().await?,
             grpcurl: clients::grpcurl().await?,
             python: clients::python().await?,
             compose: compose::program().await?,
         })
+    }
+}
+
+impl RealPrograms {
+    /// Those of the parts that are broken.
+    async fn to_break(&self) -> Result<faults::Programs> {
+        let postgres = postgres::programs().await?;
+        Ok(faults::Programs { postgres, kafka: self.kafka.clone(), kubernetes: self.kubernetes.clone() })
     }
 }
 
@@ -131,10 +154,11 @@ struct RealParts {
 
 impl RealParts {
     async fn start(programs: &RealPrograms) -> Result<Self> {
+        let leash = Leash::this_program();
         let (kafka, idc, cloud) = tokio::try_join!(
-            Kafka::start(),
-            Kubernetes::start(&programs.kubernetes, TRAIN_IDC, IDC_GPUS / 8, "V100"),
-            Kubernetes::start(&programs.kubernetes, TRAIN_CLOUD, CLOUD_GPUS / 8, "A100")
+            Kafka::start(programs.kafka.clone(), &leash),
+            Kubernetes::start(&programs.kubernetes, &leash, TRAIN_IDC, IDC_GPUS / 8, "V100"),
+            Kubernetes::start(&programs.kubernetes, &leash, TRAIN_CLOUD, CLOUD_GPUS / 8, "A100")
         )?;
         Ok(Self { kafka, clusters: vec![idc, cloud] })
     }
@@ -163,7 +187,7 @@ async fn selections(arguments: &Arguments) -> Result<Vec<Vec<String>>> {
     if !arguments.tests.is_empty() {
         return Ok(arguments.tests.iter().map(|name| words(&format!("--workspace --test {name}"))).collect());
     }
-    let stories = ["stories", REAL, "outages"];
+    let stories = ["stories", REAL, "outages", RECOVERY];
     let only_stories = |scope: &str| stories.map(|name| words(&format!("{scope} --test {name}")));
     if packages.is_empty() {
         let others = test_targets().await?.into_iter().filter(|name| !stories.contains(&name.as_str()));

@@ -87,8 +87,8 @@ impl Reconciler {
             return Ok(Next::Resync);
         }
         findings.verdicts = record.options.policy.as_ref().and_then(|_| self.verdicts(key));
-        let failed = self.finish(key, &record, findings, memory).await?;
-        Ok(if failed { Next::After(self.backoff(memory)) } else { next })
+        let again = self.finish(key, &record, findings, memory).await?;
+        Ok(if again { Next::After(self.backoff(memory)) } else { next })
     }
 
     fn backoff(&self, memory: &mut Memory) -> Duration {
@@ -96,7 +96,7 @@ impl Reconciler {
         (self.settings.retry * 2u32.saturating_pow(memory.failures.min(16) - 1)).min(self.settings.retry_limit)
     }
 
-    /// Says what was found; whether the item failed.
+    /// Says what was found; whether it is to be tried again soon, because it failed or nobody answered.
     async fn finish(&self, key: &ItemKey, record: &Record, findings: Findings, memory: &mut Memory) -> Result<bool, LedgerError> {
         for what in &findings.healed {
             tracing::warn!(item = %key, drift = %what, "drift was healed");
@@ -105,12 +105,20 @@ impl Reconciler {
             let drifted = Findings { drifted: findings.healed.clone(), health: findings.health.clone(), ..Findings::default() };
             self.ledger.observe(observation(key, record, drifted, &memory.traceparent, Timestamp::now())).await?;
         }
+        let cut_short = findings.is_cut_short();
         let said = observation(key, record, findings, &memory.traceparent, Timestamp::now());
+        // What is there goes on, as far as anybody knows: silence of the API server is no news of it.
+        let is_there = matches!(memory.phase, Some(Phase::Applied | Phase::Healthy | Phase::Degraded | Phase::Drifted));
+        if cut_short && is_there {
+            tracing::warn!(item = %key, reason = %said.reason, message = %said.message, "the cluster does not answer; the last word stands");
+            return Ok(true);
+        }
         let phase = said.phase;
         if memory.phase != Some(phase) {
             tracing::info!(item = %key, generation = %record.generation, phase = ?phase, reason = %said.reason, message = %said.message, "an item moved");
         }
-        if phase != Phase::Failed {
+        let again = cut_short || phase == Phase::Failed;
+        if !again {
             memory.failures = 0;
         }
         memory.phase = Some(phase);
@@ -124,7 +132,7 @@ impl Reconciler {
                 }
             }
         }
-        Ok(phase == Phase::Failed)
+        Ok(again)
     }
 
     async fn say(&self, key: &ItemKey, record: &Record, phase: Phase, memory: &mut Memory) -> Result<(), LedgerError> {

@@ -13,6 +13,8 @@ use jiff::Timestamp;
 pub(super) struct Findings {
     /// What was refused: object (if one is meant), one word, the words of the API server.
     pub refused: Vec<(Option<ObjectRef>, String, String)>,
+    /// What the API server could not do now and may do soon: as in `refused`.
+    pub unanswered: Vec<(Option<ObjectRef>, String, String)>,
     /// What somebody changed and was not healed.
     pub drifted: Vec<String>,
     /// What was healed.
@@ -29,9 +31,18 @@ pub(super) struct Findings {
     pub verdicts: Option<Verdicts>,
 }
 
-/// Notes that something was refused, in the API server's words.
+/// Notes that something was refused, in the API server's words; or that the API server is away or overloaded, which refuses
+/// nothing.
 pub(super) fn refuse(findings: &mut Findings, object: Option<ObjectRef>, error: &ClusterError) {
-    findings.refused.push((object, error.reason().to_owned(), error.to_string()));
+    let notes = if error.is_passing() { &mut findings.unanswered } else { &mut findings.refused };
+    notes.push((object, error.reason().to_owned(), error.to_string()));
+}
+
+impl Findings {
+    /// Whether the pass was cut short by an API server that is away, and found nothing else that decides.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.refused.is_empty() && !self.unanswered.is_empty()
+    }
 }
 
 /// The observation that says it.
@@ -64,17 +75,20 @@ pub(super) fn observation(key: &ItemKey, record: &Record, findings: Findings, tr
     }
 }
 
+fn lines(notes: &[(Option<ObjectRef>, String, String)]) -> String {
+    let lines = notes.iter().map(|(object, _, message)| match object {
+        Some(object) => format!("{object}: {message}"),
+        None => message.clone(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn stand(findings: &Findings) -> (Phase, String, String) {
     if let Some((_, reason, _)) = findings.refused.first() {
-        let lines: Vec<String> = findings
-            .refused
-            .iter()
-            .map(|(object, _, message)| match object {
-                Some(object) => format!("{object}: {message}"),
-                None => message.clone(),
-            })
-            .collect();
-        return (Phase::Failed, reason.clone(), lines.join("\n"));
+        return (Phase::Failed, reason.clone(), lines(&findings.refused));
+    }
+    if let Some((_, reason, _)) = findings.unanswered.first() {
+        return (Phase::Applying, reason.clone(), lines(&findings.unanswered));
     }
     if findings.pending {
         return (Phase::Pending, "Waiting".to_owned(), findings.waits.join("; "));

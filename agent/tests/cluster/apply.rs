@@ -119,6 +119,32 @@ async fn a_conflict_and_a_wrong_field_are_said_in_the_servers_words_and_nothing_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_refuses_nothing() {
+    let world = World::start(json!([])).await;
+    let (there, new) = (app(), ItemKey::new("rollout", "applications/ml/other"));
+    let mut ours = config_map("a", "ours");
+    ours["metadata"]["namespace"] = json!("default");
+    world.desire(&there, 1, &[ours], healing()).await;
+    world.until(&there, 1, Phase::Healthy).await;
+    let said = world.said(&there).len();
+
+    world.sim.faults().pause(true);
+    let mut other = config_map("other", "ours");
+    other["metadata"]["namespace"] = json!("default");
+    world.desire(&new, 1, &[other], healing()).await;
+    world.reconciler.dirty.mark(there.clone());
+    let waits = world.until(&new, 1, Phase::Applying).await;
+    assert!(!waits.message.is_empty(), "{waits:?}");
+    assert_eq!(world.said(&there).len(), said, "silence is no news of what is there");
+
+    world.sim.faults().pause(false);
+    world.until(&new, 1, Phase::Healthy).await;
+    for key in [&there, &new] {
+        assert!(world.said(key).iter().all(|said| said.phase != Phase::Failed), "{:?}", world.said(key));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_item_waits_for_those_before_it() {
     let world = World::start(json!([])).await;
     let (first, second) = (ItemKey::new("scheduler", "queues/q"), ItemKey::new("scheduler", "jobs/ml/a/1"));

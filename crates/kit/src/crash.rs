@@ -2,9 +2,11 @@
 //!
 //! The one thing to know: a point does nothing unless the configuration of *this* process names it (`crash.at`, or
 //! `MUSTER_CRASH__AT` for one start). Then the process ends there as by SIGKILL: no destructor runs, no lease is given
-//! back. Started again without the setting it goes on.
+//! back. Started again without the setting it goes on. Or it falls asleep there (`crash.by = "stop"`), once, until somebody
+//! sends SIGCONT: what it does then is too late.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
 use nix::sys::signal::{Signal, raise};
@@ -17,14 +19,31 @@ pub struct CrashConfig {
     /// A point's name, as in `scheduler.decided`; none: it does not end by itself.
     #[serde(default)]
     pub at: Option<String>,
+    /// How.
+    #[serde(default)]
+    pub by: Signalled,
+}
+
+/// What a process does to itself at a point.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signalled {
+    /// SIGKILL: it ends.
+    #[default]
+    Kill,
+    /// SIGSTOP, the first time it comes there: it sleeps until SIGCONT.
+    Stop,
 }
 
 /// A moment with a name, as in `scheduler.decided`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashPoint(pub &'static str);
 
-/// The point that this process does not live beyond.
-static LAST: OnceLock<CrashPoint> = OnceLock::new();
+/// The point that this process does not live beyond, or sleeps at.
+static LAST: OnceLock<(CrashPoint, Signalled)> = OnceLock::new();
+
+/// It has slept.
+static HAS_SLEPT: AtomicBool = AtomicBool::new(false);
 
 /// Takes the setting, at the start of the process. `known` are the points it has.
 ///
@@ -32,9 +51,9 @@ static LAST: OnceLock<CrashPoint> = OnceLock::new();
 /// The process has no such point; the message lists those it has.
 pub fn arm(config: &CrashConfig, known: &[CrashPoint]) -> anyhow::Result<()> {
     let Some(point) = chosen(config, known)? else { return Ok(()) };
-    tracing::warn!(point = point.0, "this process ends as by SIGKILL when it reaches the point that crash.at names");
+    tracing::warn!(point = point.0, by = ?config.by, "this process ends or sleeps when it reaches the point that crash.at names");
     // A second start within one process keeps the first's.
-    LAST.get_or_init(|| point);
+    LAST.get_or_init(|| (point, config.by));
     Ok(())
 }
 
@@ -53,13 +72,15 @@ fn chosen(config: &CrashConfig, known: &[CrashPoint]) -> anyhow::Result<Option<C
 impl CrashPoint {
     /// Says that the process has come here; it goes no further if it is told so.
     pub fn reached(self) {
-        if LAST.get() != Some(&self) {
-            return;
-        }
+        let signal = match LAST.get() {
+            Some((point, Signalled::Kill)) if *point == self => Signal::SIGKILL,
+            Some((point, Signalled::Stop)) if *point == self && !HAS_SLEPT.swap(true, Ordering::Relaxed) => Signal::SIGSTOP,
+            Some(_) | None => return,
+        };
         // Past every filter of the log: these words must be there.
         eprintln!("crash point reached: {}", self.0);
-        if let Err(error) = raise(Signal::SIGKILL) {
-            tracing::error!(error = %error, "the process could not kill itself");
+        if let Err(error) = raise(signal) {
+            tracing::error!(error = %error, "the process could not signal itself");
         }
     }
 }
@@ -71,7 +92,7 @@ mod tests {
     const KNOWN: [CrashPoint; 2] = [CrashPoint("scheduler.judged"), CrashPoint("scheduler.decided")];
 
     fn at(name: &str) -> CrashConfig {
-        CrashConfig { at: Some(name.to_owned()) }
+        CrashConfig { at: Some(name.to_owned()), by: Signalled::Kill }
     }
 
     #[test]

@@ -7,9 +7,11 @@
 pub mod audit;
 pub mod clients;
 pub mod cluster_api;
+pub mod faults;
 pub mod kafka;
 pub mod main_job;
 pub mod muster;
+pub mod parts;
 pub mod patience;
 pub mod platform;
 pub mod process;

@@ -44,8 +44,19 @@ impl Leash {
     }
 }
 
+/// What one of Muster's processes does to itself at one of its crash points.
+#[derive(Debug, Clone, Copy)]
+pub enum Crash<'a> {
+    /// Nothing.
+    Never,
+    /// It ends there, as by SIGKILL.
+    DiesAt(&'a str),
+    /// It sleeps there, once, until SIGCONT.
+    SleepsAt(&'a str),
+}
+
 /// What to start.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Program {
     name: String,
     program: PathBuf,
@@ -90,11 +101,12 @@ impl Program {
         self
     }
 
-    /// For one of Muster's processes: the crash point at which it is to die, if any.
-    pub fn dies_at(self, point: Option<&str>) -> Self {
-        match point {
-            Some(point) => self.variable("MUSTER_CRASH__AT", point),
-            None => self,
+    /// For one of Muster's processes: what it does to itself at one of its crash points.
+    pub fn fails(self, crash: Crash<'_>) -> Self {
+        match crash {
+            Crash::Never => self,
+            Crash::DiesAt(point) => self.variable("MUSTER_CRASH__AT", point),
+            Crash::SleepsAt(point) => self.variable("MUSTER_CRASH__AT", point).variable("MUSTER_CRASH__BY", "stop"),
         }
     }
 
@@ -128,7 +140,7 @@ impl Program {
     /// # Errors
     /// The log can't be opened, or the leash can't be started. A program that doesn't exist is seen later, as an
     /// exit with status 127.
-    pub fn start(self, leash: &Leash) -> Result<Process> {
+    pub fn start(&self, leash: &Leash) -> Result<Process> {
         let mut command = Command::new(&leash.program);
         command
             .arg(LEASH_ARGUMENT)
@@ -150,7 +162,7 @@ impl Program {
         }
         let child =
             spawn_from_a_lasting_thread(command).with_context(|| format!("start {}: {}", self.name, self.program.display()))?;
-        Ok(Process { name: self.name, child, log: self.log, stop_signal: self.stop_signal })
+        Ok(Process { name: self.name.clone(), child, log: self.log.clone(), stop_signal: self.stop_signal })
     }
 }
 
@@ -218,6 +230,16 @@ impl Process {
         kill(pid_of(&self.child), signal).with_context(|| format!("signal {}", self.name))
     }
 
+    /// Whether it sleeps, after a SIGSTOP.
+    ///
+    /// # Errors
+    /// There is no such process any more.
+    pub fn sleeps(&self) -> Result<bool> {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.id())).with_context(|| format!("look at {}", self.name))?;
+        Ok(status.lines().any(|line| line.starts_with("State:") && line.contains("(stopped)")))
+    }
+
     /// Asks it to end and does not wait.
     pub fn ask_to_stop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
@@ -235,6 +257,8 @@ impl Process {
             return Ok(true);
         }
         self.signal(self.stop_signal)?;
+        // Asleep, it would not hear that.
+        self.signal(Signal::SIGCONT)?;
         let deadline = Instant::now() + STOP_GRACE;
         while Instant::now() < deadline {
             if self.child.try_wait()?.is_some() {
@@ -272,6 +296,27 @@ impl Drop for Process {
             eprintln!("could not stop {}: {error:#}", self.name);
         }
     }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// It can't be started, or fails; what it printed is in the error.
+pub async fn finished(command: tokio::process::Command, what: &str) -> Result<()> {
+    printed(command, what).await.map(drop)
+}
+
+/// Runs a command to its end, and answers what it printed.
+///
+/// # Errors
+/// As [`finished`].
+pub async fn printed(mut command: tokio::process::Command, what: &str) -> Result<String> {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.with_context(|| format!("run {what}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if !output.status.success() {
+        bail!("{what} failed: {}\n{}", text(&output.stderr), text(&output.stdout));
+    }
+    Ok(text(&output.stdout))
 }
 
 /// The leash itself: to be called first thing in `main`. Returns at once unless the program was started as a

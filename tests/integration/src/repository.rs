@@ -6,14 +6,20 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
+use crate::parts::git::GitServer;
+
 /// The branch that is released.
 pub const BRANCH: &str = "main";
+
+/// The bare repository, in its folder.
+const NAME: &str = "repository.git";
 
 /// A bare repository and a clone of it to work in.
 #[derive(Debug)]
 pub struct Repository {
     bare: PathBuf,
     clone: PathBuf,
+    server: Option<GitServer>,
 }
 
 /// A repository that is not where its URL points.
@@ -51,7 +57,7 @@ impl Repository {
     /// # Errors
     /// Git fails.
     pub async fn create(folder: &Path, tree: &[(String, String)]) -> Result<Self> {
-        let repository = Self { bare: folder.join("repository.git"), clone: folder.join("clone") };
+        let repository = Self { bare: folder.join(NAME), clone: folder.join("clone"), server: None };
         std::fs::create_dir_all(folder)?;
         let (bare, clone) = (display(&repository.bare), display(&repository.clone));
         git(folder, &["init", "--quiet", "--bare", "--initial-branch", BRANCH, &bare]).await?;
@@ -61,9 +67,24 @@ impl Repository {
         Ok(repository)
     }
 
+    /// From now on it is served over HTTP, to whoever knows the password; its URL is another then.
+    ///
+    /// # Errors
+    /// No port can be opened, or git fails.
+    pub async fn serve(&mut self, password: &str) -> Result<()> {
+        let folder = self.bare.parent().context("the repository stands in a folder")?;
+        // Git's server takes a push only where the repository says so.
+        git(&self.bare, &["config", "http.receivepack", "true"]).await?;
+        self.server = Some(GitServer::start(folder, password).await?);
+        Ok(())
+    }
+
     /// What a GitRepository document names.
     pub fn url(&self) -> String {
-        format!("file://{}", self.bare.display())
+        match &self.server {
+            Some(server) => server.url(NAME),
+            None => format!("file://{}", self.bare.display()),
+        }
     }
 
     /// Writes files on top of the branch as it is now, commits, and pushes; answers the commit.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::figure::{Figure, mebibytes, millis};
 use super::percentile;
-use crate::setup::postgres::Postgres;
+use muster_integration_tests::parts::postgres::Postgres;
 
 const TIMES: usize = 200;
 

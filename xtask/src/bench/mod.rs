@@ -15,8 +15,9 @@ mod scheduler;
 use std::time::Duration;
 
 use anyhow::Result;
+use muster_integration_tests::parts::postgres::Durability;
 use muster_integration_tests::patience::look;
-use muster_integration_tests::platform::Pace;
+use muster_integration_tests::platform::{Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::{Platform, Setup, eventually_within};
 use muster_proto::registry::v1 as registry;
@@ -25,7 +26,7 @@ use serde_json::Value;
 use crate::doctor;
 use crate::setup::build::{self, Profile};
 use crate::setup::kustomize;
-use crate::setup::postgres::{Durability, Postgres};
+use crate::setup::postgres;
 
 /// What is measured.
 #[derive(clap::Subcommand)]
@@ -67,7 +68,7 @@ pub async fn run(command: Command) -> Result<()> {
     let profile = if release { Profile::Release } else { Profile::Dev };
     doctor::check(doctor::For::Demo)?;
     let kustomize = kustomize::program().await?;
-    let postgres = Postgres::start(Durability::Full).await?;
+    let postgres = postgres::start(Durability::Full).await?;
     if !no_build {
         build::programs(profile).await?;
     }
@@ -82,6 +83,8 @@ pub async fn run(command: Command) -> Result<()> {
             documented_ports: false,
             simulation,
             real: Vec::new(),
+            git_password: None,
+            agents: Surroundings::default(),
             pace: Pace { heartbeat_ms: 5_000, suspect_after_ms: 60_000, ..Pace::default() },
         })
     };

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use muster_core::manifest::{Manifest, parse_documents};
+use muster_integration_tests::parts::postgres::Durability;
 use muster_integration_tests::patience::look;
-use muster_integration_tests::platform::Pace;
+use muster_integration_tests::platform::{Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::repository::Repository;
 use muster_integration_tests::{Platform, Setup, eventually, eventually_within};
@@ -22,7 +23,7 @@ use serde_json::{Map, Value, json};
 use crate::doctor;
 use crate::setup::build::{self, Profile};
 use crate::setup::kustomize;
-use crate::setup::postgres::{Durability, Postgres};
+use crate::setup::postgres;
 
 /// The same training is submitted at most so often until one waits.
 const MOST_JOBS: u32 = 64;
@@ -39,7 +40,7 @@ pub async fn run(path: &Path, no_build: bool) -> Result<()> {
     let clusters = clusters(&documents);
     ensure!(!clusters.is_empty(), "{}: no document names a cluster", path.display());
     let kustomize = kustomize::program().await?;
-    let postgres = Postgres::start(Durability::None).await?;
+    let postgres = postgres::start(Durability::None).await?;
     let repositories = tempfile::tempdir()?;
     let git_config = serve(repositories.path(), path, &documents).await?;
     if !no_build {
@@ -55,6 +56,8 @@ pub async fn run(path: &Path, no_build: bool) -> Result<()> {
         documented_ports: false,
         simulation: simulation(&clusters),
         real: Vec::new(),
+        git_password: None,
+        agents: Surroundings::default(),
         pace: Pace::default(),
     };
     let mut platform = Platform::start(setup).await?;

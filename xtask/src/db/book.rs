@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection, Executor};
 
-use crate::setup::postgres::Server;
 use crate::workspace;
+use muster_integration_tests::parts::postgres::Server;
 
 /// A crate with queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

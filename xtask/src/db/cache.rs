@@ -12,8 +12,8 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 
 use super::book::Book;
-use crate::setup::postgres::Server;
 use crate::workspace;
+use muster_integration_tests::parts::postgres::Server;
 
 /// File name → content.
 type Descriptions = BTreeMap<String, String>;

@@ -9,8 +9,9 @@ mod server;
 
 use anyhow::Result;
 use book::Book;
+use muster_integration_tests::parts::postgres::Durability;
 
-use crate::setup::postgres::{Durability, Postgres};
+use crate::setup::postgres;
 
 /// What can be done.
 #[derive(clap::Subcommand)]
@@ -72,7 +73,7 @@ pub async fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Check => {
-            let postgres = Postgres::start(Durability::None).await?;
+            let postgres = postgres::start(Durability::None).await?;
             let mut stale = Vec::new();
             for book in Book::ALL {
                 if book.reset(postgres.server()).await? {

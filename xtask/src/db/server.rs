@@ -10,7 +10,9 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::setup::postgres::{self, Server};
+use muster_integration_tests::parts::postgres::{self, Server};
+
+use crate::setup;
 use crate::workspace;
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -38,7 +40,7 @@ pub async fn start() -> Result<Server> {
         Some(record) if record.data.join("data").exists() => record.data,
         _ => new_data_folder()?,
     };
-    let (server, process) = postgres::start_detached(&data).await?;
+    let (server, process) = postgres::start_detached(&setup::postgres::programs().await?, &data).await?;
     let record = Record { process, data, server: server.clone() };
     std::fs::write(record_file()?, serde_json::to_vec_pretty(&record)?)?;
     Ok(server)

@@ -14,13 +14,14 @@ use muster_integration_tests::kafka::MadeTopics;
 pub use muster_integration_tests::main_job::layout;
 use muster_integration_tests::main_job::scene::SHORT_SOAK;
 use muster_integration_tests::main_job::{self, Cause, Scene, TITLES, simulation};
-use muster_integration_tests::platform::Pace;
+use muster_integration_tests::parts::postgres::Durability;
+use muster_integration_tests::platform::{Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::{Platform, Setup};
 
 use crate::setup::build::{self, Profile};
 use crate::setup::kustomize;
-use crate::setup::postgres::{Durability, Postgres};
+use crate::setup::postgres;
 use crate::{doctor, setup};
 use sabotage::Steps;
 use table::{Outcome, Row};
@@ -65,7 +66,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let kustomize = kustomize::program().await?;
     let postgres = match &arguments.database_url {
         Some(_) => None,
-        None => Some(Postgres::start(Durability::Full).await?),
+        None => Some(postgres::start(Durability::Full).await?),
     };
     let database_url = match (&arguments.database_url, &postgres) {
         (Some(url), _) => url.clone(),
@@ -91,6 +92,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         documented_ports: arguments.keep,
         simulation: simulation::simulation(&simulation::CLUSTERS),
         real: Vec::new(),
+        git_password: None,
+        agents: Surroundings::default(),
         pace: Pace::default(),
     };
     println!("starting the services, six clusters and their agents");

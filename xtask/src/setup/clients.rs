@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::tools::{Tool, finished, go_build};
+use muster_integration_tests::process::finished;
+
+use super::tools::{Tool, go_build};
 
 const GRPCURL: Tool = Tool { name: "grpcurl", pins: &["go.mod", "go.sum"] };
 const PYTHON: Tool = Tool { name: "python", pins: &["requirements.txt"] };

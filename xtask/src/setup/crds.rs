@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::tools::{Tool, printed};
+use muster_integration_tests::process::printed;
+
+use super::tools::Tool;
 
 const TOOL: Tool = Tool { name: "crds", pins: &["go.mod", "go.sum"] };
 

@@ -4,10 +4,10 @@
 //! an interrupted build leaves has another name.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use muster_core::bundle::Digest;
+use muster_integration_tests::process::finished;
 
 use crate::workspace;
 
@@ -80,25 +80,4 @@ pub async fn go_build(tool: &Tool, packages: &[&str], flags: &[String], into: &P
         .env("GOWORK", "off")
         .env("CGO_ENABLED", "0");
     finished(command, "go build").await
-}
-
-/// Runs a command to its end.
-///
-/// # Errors
-/// It can't be started, or fails; what it printed is in the error.
-pub async fn finished(command: tokio::process::Command, what: &str) -> Result<()> {
-    printed(command, what).await.map(drop)
-}
-
-/// Runs a command to its end, and answers what it printed.
-///
-/// # Errors
-/// As [`finished`].
-pub async fn printed(mut command: tokio::process::Command, what: &str) -> Result<String> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.with_context(|| format!("run {what}"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if !output.status.success() {
-        bail!("{what} failed: {}\n{}", text(&output.stderr), text(&output.stdout));
-    }
-    Ok(text(&output.stdout))
 }

@@ -70,6 +70,7 @@ impl DispatchReconciler {
                 ClusterWish { cluster, base, generation: base + 1, items }
             })
             .collect();
+        crash::TELLING.reached();
         let applied = match self.app.registry.apply_desired(self.incarnation << 32 | epoch, &changes).await {
             Ok(applied) => applied,
             Err(error) if error.kind() == Kind::Precondition => {

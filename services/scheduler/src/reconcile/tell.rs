@@ -166,6 +166,7 @@ impl Tell {
         let digests: Vec<String> = digests.into_iter().collect();
         let sent = async {
             self.registry.put_bundles(store::desired::bundles(&self.app.pool, &digests).await?).await?;
+            crash::TELLING.reached();
             self.registry.apply(self.incarnation << 32 | epoch, &changes).await
         };
         let answers = sent.await.inspect_err(|error| self.health.report("registry", Some(error.to_string())))?;

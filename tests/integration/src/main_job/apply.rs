@@ -24,7 +24,7 @@ pub async fn play(scene: &mut Scene) -> Result<Checked> {
         scene.write("team/2-fleetpolicy.yaml", documents::FLEET_POLICY)?;
     }
     scene.write("team/3-model.yaml", documents::MODEL)?;
-    scene.write("team/4-repository.yaml", &documents::repository(&scene.repository.url()))?;
+    scene.write("team/4-repository.yaml", &scene.git_repository())?;
     scene.write("team/5-clusterpolicy.yaml", documents::POLICY)?;
     scene.write("team/6-queues.yaml", &documents::queues())?;
     let muster = scene.muster();
@@ -54,7 +54,7 @@ pub async fn play(scene: &mut Scene) -> Result<Checked> {
 /// # Errors
 /// Something is refused.
 pub async fn for_training(scene: &Scene) -> Result<()> {
-    let repository = documents::repository(&scene.repository.url());
+    let repository = scene.git_repository();
     let all = [documents::POLICY, documents::FLEET_POLICY, &repository, &documents::queues()].join("---\n");
     scene.apply("training.yaml", &all).await?;
     policy_holds(scene).await
@@ -65,7 +65,7 @@ pub async fn for_training(scene: &Scene) -> Result<()> {
 /// # Errors
 /// Something is refused, or does not become healthy.
 pub async fn for_releases(scene: &Scene) -> Result<()> {
-    let repository = documents::repository(&scene.repository.url());
+    let repository = scene.git_repository();
     let all = [documents::MODEL, &repository, &scene.application()].join("---\n");
     scene.apply("releases.yaml", &all).await?;
     serves(scene).await

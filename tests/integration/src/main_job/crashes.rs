@@ -93,7 +93,7 @@ pub async fn mend(scene: &mut Scene) -> Result<()> {
 /// agent; on the way of the third every service is killed at some moment.
 async fn kill_on_the_way_of_jobs(scene: &mut Scene, round: &mut Round) -> Result<()> {
     let [first, second, third] = names(scene);
-    for point in ["scheduler.judged", "scheduler.decided", "scheduler.applied"] {
+    for point in ["scheduler.judged", "scheduler.decided", "scheduler.telling", "scheduler.applied"] {
         service_dies_at(scene, Service::Scheduler, point, async |scene| submit(scene, &first).await).await?;
         round.points += 1;
     }
@@ -136,7 +136,7 @@ async fn kill_on_the_way_of_a_release(scene: &mut Scene, round: &mut Round) -> R
         releases::report(scene, event.clone()).await.map(|_| ())
     })
     .await?;
-    for point in ["rollout.judged", "rollout.decided", "rollout.applied"] {
+    for point in ["rollout.judged", "rollout.decided", "rollout.telling", "rollout.applied"] {
         service_dies_at(scene, Service::Rollout, point, async |_| Ok(())).await?;
     }
     agent_dies_at(scene, canary, "agent.applied").await?;
@@ -146,7 +146,7 @@ async fn kill_on_the_way_of_a_release(scene: &mut Scene, round: &mut Round) -> R
     }
     // Between 10 % and 100 % of the traffic.
     service_dies_at(scene, Service::Rollout, "rollout.promoted", async |_| Ok(())).await?;
-    round.points += 6;
+    round.points += 7;
     round.kill_agent(scene, SERVE_ONLINE).await?;
     scene.platform.start_again(Service::Rollout).await?;
     eventually_within(RELEASE_WITHIN, &format!("{VERSION} has all of the traffic"), async || {

@@ -126,8 +126,9 @@ spec:
         path: ./policies/require-gpu-limits.yaml
 ";
 
-/// Where the releases come from.
-pub fn repository(url: &str) -> String {
+/// Where the releases come from, and what opens it.
+pub fn repository(url: &str, secret: Option<&str>) -> String {
+    let secret = secret.map(|name| format!("  secretRef:\n    name: {name}\n")).unwrap_or_default();
     format!(
         "apiVersion: source.toolkit.fluxcd.io/v1
 kind: GitRepository
@@ -139,7 +140,7 @@ spec:
   url: {url}
   ref:
     branch: main
-"
+{secret}"
     )
 }
 

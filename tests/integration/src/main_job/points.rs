@@ -8,7 +8,7 @@ use super::Scene;
 use crate::eventually_within;
 use crate::patience::{Look, PATIENCE};
 use crate::platform::Service;
-use crate::process::Process;
+use crate::process::{Crash, Process};
 
 /// Starts a service's process anew, to die at `point`, and returns when it is dead. `act` is what leads there: it is done
 /// again and again, and may fail, since the process dies in the middle of it.
@@ -23,7 +23,7 @@ pub(super) async fn service_dies_at(
         // In order, so that its successor leads at once.
         process.stop()?;
     }
-    scene.platform.start_again_to_die(service, point)?;
+    scene.platform.start_again_to_fail(service, Crash::DiesAt(point))?;
     eventually_within(2 * PATIENCE, &format!("{} dies at {point}", service.name()), async || {
         let seen = died_at(scene.platform.replica(service).process(), point)?;
         if let Look::NotYet(_) = seen {

@@ -11,6 +11,7 @@ use crate::Platform;
 use crate::clients::Clients;
 use crate::kafka::Topics;
 use crate::muster::Muster;
+use crate::platform::GIT_SECRET;
 use crate::repository::Repository;
 
 /// The name of the team's application.
@@ -57,7 +58,10 @@ impl Scene {
     /// Git or the broker fail.
     pub async fn new(platform: Platform, clusters: &[&'static str], soak: &'static str) -> Result<Self> {
         let tree = layout::tree(&documents::application(clusters, soak), documents::POLICY);
-        let repository = Repository::create(&platform.folder().join("git"), &tree).await?;
+        let mut repository = Repository::create(&platform.folder().join("git"), &tree).await?;
+        if let Some(password) = platform.git_password() {
+            repository.serve(password).await?;
+        }
         let topics = Topics::read(platform.brokers())?;
         Ok(Self {
             topics,
@@ -113,6 +117,11 @@ impl Scene {
     /// The team's application document.
     pub fn application(&self) -> String {
         documents::application(&self.clusters, self.soak)
+    }
+
+    /// The team's repository, as a document.
+    pub fn git_repository(&self) -> String {
+        documents::repository(&self.repository.url(), self.platform.git_password().map(|_| GIT_SECRET))
     }
 
     /// From now on an image behaves by this rule, in every cluster.

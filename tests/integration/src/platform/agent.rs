@@ -7,15 +7,22 @@ use anyhow::Result;
 use toml::toml;
 
 use super::{Cluster, Setup, text};
-use crate::process::{Leash, Process, Program};
-use crate::proxy::Proxy;
+use crate::process::{Crash, Leash, Process, Program};
+use crate::proxy::{Proxy, Weather};
+
+/// What agents are started with, beside what they need.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// What runs their program: words before it; none: nothing.
+    pub wrapper: Vec<String>,
+    /// Environment variables.
+    pub variables: Vec<(String, String)>,
+}
 
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
-    name: String,
-    program: PathBuf,
-    configuration: PathBuf,
+    program: Program,
     log: PathBuf,
     leash: Leash,
     process: Process,
@@ -64,9 +71,18 @@ impl Agent {
         let configuration = folder.join("config").join(format!("agent-{id}.toml"));
         std::fs::write(&configuration, text)?;
         let log = folder.join("logs").join(format!("agent-{id}.log"));
+        let name = format!("agent {name}");
         let program = setup.programs.join("muster-agent");
-        let process = start(name, &program, &configuration, &log, &setup.leash, None)?;
-        Ok(Self { name: name.to_owned(), program, configuration, log, leash: setup.leash.clone(), process, link })
+        let mut program = match setup.agents.wrapper.split_first() {
+            Some((first, more)) => Program::new(name, first).arguments(more).argument(program.display().to_string()),
+            None => Program::new(name, program),
+        };
+        for (name, value) in &setup.agents.variables {
+            program = program.variable(name, value);
+        }
+        let program = program.arguments(["run", "--config"]).argument(configuration.display().to_string()).log(&log);
+        let process = program.start(&setup.leash)?;
+        Ok(Self { program, log, leash: setup.leash.clone(), process, link })
     }
 
     /// Its process.
@@ -87,6 +103,11 @@ impl Agent {
         self.link.cut();
     }
 
+    /// What the network to the hub is like from now on.
+    pub fn weather(&self, weather: Weather) {
+        self.link.set(weather);
+    }
+
     /// Lets it reach the hub again.
     pub fn let_through(&self) {
         self.link.mend();
@@ -97,7 +118,7 @@ impl Agent {
     /// # Errors
     /// It can't be started.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = start(&self.name, &self.program, &self.configuration, &self.log, &self.leash, None)?;
+        self.process = self.program.start(&self.leash)?;
         Ok(())
     }
 
@@ -106,16 +127,7 @@ impl Agent {
     /// # Errors
     /// It can't be started.
     pub fn start_again_to_die(&mut self, point: &str) -> Result<()> {
-        self.process = start(&self.name, &self.program, &self.configuration, &self.log, &self.leash, Some(point))?;
+        self.process = self.program.clone().fails(Crash::DiesAt(point)).start(&self.leash)?;
         Ok(())
     }
-}
-
-fn start(name: &str, program: &Path, configuration: &Path, log: &Path, leash: &Leash, dies_at: Option<&str>) -> Result<Process> {
-    Program::new(format!("agent {name}"), program)
-        .arguments(["run", "--config"])
-        .argument(configuration.display().to_string())
-        .dies_at(dies_at)
-        .log(log)
-        .start(leash)
 }

@@ -16,7 +16,7 @@ use muster_proto::registry::v1 as registry;
 use muster_testkit::Broker;
 use tempfile::TempDir;
 
-pub use agent::Agent;
+pub use agent::{Agent, Surroundings};
 pub use database::Databases;
 pub use service::{Pki, Ports, Replica, Service};
 pub use simulator::{Cluster, Simulator};
@@ -24,7 +24,8 @@ pub use simulator::{Cluster, Simulator};
 use crate::clients::{Addresses, Clients};
 use crate::kafka::{PARTITIONS, TOPICS};
 use crate::muster::Muster;
-use crate::process::Leash;
+use crate::parts;
+use crate::process::{Crash, Leash};
 use crate::spans::Spans;
 
 /// What a platform is made of.
@@ -40,6 +41,8 @@ pub struct Setup {
     pub kustomize: PathBuf,
     /// A git configuration for the rollout service, as an operator with a mirror has one; none: nothing.
     pub git_config: Option<PathBuf>,
+    /// The password of the team's repository, which is served over HTTP then; none: it is a folder.
+    pub git_password: Option<String>,
     /// Brokers that have the topics, `host:port`; none: one embedded in this process.
     pub brokers: Option<String>,
     /// The documented ports instead of free ones.
@@ -48,6 +51,8 @@ pub struct Setup {
     pub simulation: serde_json::Value,
     /// Real clusters, beside the simulated ones.
     pub real: Vec<Cluster>,
+    /// What agents are started with.
+    pub agents: Surroundings,
     /// Shorter than in production, where a story waits for them.
     pub pace: Pace,
 }
@@ -86,14 +91,19 @@ impl Setup {
             database_url: variable("MUSTER_TEST_DATABASE_URL")?,
             kustomize: variable("MUSTER_KUSTOMIZE")?.into(),
             git_config: None,
+            git_password: None,
             brokers: None,
             documented_ports: false,
             simulation,
             real: Vec::new(),
+            agents: Surroundings::default(),
             pace: Pace::default(),
         })
     }
 }
+
+/// What a GitRepository's `secretRef` names, where the repository has a password.
+pub const GIT_SECRET: &str = "team-git";
 
 /// A running Muster.
 pub struct Platform {
@@ -255,6 +265,11 @@ impl Platform {
         &self.pki
     }
 
+    /// The password of the team's repository, where it has one.
+    pub fn git_password(&self) -> Option<&str> {
+        self.setup.git_password.as_deref()
+    }
+
     /// The databases.
     pub fn databases(&self) -> &Databases {
         &self.databases
@@ -331,6 +346,37 @@ impl Platform {
         self.replicas.iter_mut().find(|replica| replica.service == service).expect("every service has a process")
     }
 
+    /// Every process of a service.
+    pub fn replicas(&mut self, service: Service) -> impl Iterator<Item = &mut Replica> {
+        self.replicas.iter_mut().filter(move |replica| replica.service == service)
+    }
+
+    /// Kills every process of a service at once.
+    ///
+    /// # Errors
+    /// The signal can't be sent.
+    pub fn crash_all(&mut self, service: Service) -> Result<()> {
+        self.replicas(service).try_for_each(|replica| replica.process().crash())
+    }
+
+    /// Starts every process of a service again after they have ended.
+    ///
+    /// # Errors
+    /// One can't be started.
+    pub fn start_all_again(&mut self, service: Service) -> Result<()> {
+        let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
+        self.replicas(service).try_for_each(|replica| replica.start_again(&programs, &leash, Crash::Never))
+    }
+
+    /// Starts every process of a service but the first again after they have ended.
+    ///
+    /// # Errors
+    /// One can't be started.
+    pub fn start_others_again(&mut self, service: Service) -> Result<()> {
+        let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
+        self.replicas(service).skip(1).try_for_each(|replica| replica.start_again(&programs, &leash, Crash::Never))
+    }
+
     /// Kills a service's first process at once.
     ///
     /// # Errors
@@ -346,17 +392,18 @@ impl Platform {
     pub async fn start_again(&mut self, service: Service) -> Result<()> {
         let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
         let replica = self.replica(service);
-        replica.start_again(&programs, &leash, None)?;
+        replica.start_again(&programs, &leash, Crash::Never)?;
         replica.wait_until_ready().await
     }
 
-    /// Starts a service's first process again after it has ended, to die at a crash point. It may be dead before it is ready.
+    /// Starts a service's first process again after it has ended, to die or to sleep at a crash point. It may be dead before it
+    /// is ready.
     ///
     /// # Errors
     /// It can't be started.
-    pub fn start_again_to_die(&mut self, service: Service, point: &str) -> Result<()> {
+    pub fn start_again_to_fail(&mut self, service: Service, crash: Crash<'_>) -> Result<()> {
         let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
-        self.replica(service).start_again(&programs, &leash, Some(point))
+        self.replica(service).start_again(&programs, &leash, crash)
     }
 
     /// Starts a second process of a service on free ports, and waits until it is ready. Answers its URL.
@@ -427,6 +474,15 @@ impl Platform {
                 let work = self.folder.path().join(format!("rollout{suffix}"));
                 set("state_directory", text(&work)?.into());
                 set("kustomize_file", text(&self.setup.kustomize)?.into());
+                if let Some(password) = &self.setup.git_password {
+                    let file = self.folder.path().join("config/git.password");
+                    std::fs::write(&file, password)?;
+                    let credential = [("kind", "basic"), ("username", parts::git::USER), ("password_file", text(&file)?)];
+                    let credential = credential.map(|(key, value)| (key.to_owned(), toml::Value::from(value)));
+                    let credential = toml::Table::from_iter(credential);
+                    let credentials = toml::Table::from_iter([(GIT_SECRET.to_owned(), credential.into())]);
+                    set("git_credentials", credentials.into());
+                }
                 if let Some(file) = &self.setup.git_config {
                     set("git_config_file", text(file)?.into());
                 }

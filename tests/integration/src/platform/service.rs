@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use toml::{Table, Value, toml};
 
 use crate::patience::{self, eventually_within};
-use crate::process::{Leash, Process, Program, free_port};
+use crate::process::{Crash, Leash, Process, Program, free_port};
 
 /// How long a service may take from its start until it answers `/readyz`.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -222,7 +222,7 @@ impl Replica {
         log: PathBuf,
         leash: &Leash,
     ) -> Result<Self> {
-        let process = start(service, programs, &configuration, &log, leash, None)?;
+        let process = start(service, programs, &configuration, &log, leash, Crash::Never)?;
         Ok(Self { service, ports, configuration, log, process })
     }
 
@@ -231,9 +231,9 @@ impl Replica {
         &mut self.process
     }
 
-    /// Starts it again after it has ended, on the same ports, with the same configuration; to die at a point, if one is named.
-    pub(super) fn start_again(&mut self, programs: &Path, leash: &Leash, dies_at: Option<&str>) -> Result<()> {
-        self.process = start(self.service, programs, &self.configuration, &self.log, leash, dies_at)?;
+    /// Starts it again after it has ended, on the same ports, with the same configuration.
+    pub(super) fn start_again(&mut self, programs: &Path, leash: &Leash, crash: Crash<'_>) -> Result<()> {
+        self.process = start(self.service, programs, &self.configuration, &self.log, leash, crash)?;
         Ok(())
     }
 
@@ -290,12 +290,12 @@ fn start(
     configuration: &Path,
     log: &Path,
     leash: &Leash,
-    dies_at: Option<&str>,
+    crash: Crash<'_>,
 ) -> Result<Process> {
     Program::new(service.name(), programs.join(service.program()))
         .arguments(["run", "--config"])
         .argument(configuration.display().to_string())
-        .dies_at(dies_at)
+        .fails(crash)
         .log(log)
         .start(leash)
 }

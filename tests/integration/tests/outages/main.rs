@@ -7,6 +7,7 @@ mod a_broken_cause_fails_its_step_by_name;
 mod a_restored_hub_is_obeyed;
 mod ctrl_c_leaves_nothing;
 mod killed_at_every_point_it_completes;
+mod leaders_that_slept_change_nothing;
 mod two_replicas_agree;
 mod watches;
 mod what_a_service_cannot_reach_is_said;

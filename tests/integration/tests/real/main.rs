@@ -6,7 +6,6 @@ mod jobs;
 mod manifests;
 mod parts;
 mod release;
-mod volcano;
 mod web;
 mod workloads;
 mod world;

@@ -9,6 +9,7 @@ use muster_integration_tests::kafka::MadeTopics;
 use muster_integration_tests::main_job::scene::SHORT_SOAK;
 use muster_integration_tests::main_job::simulation::{self, CLUSTERS, TRAIN_CLOUD, TRAIN_IDC};
 use muster_integration_tests::main_job::{self, Cause, Scene, TITLES};
+use muster_integration_tests::parts::volcano;
 use muster_integration_tests::platform::Cluster;
 use muster_integration_tests::{Platform, Setup};
 use muster_simcluster::CrdPreset;
@@ -16,7 +17,7 @@ use muster_simcluster::presets;
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::{parts, volcano};
+use crate::parts;
 
 /// What the stories play on.
 pub struct World {
@@ -64,6 +65,7 @@ impl World {
         let mut setup = Setup::for_tests(env!("CARGO_BIN_EXE_leash"), simulation::simulation(&simulated))?;
         setup.brokers = Some(brokers);
         setup.real = real;
+        setup.git_password = Some("of a team that trains".to_owned());
         let scene = Scene::new(Platform::start(setup).await?, &CLUSTERS, SHORT_SOAK).await?;
         Ok(Self { scene, played: 0, _topics: topics })
     }

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use crate::cluster_api::ClusterApi;
 use anyhow::Result;
-use muster_integration_tests::cluster_api::ClusterApi;
 use serde_json::{Value, json};
 
 /// Between two looks at all jobs.
