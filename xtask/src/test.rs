@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::setup::build::{self, Cargo, Profile};
 use crate::setup::kustomize;
-use crate::setup::{clients, crds, kafka, kubernetes, postgres, prometheus};
+use crate::setup::{clients, compose, crds, kafka, kubernetes, postgres, prometheus};
 use crate::{doctor, workspace};
 
 /// The package of the stories.
@@ -123,6 +123,7 @@ struct RealPrograms {
     prometheus: PathBuf,
     grpcurl: PathBuf,
     python: PathBuf,
+    compose: PathBuf,
 }
 
 impl RealPrograms {
@@ -134,6 +135,7 @@ impl RealPrograms {
             prometheus: prometheus::program().await?,
             grpcurl: clients::grpcurl().await?,
             python: clients::python().await?,
+            compose: compose::program().await?,
         })
     }
 }
@@ -175,6 +177,7 @@ impl RealParts {
             ("MUSTER_TEST_PROMETHEUS", programs.prometheus.clone().into()),
             ("MUSTER_TEST_GRPCURL", programs.grpcurl.clone().into()),
             ("MUSTER_TEST_PYTHONPATH", programs.python.clone().into()),
+            ("MUSTER_TEST_COMPOSE", programs.compose.clone().into()),
         ])
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod clients;
+pub mod compose;
 pub mod crds;
 pub mod kafka;
 pub mod kubernetes;

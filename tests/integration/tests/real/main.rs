@@ -1,10 +1,13 @@
 //! The same on real parts: a Kafka broker and Kubernetes clusters that `cargo xtask test` builds and starts once.
 
 mod clients;
+mod composition;
 mod jobs;
+mod manifests;
 mod parts;
 mod release;
 mod web;
+mod workloads;
 mod world;
 
 mod a_batch_job_runs_under_the_real_controllers;
@@ -16,7 +19,9 @@ mod foreign_objects_and_foreign_fields_stay;
 mod kubectl_works_against_a_simulated_cluster;
 mod muster_serves_grpcurl_and_generated_clients;
 mod the_api_servers_own_refusal_reaches_the_user;
+mod the_compose_file_runs_as_it_is_written;
 mod the_contract_holds_against_a_real_api_server;
+mod the_deployment_manifests_are_what_was_meant;
 mod the_main_job_holds_on_real_parts;
 mod the_queue_and_the_namespace_arrive_before_the_job;
 mod two_versions_serve_while_weights_split;

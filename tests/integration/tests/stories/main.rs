@@ -15,6 +15,7 @@ mod every_service_speaks_its_whole_api;
 mod jobs_overflow_wait_and_cost_what_they_used;
 mod one_job_is_one_trace;
 mod strangers_are_refused;
+mod the_first_day_ends_healthy;
 mod the_users_routes_through_a_release;
 mod three_deliveries_make_one_release;
 mod what_is_changed_by_hand_is_put_right;
