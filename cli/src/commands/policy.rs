@@ -1,6 +1,7 @@
 //! `muster policy`: whether manifests pass, asked of the services or judged here, and who complies.
 
 mod local;
+mod test;
 
 use super::{App, submit::prefixed};
 use crate::{
@@ -20,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   muster policy check -f job.yaml --policy policies/
   muster policy check -f manifests/ --cluster train-idc
+  muster policy test policies/
   muster policy report --fleet fleet-edge";
 
 const CHECK_EXAMPLES: &str = "\
@@ -50,6 +52,7 @@ enum Verb {
     /// Say which rules manifests break, before they are sent anywhere
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    Test(test::Args),
     /// Say who complies: by fleet and policy, or object by object in one cluster
     #[command(after_help = REPORT_EXAMPLES)]
     Report {
@@ -100,6 +103,9 @@ struct Verdict {
 
 /// Runs it.
 pub async fn run(args: Args, app: &App) -> Result<()> {
+    if matches!(args.verb, Verb::Report { .. }) {
+        app.printer.format.check_general()?;
+    }
     match args.verb {
         Verb::Check(check) => {
             let set = documents::read(&check.file)?;
@@ -115,6 +121,7 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
             };
             show(&verdict, &set.documents, app)
         }
+        Verb::Test(args) => test::run(&args, app),
         Verb::Report { fleet, cluster: None } => summary(fleet, app).await,
         Verb::Report { fleet: _, cluster: Some(cluster) } => in_cluster(&cluster, app).await,
     }

@@ -1,9 +1,9 @@
 //! What Kyverno would say of a manifest, said before it leaves: a pure evaluator of `ClusterPolicy` and `Policy`.
 //!
 //! A document is read once ([`Policy::parse`]), judged against single objects ([`Policy::evaluate`]) or, with
-//! everything a workload makes in the cluster, against whole manifests ([`decide`]). No I/O, no clock, no network:
-//! the agent, the CLI and the policy service give the same verdict. A rule this crate cannot judge is
-//! [`Outcome::NotEvaluated`] with the reason, never a guess.
+//! everything a workload makes in the cluster, against whole manifests ([`decide`]). No I/O, no clock, no network; only
+//! [`conformance`] reads suites from folders. The agent, the CLI and the policy service give the same verdict. A rule
+//! this crate cannot judge is [`Outcome::NotEvaluated`] with the reason, never a guess.
 
 mod admission_policy;
 mod anchor;
