@@ -42,7 +42,7 @@ mod version;
 mod wildcard;
 
 pub use body::BodyKind;
-pub use decision::{Bound, Decision, ResourceResult, Surroundings, Violation, decide};
+pub use decision::{Bound, Decision, ResourceResult, Surroundings, Violation, decide, decide_on};
 pub use defaults::with_api_defaults;
 pub use evaluate::{Outcome, Request, RuleResult};
 pub use exception::PolicyException;
@@ -50,7 +50,7 @@ pub use expand::{Made, made_by};
 pub use facts::{Operation, UserInfo};
 pub use field::PolicyError;
 pub use injection::Warning;
-pub use inventory::{Inventory, NotAnswered};
+pub use inventory::{Extent, Inventory, NotAnswered};
 pub use mutate::Mutated;
 pub use path::{Path, Step};
 pub use policy::{FailureAction, Policy};
