@@ -4,16 +4,24 @@
 //! judged as in a cluster without it where the inventory is the whole cluster (an object).
 
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, PoisonError},
+};
+
+/// Resources remembered as missed: expressions may make any number of names.
+const MAX_MISSED: usize = 100;
 
 /// Objects and image metadata that rules may ask for.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct Inventory {
     objects: Vec<Value>,
     /// Places in `objects`, by `apiVersion` and then by resource such as `configmaps`.
     resources: HashMap<String, HashMap<String, Places>>,
     images: BTreeMap<String, Value>,
     extent: Extent,
+    /// Written only where nobody can say, so that no thread waits for another otherwise.
+    missed: Mutex<BTreeSet<(String, String)>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,7 +52,7 @@ impl Inventory {
             places.by_namespace.entry(text(object, "/metadata/namespace").to_owned()).or_default().push(place);
             places.by_name.entry(text(object, "/metadata/name").to_owned()).or_default().push(place);
         }
-        Self { objects, resources, images: BTreeMap::new(), extent }
+        Self { objects, resources, images: BTreeMap::new(), extent, missed: Mutex::default() }
     }
 
     /// Adds metadata by image reference, as in Kyverno's context files: `config`, `manifest`, `registry`, …
@@ -80,6 +88,11 @@ impl Inventory {
         Ok(places.into_iter().flatten().map(|place| &self.objects[*place]).collect())
     }
 
+    /// Resources that rules asked for and nobody could say, as `("v1", "configmaps")`: what to know the next time.
+    pub fn missed(&self) -> BTreeSet<(String, String)> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn places(&self, api_version: &str, resource: &str) -> Option<&Places> {
         self.resources.get(api_version)?.get(resource)
     }
@@ -88,9 +101,14 @@ impl Inventory {
         match &self.extent {
             Extent::Whole => Ok(()),
             Extent::Resources(known) if known.contains(&(api_version.to_owned(), resource.to_owned())) => Ok(()),
-            Extent::Resources(_) => Err(NotAnswered::Unknown(format!(
-                "it asks the cluster for {resource} of {api_version}, which are not known here"
-            ))),
+            Extent::Resources(_) => {
+                let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+                if missed.len() < MAX_MISSED {
+                    missed.insert((api_version.to_owned(), resource.to_owned()));
+                }
+                let reason = format!("it asks the cluster for {resource} of {api_version}, which are not known here");
+                Err(NotAnswered::Unknown(reason))
+            }
         }
     }
 
@@ -197,6 +215,7 @@ mod tests {
         assert!(matches!(inventory.at("/api/v1/configmaps"), Err(NotAnswered::Unknown(_))));
         assert_eq!(inventory.get("v1", "services", "b", "c"), Err(NotAnswered::NotThere));
         assert_eq!(inventory.list("v1", "services", ""), Ok(vec![]));
+        assert_eq!(inventory.missed(), BTreeSet::from([("v1".to_owned(), "configmaps".to_owned())]));
     }
 
     #[test]

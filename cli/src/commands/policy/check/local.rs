@@ -26,13 +26,15 @@ const PROGRESS: Duration = Duration::from_secs(2);
 /// What the policies in files and folders say of the documents.
 pub fn judge(documents: &[Document], args: &Args, namespace: &str) -> Result<Verdict> {
     let policies = policies(&args.policy)?;
-    let exceptions = exceptions(&args.exception)?;
+    let now = jiff::Timestamp::now();
+    let mut exceptions = exceptions(&args.exception)?;
+    exceptions.retain(|exception| exception.holds_at(now));
     let manifests: Vec<Value> = documents.iter().map(|document| document.manifest.value.clone()).collect();
     let surroundings = Surroundings {
         default_namespace: namespace.to_owned(),
         exceptions,
         inventory: Some(Arc::new(inventory(&manifests, &args.inventory)?)),
-        now: Some(jiff::Timestamp::now()),
+        now: Some(now),
         ..Surroundings::default()
     };
     let action = args.enforce.then_some(FailureAction::Enforce);
