@@ -1,21 +1,31 @@
 //! Evaluates the cluster's workloads by the policies it was told, and says the whole verdict when it changes.
 //!
 //! Every workload counts, not only Muster's own: compliance is a property of the cluster. What another workload made is
-//! left out, because the evaluator judges what a workload makes together with the workload.
+//! left out, because the evaluator judges what a workload makes together with the workload. Rules may ask for other objects
+//! of the cluster; what they asked for once is listed from then on, but for Secrets, which no policy gets to read here.
+
+mod evaluate;
+
+pub use evaluate::evaluate;
 
 use crate::{
     cluster::{Cluster, ClusterError},
     domain::{
         item::{ItemKey, Record},
-        object::{ObjectRef, list, text},
-        observation::{MAX_VIOLATIONS, RuleCount, Verdicts, Violation, cut},
+        object::{list, text},
     },
     ledger::LedgerError,
     reconcile::Reconciler,
 };
-use muster_policy_evaluator::{Bound, FailureAction, Outcome, Policy, Surroundings, decide};
+use jiff::Timestamp;
+use muster_core::selector::Labels;
+use muster_policy_evaluator::{Extent, Inventory, Surroundings};
 use serde_json::Value;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio_util::sync::CancellationToken;
 
 /// What is evaluated: whatever makes pods, and pods that nobody made.
@@ -34,11 +44,40 @@ const GATHER: Duration = Duration::from_secs(1);
 /// Workloads of others are not watched; they are looked at this often.
 const INTERVAL: Duration = Duration::from_secs(30);
 
+/// Resources listed for rules that ask for them, at most.
+const MAX_ASKED: usize = 16;
+/// Rounds until no rule asks for another resource; the rest is asked for the next time.
+const MAX_ROUNDS: usize = 3;
+
+/// A resource such as `("v1", "configmaps")`.
+type Resource = (String, String);
+
+/// What rules asked for, of one set of policies.
+#[derive(Default)]
+struct Asked {
+    /// The digests of the policies.
+    policies: Vec<String>,
+    resources: BTreeSet<Resource>,
+}
+
+impl Asked {
+    /// Adds what is new; says whether anything is.
+    fn add(&mut self, missed: BTreeSet<Resource>) -> bool {
+        let before = self.resources.len();
+        let room = MAX_ASKED.saturating_sub(before);
+        let new: Vec<Resource> =
+            missed.into_iter().filter(|asked| asked.1 != "secrets" && !self.resources.contains(asked)).collect();
+        self.resources.extend(new.into_iter().take(room));
+        self.resources.len() > before
+    }
+}
+
 /// Evaluates on change and every so often until `stop`.
 pub async fn follow(reconciler: Reconciler, stop: CancellationToken) {
     let mut changes = reconciler.watches.changes();
+    let mut asked = Asked::default();
     loop {
-        if let Err(error) = evaluate_all(&reconciler).await {
+        if let Err(error) = evaluate_all(&reconciler, &mut asked).await {
             tracing::warn!(error = %error, "the cluster's workloads could not be evaluated");
         }
         tokio::select! {
@@ -54,7 +93,7 @@ pub async fn follow(reconciler: Reconciler, stop: CancellationToken) {
     }
 }
 
-async fn evaluate_all(reconciler: &Reconciler) -> Result<(), EvaluateError> {
+async fn evaluate_all(reconciler: &Reconciler, asked: &mut Asked) -> Result<(), EvaluateError> {
     let state = reconciler.ledger.state();
     let told: Vec<(ItemKey, Record)> = state
         .items()
@@ -64,25 +103,47 @@ async fn evaluate_all(reconciler: &Reconciler) -> Result<(), EvaluateError> {
     if told.is_empty() {
         return Ok(());
     }
-    let workloads = workloads(&reconciler.cluster).await?;
+    let policies: Vec<String> = told.iter().filter_map(|(_, record)| record.bundle.clone()).collect();
+    if asked.policies != policies {
+        *asked = Asked { policies, ..Asked::default() };
+    }
+    let workloads = Arc::new(workloads(&reconciler.cluster).await?);
     let namespaces = namespaces(&reconciler.cluster).await?;
-    for (key, record) in told {
-        let Some(digest) = record.bundle.as_deref().and_then(|digest| digest.parse().ok()) else { continue };
-        let manifests = match reconciler.ledger.bundle(digest).await {
-            Ok(manifests) => manifests,
-            // The reconciler asks for it; there is nothing to evaluate until it is here.
-            Err(LedgerError::NoBundle(_)) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let (workloads, namespaces, options) = (workloads.clone(), namespaces.clone(), record.options.policy.unwrap_or_default());
-        let verdicts = tokio::task::spawn_blocking(move || {
-            let bindings: Vec<_> =
-                options.bindings.iter().map(|b| (b.policy.as_str(), b.namespaces.as_slice(), b.enforce)).collect();
-            evaluate(&manifests, &bindings, &workloads, namespaces)
-        })
-        .await
-        .map_err(|_| LedgerError::Closed)?;
-        reconciler.set_verdicts(&key, verdicts);
+    for round in 1.. {
+        let inventory = Arc::new(inventory(&reconciler.cluster, &asked.resources).await);
+        let mut found = Vec::new();
+        for (key, record) in &told {
+            let Some(digest) = record.bundle.as_deref().and_then(|digest| digest.parse().ok()) else { continue };
+            let manifests = match reconciler.ledger.bundle(digest).await {
+                Ok(manifests) => manifests,
+                // The reconciler asks for it; there is nothing to evaluate until it is here.
+                Err(LedgerError::NoBundle(_)) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let options = record.options.policy.clone().unwrap_or_default();
+            let workloads = Arc::clone(&workloads);
+            let surroundings = Surroundings {
+                namespaces: namespaces.clone(),
+                inventory: Some(Arc::clone(&inventory)),
+                now: Some(Timestamp::now()),
+                ..Surroundings::default()
+            };
+            let verdicts = tokio::task::spawn_blocking(move || {
+                let bindings: Vec<_> =
+                    options.bindings.iter().map(|b| (b.policy.as_str(), b.namespaces.as_slice(), b.enforce)).collect();
+                evaluate(&manifests, &bindings, &workloads, surroundings)
+            })
+            .await
+            .map_err(|_| LedgerError::Closed)?;
+            found.push((key, verdicts));
+        }
+        if asked.add(inventory.missed()) && round < MAX_ROUNDS {
+            continue;
+        }
+        for (key, verdicts) in found {
+            reconciler.set_verdicts(key, verdicts);
+        }
+        break;
     }
     Ok(())
 }
@@ -104,104 +165,39 @@ async fn workloads(cluster: &Cluster) -> Result<Vec<Value>, ClusterError> {
     Ok(found)
 }
 
-async fn namespaces(cluster: &Cluster) -> Result<BTreeMap<String, muster_core::selector::Labels>, ClusterError> {
+async fn namespaces(cluster: &Cluster) -> Result<BTreeMap<String, Labels>, ClusterError> {
     let all = cluster.list("v1", "Namespace", "", "").await?;
     let labels = |live: &Value| crate::domain::workload::labels(live, "/metadata/labels");
     Ok(all.iter().map(|live| (text(live, "/metadata/name").to_owned(), labels(live))).collect())
 }
 
-/// The verdict of policies, with their bindings `(policy, namespaces, enforce)`, over workloads. Pure.
-pub fn evaluate(
-    documents: &[Value],
-    bindings: &[(&str, &[String], bool)],
-    workloads: &[Value],
-    namespaces: BTreeMap<String, muster_core::selector::Labels>,
-) -> Verdicts {
-    // The service refuses what cannot be read before it sends it; an agent of an older version may still not know it.
-    let policies: Vec<Policy> = documents
-        .iter()
-        .filter_map(|document| {
-            Policy::parse(document)
-                .inspect_err(|error| tracing::warn!(policy = text(document, "/metadata/name"), error = %error, "a policy cannot be read here"))
-                .ok()
-        })
-        .collect();
-    let bound: Vec<Bound<'_>> = policies
-        .iter()
-        .flat_map(|policy| {
-            bindings.iter().filter(|(name, _, _)| *name == policy.name()).map(|(_, namespaces, enforce)| Bound {
-                policy,
-                action: Some(if *enforce { FailureAction::Enforce } else { FailureAction::Audit }),
-                allow_not_evaluated: true,
-                namespaces,
-            })
-        })
-        .collect();
-    let surroundings = Surroundings { namespaces, ..Surroundings::default() };
-    let decision = decide(&bound, workloads, &surroundings);
-    let mut counts: BTreeMap<(String, String), RuleCount> = BTreeMap::new();
-    for result in &decision.results {
-        let rule = result.rule.clone();
-        let count = counts.entry((result.policy.clone(), rule.clone())).or_insert_with(|| RuleCount {
-            policy: result.policy.clone(),
-            rule,
-            pass: 0,
-            fail: 0,
-            not_evaluated: 0,
-        });
-        match &result.outcome {
-            Outcome::Pass => count.pass += 1,
-            Outcome::Fail { .. } | Outcome::Error { .. } => count.fail += 1,
-            Outcome::NotEvaluated { .. } => count.not_evaluated += 1,
-            Outcome::Skip { .. } => {}
+/// The objects of the resources that rules ask for. What the agent may not list stays unknown, and the rule not evaluated.
+async fn inventory(cluster: &Cluster, resources: &BTreeSet<Resource>) -> Inventory {
+    let (mut objects, mut known) = (Vec::new(), BTreeSet::new());
+    for (api_version, resource) in resources {
+        match cluster.list_resource(api_version, resource).await {
+            Ok(listed) => {
+                objects.extend(listed);
+                known.insert((api_version.clone(), resource.clone()));
+            }
+            Err(error) => tracing::warn!(resource, error = %error, "what a policy asks for cannot be listed"),
         }
     }
-    let mut violations: Vec<Violation> = decision
-        .violations
-        .iter()
-        .chain(&decision.audited)
-        .map(|found| Violation {
-            policy: found.policy.clone(),
-            rule: found.rule.clone(),
-            object: ObjectRef::of(&workloads[found.manifest]),
-            path: found.path.clone(),
-            message: cut(found.message.clone()),
-        })
-        .collect();
-    violations.sort_by(|a, b| (&a.policy, &a.rule, &a.object, &a.path).cmp(&(&b.policy, &b.rule, &b.object, &b.path)));
-    violations.dedup();
-    violations.truncate(MAX_VIOLATIONS);
-    Verdicts { counts: counts.into_values().collect(), violations }
+    Inventory::new(objects, Extent::Resources(known))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn workloads_are_judged_where_the_policy_is_bound() {
-        let policy = json!({
-            "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": "require-team"},
-            "spec": {"rules": [{
-                "name": "team", "match": {"any": [{"resources": {"kinds": ["Deployment"]}}]},
-                "validate": {"message": "say whose it is", "pattern": {"metadata": {"labels": {"team": "?*"}}}},
-            }]},
-        });
-        let deployment = |namespace: &str, team: Option<&str>| {
-            let mut live = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": namespace, "labels": {}},
-                "spec": {"template": {"spec": {"containers": []}}}});
-            if let Some(team) = team {
-                live["metadata"]["labels"]["team"] = json!(team);
-            }
-            live
-        };
-        let workloads = [deployment("ml", Some("vision")), deployment("web", None), deployment("kube-system", None)];
-        let bound = ["ml".to_owned(), "web".to_owned()];
-        let verdicts = evaluate(&[policy], &[("require-team", &bound, false)], &workloads, BTreeMap::new());
-        let counts: Vec<_> = verdicts.counts.iter().map(|c| (c.rule.as_str(), c.pass, c.fail)).collect();
-        assert_eq!(counts, [("team", 1, 1)]);
-        let violations: Vec<_> = verdicts.violations.iter().map(|v| (v.object.namespace.as_str(), v.rule.as_str())).collect();
-        assert_eq!(violations, [("web", "team")]);
+    fn what_is_asked_for_is_listed_from_then_on_but_no_secrets_and_not_without_bound() {
+        let resource = |name: &str| ("v1".to_owned(), name.to_owned());
+        let mut asked = Asked::default();
+        assert!(asked.add(BTreeSet::from([resource("configmaps"), resource("secrets")])));
+        assert!(!asked.add(BTreeSet::from([resource("configmaps"), resource("secrets")])));
+        assert_eq!(asked.resources, BTreeSet::from([resource("configmaps")]));
+        assert!(asked.add((0..100).map(|number| resource(&number.to_string())).collect()));
+        assert_eq!(asked.resources.len(), MAX_ASKED);
     }
 }

@@ -80,6 +80,10 @@ fn variable(name: &str) -> Option<String> {
 
 /// Runs a command.
 pub async fn run(command: Command, app: &App) -> Result<()> {
+    if !matches!(command, Command::Policy(_)) {
+        // Before anything is sent.
+        app.global.output.check_general()?;
+    }
     match command {
         Command::Apply(args) => apply::run(args, app).await,
         Command::Get(args) => get::run(args, app).await,

@@ -9,6 +9,7 @@ use std::{
     fmt, fs,
     io::Read,
     path::{Path, PathBuf},
+    thread,
 };
 
 /// Folders within folders, at most.
@@ -35,6 +36,12 @@ impl Document {
         Place { file: &self.file, line: self.manifest.line + before }
     }
 
+    /// `file:line` of a field such as `spec.rules[0].match`, or of the document where it has nothing of it.
+    pub fn place_of(&self, field: &str) -> Place<'_> {
+        let line = self.manifest.places().of(field).map(|(line, _)| line);
+        line.map_or_else(|| self.place(), |line| Place { file: &self.file, line })
+    }
+
     /// A failure about this document. Where the service named a line of the manifest, it becomes one of the file.
     pub fn failure(&self, failure: Failure) -> Failure {
         let Some((line, column)) = failure.location else { return failure.about(&self.place().to_string()) };
@@ -47,8 +54,10 @@ impl Document {
 
 /// Prints as `file:line`.
 pub struct Place<'a> {
-    file: &'a str,
-    line: usize,
+    /// The file as it was named.
+    pub file: &'a str,
+    /// From 1.
+    pub line: usize,
 }
 
 impl fmt::Display for Place<'_> {
@@ -73,20 +82,28 @@ pub fn read(sources: &[String]) -> Result<Set> {
         if source == "-" {
             let mut text = String::new();
             let limit = u64::try_from(manifest::MAX_BYTES).unwrap_or(u64::MAX) + 1;
-            match std::io::stdin().take(limit).read_to_string(&mut text) {
-                Ok(_) => reader.text("standard input", &text),
-                Err(error) => reader.faults.push(format!("standard input: {error}")),
-            }
+            reader.found.push(match std::io::stdin().take(limit).read_to_string(&mut text) {
+                Ok(_) => Found::Text(text),
+                Err(error) => Found::Fault(format!("standard input: {error}")),
+            });
             continue;
         }
         let path = Path::new(source);
         match fs::metadata(path) {
             Ok(data) if data.is_dir() => reader.folder(path, 1),
             Ok(_) => reader.file(path),
-            Err(error) => reader.faults.push(format!("{source}: {error}")),
+            Err(error) => reader.fault(format!("{source}: {error}")),
         }
     }
-    let Reader { set, faults, kustomize, .. } = reader;
+    let Reader { found, passed_over, kustomize, .. } = reader;
+    let mut set = Set { documents: Vec::new(), passed_over };
+    let mut faults = Vec::new();
+    for read in read_all(&found) {
+        match read {
+            Ok(documents) => set.documents.extend(documents),
+            Err(fault) => faults.push(fault),
+        }
+    }
     if !faults.is_empty() {
         let count = faults.len();
         let message =
@@ -103,41 +120,72 @@ pub fn read(sources: &[String]) -> Result<Set> {
     Ok(set)
 }
 
+/// What is to be read, in its order.
+enum Found {
+    File(PathBuf),
+    /// Of standard input.
+    Text(String),
+    Fault(String),
+}
+
+impl Found {
+    fn read(&self) -> Result<Vec<Document>, String> {
+        match self {
+            Self::File(path) => read_file(path),
+            Self::Text(text) => read_text("standard input", text),
+            Self::Fault(fault) => Err(fault.clone()),
+        }
+    }
+}
+
+/// Reads on every core: a folder may hold thousands of files.
+fn read_all(found: &[Found]) -> Vec<Result<Vec<Document>, String>> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = found.len().div_ceil(threads).max(1);
+    thread::scope(|scope| {
+        let running: Vec<_> =
+            found.chunks(share).map(|some| scope.spawn(|| some.iter().map(Found::read).collect::<Vec<_>>())).collect();
+        running.into_iter().flat_map(|thread| thread.join().expect("reading does not panic")).collect()
+    })
+}
+
 #[derive(Default)]
 struct Reader {
-    set: Set,
-    faults: Vec<String>,
+    found: Vec<Found>,
+    passed_over: Vec<PathBuf>,
     files: usize,
     kustomize: bool,
 }
 
 impl Reader {
+    fn fault(&mut self, fault: String) {
+        self.found.push(Found::Fault(fault));
+    }
+
     fn folder(&mut self, folder: &Path, depth: usize) {
         if depth > MAX_DEPTH {
-            return self.faults.push(format!("{}: more than {MAX_DEPTH} folders deep", folder.display()));
+            return self.fault(format!("{}: more than {MAX_DEPTH} folders deep", folder.display()));
         }
         let mut entries = match fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
             Ok(entries) => entries,
-            Err(error) => return self.faults.push(format!("{}: {error}", folder.display())),
+            Err(error) => return self.fault(format!("{}: {error}", folder.display())),
         };
         entries.sort_by_key(fs::DirEntry::file_name);
         if let Some(entry) = entries.iter().find(|entry| KUSTOMIZE.iter().any(|name| entry.file_name() == *name)) {
             self.kustomize = true;
-            return self
-                .faults
-                .push(format!("{}: a kustomize folder, whose files are parts and no manifests", entry.path().display()));
+            return self.fault(format!("{}: a kustomize folder, whose files are parts and no manifests", entry.path().display()));
         }
         for entry in entries {
             let path = entry.path();
             let hidden = entry.file_name().to_string_lossy().starts_with('.');
             let Ok(kind) = entry.file_type() else {
-                self.faults.push(format!("{}: is gone", path.display()));
+                self.fault(format!("{}: is gone", path.display()));
                 continue;
             };
             // A link to a folder may lead back up.
             let linked_folder = kind.is_symlink() && path.is_dir();
             if hidden || linked_folder || (!kind.is_dir() && !is_manifest_file(&path)) {
-                self.set.passed_over.push(path);
+                self.passed_over.push(path);
             } else if kind.is_dir() {
                 self.folder(&path, depth + 1);
             } else {
@@ -150,36 +198,32 @@ impl Reader {
         self.files += 1;
         if self.files > MAX_FILES {
             if self.files == MAX_FILES + 1 {
-                self.faults.push(format!("{}: more than {MAX_FILES} files", path.display()));
+                self.fault(format!("{}: more than {MAX_FILES} files", path.display()));
             }
             return;
         }
-        let name = path.display().to_string();
-        match fs::read(path) {
-            Ok(bytes) if bytes.len() > manifest::MAX_BYTES => {
-                self.faults.push(format!("{name}: is larger than {} bytes", manifest::MAX_BYTES));
-            }
-            Ok(bytes) => match String::from_utf8(bytes) {
-                Ok(text) => self.text(&name, &text),
-                Err(error) => {
-                    let before =
-                        error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-                    self.faults.push(format!("{name}:{}: is not UTF-8", before + 1));
-                }
-            },
-            Err(error) => self.faults.push(format!("{name}: {error}")),
-        }
+        self.found.push(Found::File(path.to_owned()));
     }
+}
 
-    fn text(&mut self, file: &str, text: &str) {
-        match manifest::parse_documents(text) {
-            Ok(manifests) if manifests.is_empty() => self.faults.push(format!("{file}:1: holds no document")),
-            Ok(manifests) => {
-                let documents = manifests.into_iter().map(|manifest| Document { manifest, file: file.to_owned() });
-                self.set.documents.extend(documents);
-            }
-            Err(error) => self.faults.push(format!("{file}:{}:{}: {}", error.line, error.column, error.message)),
-        }
+fn read_file(path: &Path) -> Result<Vec<Document>, String> {
+    let name = path.display().to_string();
+    let bytes = fs::read(path).map_err(|error| format!("{name}: {error}"))?;
+    if bytes.len() > manifest::MAX_BYTES {
+        return Err(format!("{name}: is larger than {} bytes", manifest::MAX_BYTES));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        format!("{name}:{}: is not UTF-8", before + 1)
+    })?;
+    read_text(&name, &text)
+}
+
+fn read_text(file: &str, text: &str) -> Result<Vec<Document>, String> {
+    match manifest::parse_documents(text) {
+        Ok(manifests) if manifests.is_empty() => Err(format!("{file}:1: holds no document")),
+        Ok(manifests) => Ok(manifests.into_iter().map(|manifest| Document { manifest, file: file.to_owned() }).collect()),
+        Err(error) => Err(format!("{file}:{}:{}: {}", error.line, error.column, error.message)),
     }
 }
 

@@ -82,20 +82,32 @@ impl Cluster {
     /// All objects of a kind in a namespace (empty: everywhere) that a label selector takes (empty: all). A kind that the
     /// cluster does not serve has none.
     pub async fn list(&self, api_version: &str, kind: &str, namespace: &str, labels: &str) -> Result<Vec<Value>, ClusterError> {
-        let info = match self.kind(api_version, kind).await {
-            Ok(info) => info,
-            Err(ClusterError::NoSuchKind { .. }) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
+        match self.kind(api_version, kind).await {
+            Ok(info) => self.list_of(&info, namespace, labels).await,
+            Err(ClusterError::NoSuchKind { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All objects of a resource such as `configmaps`, everywhere; none where the cluster does not serve it.
+    pub async fn list_resource(&self, api_version: &str, resource: &str) -> Result<Vec<Value>, ClusterError> {
+        match within(self.kinds.find_resource(&self.client, api_version, resource)).await {
+            Ok(info) => self.list_of(&info, "", "").await,
+            Err(ClusterError::NoSuchKind { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list_of(&self, info: &KindInfo, namespace: &str, labels: &str) -> Result<Vec<Value>, ClusterError> {
         let mut parameters = ListParams::default().limit(PAGE);
         if !labels.is_empty() {
             parameters = parameters.labels(labels);
         }
         let mut found = Vec::new();
         loop {
-            let mut page = self.send(Self::request(&info, namespace).list(&parameters)).await?;
+            let mut page = self.send(Self::request(info, namespace).list(&parameters)).await?;
             if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
-                found.extend(items.into_iter().map(|item| with_type(item, &info)));
+                found.extend(items.into_iter().map(|item| with_type(item, info)));
             }
             let next = text(&page, "/metadata/continue");
             if next.is_empty() {

@@ -32,21 +32,37 @@ impl Kinds {
         self.served.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// By the kind's name, as in `ConfigMap`.
     pub async fn find(&self, client: &Client, api_version: &str, kind: &str) -> Result<KindInfo, ClusterError> {
+        self.found(client, api_version, |served| served.get(kind), kind).await
+    }
+
+    /// By the resource's name, as in `configmaps`.
+    pub async fn find_resource(&self, client: &Client, api_version: &str, resource: &str) -> Result<KindInfo, ClusterError> {
+        self.found(client, api_version, |served| served.values().find(|info| info.resource.plural == resource), resource).await
+    }
+
+    async fn found(
+        &self,
+        client: &Client,
+        api_version: &str,
+        choose: impl Fn(&Served) -> Option<&KindInfo>,
+        name: &str,
+    ) -> Result<KindInfo, ClusterError> {
         {
             let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((at, kinds)) = served.get(api_version) {
-                match kinds.get(kind) {
+                match choose(kinds) {
                     Some(info) => return Ok(info.clone()),
-                    None if at.elapsed() < MISS_BELIEVED => return Err(missing(api_version, kind)),
+                    None if at.elapsed() < MISS_BELIEVED => return Err(missing(api_version, name)),
                     None => {}
                 }
             }
         }
         let kinds = ask(client, api_version).await?;
-        let found = kinds.get(kind).cloned();
+        let found = choose(&kinds).cloned();
         self.served.lock().unwrap_or_else(PoisonError::into_inner).insert(api_version.to_owned(), (Instant::now(), kinds));
-        found.ok_or_else(|| missing(api_version, kind))
+        found.ok_or_else(|| missing(api_version, name))
     }
 }
 

@@ -251,6 +251,7 @@ fn report(app: &App, step: &Step, outcome: Outcome, object: &Object, dry_run: bo
         }
         Format::Name => text(&format!("{}\n", object.name)),
         Format::Json | Format::Yaml => Ok(()),
+        Format::Sarif | Format::Junit => app.printer.format.check_general(),
     }
 }
 

@@ -173,6 +173,7 @@ fn show(file: &File, app: &App) -> Result<()> {
             }
             app.printer.table(&table)
         }
+        Format::Sarif | Format::Junit => app.printer.format.check_general(),
         Format::Name => text(&file.contexts.keys().map(|name| format!("{name}\n")).collect::<String>()),
         Format::Json | Format::Yaml => {
             // Tokens stay in the file.

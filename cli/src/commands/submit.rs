@@ -110,6 +110,7 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
     }
     match app.printer.format {
         Format::Table | Format::Wide => {}
+        Format::Sarif | Format::Junit => app.printer.format.check_general()?,
         Format::Name => app.printer.list(find("jobs")?.spec(), &submitted)?,
         Format::Json | Format::Yaml => match submitted.as_slice() {
             [one] if total == 1 => app.printer.value(&one.json)?,

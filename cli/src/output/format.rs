@@ -1,4 +1,4 @@
-//! `-o table|wide|json|yaml|name`: one printer for every command's answer.
+//! `-o table|wide|json|yaml|name|sarif|junit`: one printer for every command's answer.
 
 use super::table::{Table, Titles};
 use crate::{
@@ -13,6 +13,7 @@ use std::io::{self, ErrorKind, Write};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.
+    #[value(alias = "human")]
     Table,
     /// For people with wide screens.
     Wide,
@@ -22,6 +23,25 @@ pub enum Format {
     Yaml,
     /// Resource names, one a line.
     Name,
+    /// SARIF 2.1.0, for code scanning; of `policy check`.
+    Sarif,
+    /// JUnit's XML, for pipelines; of `policy check` and `policy test`.
+    Junit,
+}
+
+impl Format {
+    /// Refuses what only the commands of policy write.
+    ///
+    /// # Errors
+    /// It is one of those.
+    pub fn check_general(self) -> Result<()> {
+        match self {
+            Self::Sarif | Self::Junit => {
+                Err(Failure::usage("-o sarif and -o junit are for `muster policy check` and `muster policy test`"))
+            }
+            Self::Table | Self::Wide | Self::Json | Self::Yaml | Self::Name => Ok(()),
+        }
+    }
 }
 
 /// Writes to standard output.
@@ -52,6 +72,7 @@ impl Printer {
                 let values: Vec<_> = objects.iter().map(|object| object.json.clone()).collect();
                 self.value(&json!({ spec.plural: values }))
             }
+            Format::Sarif | Format::Junit => self.format.check_general(),
         }
     }
 
@@ -60,6 +81,7 @@ impl Printer {
         match self.format {
             Format::Json | Format::Yaml => self.value(&object.json),
             Format::Table | Format::Wide | Format::Name => self.list(spec, std::slice::from_ref(object)),
+            Format::Sarif | Format::Junit => self.format.check_general(),
         }
     }
 
@@ -75,6 +97,7 @@ impl Printer {
             Format::Json | Format::Table | Format::Wide | Format::Name => {
                 text(&format!("{}\n", serde_json::to_string_pretty(value).expect("a JSON value always serialises")))
             }
+            Format::Sarif | Format::Junit => self.format.check_general(),
         }
     }
 
@@ -83,6 +106,7 @@ impl Printer {
         match self.format {
             Format::Yaml => text(&format!("---\n{}", yaml(value)?)),
             Format::Json | Format::Table | Format::Wide | Format::Name => text(&format!("{value}\n")),
+            Format::Sarif | Format::Junit => self.format.check_general(),
         }
     }
 

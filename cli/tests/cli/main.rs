@@ -4,5 +4,6 @@ mod answers;
 mod apply;
 mod events;
 mod offline;
+mod policy;
 mod support;
 mod waiting;

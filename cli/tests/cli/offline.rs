@@ -50,7 +50,7 @@ async fn manifests_are_judged_without_a_service() {
     assert_eq!((good.status, good.errors.as_str()), (0, "1 manifest passes\n"), "{}", good.output);
     let bad = run(folder.path(), "policy check -f bad.yaml --policy policy.yaml -o json").await;
     assert_eq!(bad.status, 4, "{}", bad.errors);
-    for words in ["\"where\": \"bad.yaml:1\"", "require-gpu-limits", "spec.template.spec.containers[0]", "set a GPU limit"] {
+    for words in ["\"where\": \"bad.yaml:11\"", "require-gpu-limits", "spec.template.spec.containers[0]", "set a GPU limit"] {
         assert!(bad.output.contains(words), "{words}: {}", bad.output);
     }
 }
@@ -92,7 +92,7 @@ async fn what_is_no_policy_is_refused_with_its_place() {
     let ended = run(folder.path(), "policy check -f job.yaml --policy job.yaml --policy broken.yaml").await;
     assert_eq!(ended.status, 9);
     assert!(ended.errors.contains("job.yaml:1: batch/v1 Job is no policy"), "{}", ended.errors);
-    assert!(ended.errors.contains("broken.yaml:2: spec.rules"), "{}", ended.errors);
+    assert!(ended.errors.contains("broken.yaml:6: spec.rules"), "{}", ended.errors);
 }
 
 #[tokio::test]

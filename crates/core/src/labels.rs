@@ -12,6 +12,10 @@ pub const RUN_EPOCH: &str = "muster.dev/run-epoch";
 pub const QUEUE: &str = "muster.dev/queue";
 /// The revision of a workload copy: a hash of its pod template and the configuration it names.
 pub const REVISION: &str = "muster.dev/revision";
+/// Annotation of an exception from policies: who answers for it.
+pub const EXCEPTION_OWNER: &str = "muster.dev/exception-owner";
+/// Annotation of an exception from policies: when it ends, as in `2027-01-31T00:00:00Z` (RFC 3339).
+pub const EXCEPTION_ENDS: &str = "muster.dev/exception-ends";
 /// Annotation: the `traceparent` of the request that caused the object.
 pub const TRACEPARENT: &str = "muster.dev/traceparent";
 /// The label traffic rules tell versions apart by.

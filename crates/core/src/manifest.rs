@@ -4,6 +4,10 @@
 //! people hand in is read strictly, as Kubernetes' strict field validation does: the same field twice is refused. Every
 //! error has a line; a strict reading also has the field.
 
+mod places;
+
+pub use places::Places;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;

@@ -1,6 +1,6 @@
 //! Kubernetes' own policies: alone, bound, and with parameters.
 
-use crate::{FailureAction, Inventory, Outcome, Policy, Request, RuleResult};
+use crate::{Extent, FailureAction, Inventory, Outcome, Policy, Request, RuleResult};
 use muster_core::selector::Labels;
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ fn every_parameter_has_to_be_satisfied() {
             "data": {"most": most},
         })
     };
-    let inventory = Inventory { objects: vec![map("three", "3"), map("seven", "7")], ..Inventory::default() };
+    let inventory = Inventory::new(vec![map("three", "3"), map("seven", "7")], Extent::Whole);
     let bound = |reference: &Value| {
         let policy = Policy::parse(&with_params).expect("a policy");
         policy.bound_by(&binding(&json!({"paramRef": reference}))).expect("bound")

@@ -18,9 +18,17 @@ use crate::{
     path::Path,
     policy::{FailureAction, Policy},
 };
+use jiff::Timestamp;
 use muster_core::selector::Labels;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 /// A policy and what its binding says of it.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +56,9 @@ pub struct Surroundings {
     pub exceptions: Vec<PolicyException>,
     /// What rules may ask the cluster and the registry; `None`: nothing is known of them, and such rules are not
     /// evaluated.
-    pub inventory: Option<Inventory>,
+    pub inventory: Option<Arc<Inventory>>,
+    /// What time it is, for the rules that ask; `None`: they are not evaluated.
+    pub now: Option<Timestamp>,
 }
 
 /// One rule's answer to one object of one manifest.
@@ -110,10 +120,60 @@ impl Decision {
     pub fn is_allowed(&self) -> bool {
         self.violations.is_empty()
     }
+
+    fn and(mut self, other: Self) -> Self {
+        let Self { results, violations, audited, not_evaluated, warnings } = other;
+        self.results.extend(results);
+        self.violations.extend(violations);
+        self.audited.extend(audited);
+        self.not_evaluated.extend(not_evaluated);
+        self.warnings.extend(warnings);
+        self
+    }
 }
 
 /// Judges manifests by policies.
 pub fn decide(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surroundings) -> Decision {
+    let namespaces = namespaces_known(manifests, surroundings);
+    Judge { policies, namespaces: &namespaces, surroundings, manifest: 0, decision: Decision::default(), seen: BTreeSet::new() }
+        .manifests(manifests, 0)
+}
+
+/// As [`decide`], on so many threads. `judged` hears of every few manifests that are done, how many they were.
+pub fn decide_on(
+    threads: usize,
+    policies: &[Bound<'_>],
+    manifests: &[Value],
+    surroundings: &Surroundings,
+    judged: &(dyn Fn(usize) + Sync),
+) -> Decision {
+    /// Manifests a thread takes at a time: few, since some make many objects.
+    const SHARE: usize = 16;
+    let namespaces = namespaces_known(manifests, surroundings);
+    let next = AtomicUsize::new(0);
+    let judge_some = || {
+        let mut decisions = Vec::new();
+        loop {
+            let first = next.fetch_add(SHARE, Ordering::Relaxed);
+            let Some(rest) = manifests.get(first..).filter(|rest| !rest.is_empty()) else { return decisions };
+            let share = &rest[..rest.len().min(SHARE)];
+            let decision = Decision::default();
+            let judge =
+                Judge { policies, namespaces: &namespaces, surroundings, manifest: first, decision, seen: BTreeSet::new() };
+            decisions.push((first, judge.manifests(share, first)));
+            judged(share.len());
+        }
+    };
+    let mut decisions: Vec<(usize, Decision)> = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(judge_some)).collect();
+        running.into_iter().flat_map(|thread| thread.join().expect("judging does not panic")).collect()
+    });
+    decisions.sort_by_key(|(first, _)| *first);
+    decisions.into_iter().fold(Decision::default(), |all, (_, decision)| all.and(decision))
+}
+
+/// Labels of the namespaces told, and of those among the manifests.
+fn namespaces_known(manifests: &[Value], surroundings: &Surroundings) -> BTreeMap<String, Labels> {
     let mut namespaces = surroundings.namespaces.clone();
     for manifest in manifests.iter().filter(|manifest| manifest["kind"] == "Namespace" && manifest["apiVersion"] == "v1") {
         if let Some(name) = manifest.pointer("/metadata/name").and_then(Value::as_str) {
@@ -123,27 +183,12 @@ pub fn decide(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surrou
     for (name, labels) in &mut namespaces {
         labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.clone());
     }
-    let mut judge =
-        Judge { policies, namespaces, surroundings, manifest: 0, decision: Decision::default(), seen: BTreeSet::new() };
-    let default_namespace = match surroundings.default_namespace.as_str() {
-        "" => "default",
-        namespace => namespace,
-    };
-    for (index, manifest) in manifests.iter().enumerate() {
-        judge.manifest = index;
-        judge.seen.clear();
-        let manifest = in_a_namespace(manifest, default_namespace);
-        judge.object(&manifest, None);
-        for made in made_by(&manifest) {
-            judge.object(&made.object, Some(&made));
-        }
-    }
-    judge.decision
+    namespaces
 }
 
 struct Judge<'a> {
     policies: &'a [Bound<'a>],
-    namespaces: BTreeMap<String, Labels>,
+    namespaces: &'a BTreeMap<String, Labels>,
     surroundings: &'a Surroundings,
     /// Which of the manifests is being judged.
     manifest: usize,
@@ -153,12 +198,30 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// The first of the manifests has this number.
+    fn manifests(mut self, manifests: &[Value], first: usize) -> Decision {
+        let default_namespace = match self.surroundings.default_namespace.as_str() {
+            "" => "default",
+            namespace => namespace,
+        };
+        for (index, manifest) in manifests.iter().enumerate() {
+            self.manifest = first + index;
+            self.seen.clear();
+            let manifest = in_a_namespace(manifest, default_namespace);
+            self.object(&manifest, None);
+            for made in made_by(&manifest) {
+                self.object(&made.object, Some(&made));
+            }
+        }
+        self.decision
+    }
+
     fn object(&mut self, object: &Value, made: Option<&Made>) {
         let object = with_api_defaults(object);
         let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let labels = self.namespaces.get(&namespace).cloned();
+        let labels = self.namespaces.get(&namespace);
         let resource = resource_name(&object);
-        let injected = (object["kind"] == "Pod").then(|| injection_label(&object, labels.as_ref())).flatten();
+        let injected = (object["kind"] == "Pod").then(|| injection_label(&object, labels)).flatten();
         let policies = self.policies;
         for bound in policies {
             if !bound.namespaces.is_empty() && !namespace_matches(bound.namespaces, &namespace) {
@@ -166,9 +229,10 @@ impl Judge<'_> {
             }
             let request = Request {
                 operation: self.surroundings.operation,
-                namespace_labels: labels.as_ref(),
+                namespace_labels: labels,
                 exceptions: &self.surroundings.exceptions,
-                inventory: self.surroundings.inventory.as_ref(),
+                inventory: self.surroundings.inventory.as_deref(),
+                now: self.surroundings.now,
                 ..Request::create(&object)
             };
             for result in bound.policy.evaluate(&request) {

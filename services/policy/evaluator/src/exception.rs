@@ -1,6 +1,7 @@
 //! `PolicyException`: objects that named rules do not ask, of Kyverno's own kinds and of those in CEL.
 //!
-//! Who owns an exception and when it ends is not in its document; whoever hands it in has seen to that.
+//! Kyverno's documents know neither an owner nor an end; both stand in annotations. Whoever judges asks
+//! [`PolicyException::holds_at`] first.
 
 use crate::{
     body::{Exemption, cel::CelBody},
@@ -14,6 +15,8 @@ use crate::{
     variables::Context,
     wildcard,
 };
+use jiff::Timestamp;
+use muster_core::labels::{EXCEPTION_ENDS, EXCEPTION_OWNER};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -32,6 +35,8 @@ enum Reported {
 pub struct PolicyException {
     name: String,
     namespace: String,
+    owner: Option<String>,
+    ends: Option<Timestamp>,
     content: Content,
 }
 
@@ -84,11 +89,33 @@ impl PolicyException {
                 return Err(root.get("apiVersion").error(message));
             }
         };
+        let annotations = metadata.get("annotations");
+        let ends = annotations.get(EXCEPTION_ENDS);
         Ok(Self {
             name: metadata.get("name").required_text()?,
             namespace: metadata.get("namespace").text()?.unwrap_or_default(),
+            owner: annotations.get(EXCEPTION_OWNER).text()?.filter(|owner| !owner.is_empty()),
+            ends: ends
+                .text()?
+                .map(|text| text.parse().map_err(|_| ends.error(format!("{text:?} is no time as in 2027-01-31T00:00:00Z"))))
+                .transpose()?,
             content,
         })
+    }
+
+    /// Who answers for it, by its annotation `muster.dev/exception-owner`.
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
+
+    /// When it ends, by its annotation `muster.dev/exception-ends`; `None`: never.
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.ends
+    }
+
+    /// Whether it has not ended by then.
+    pub fn holds_at(&self, now: Timestamp) -> bool {
+        self.ends.is_none_or(|ends| now < ends)
     }
 
     /// `metadata.name`.

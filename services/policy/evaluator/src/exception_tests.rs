@@ -1,6 +1,7 @@
 //! Exceptions of both generations, as a policy sees them.
 
 use crate::{Outcome, Policy, PolicyException, Request};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 fn pod(name: &str) -> Value {
@@ -132,4 +133,23 @@ fn what_is_no_exception_is_refused_by_field() {
         let document = json!({"apiVersion": group, "kind": "PolicyException", "metadata": {"name": "e"}, "spec": spec});
         assert_eq!(PolicyException::parse(&document).expect_err("refused").field, field);
     }
+}
+
+#[test]
+fn owner_and_end_stand_in_annotations() {
+    let document = |annotations: Value| {
+        json!({
+            "apiVersion": "kyverno.io/v2", "kind": "PolicyException",
+            "metadata": {"name": "e", "annotations": annotations},
+            "spec": {"match": {"any": [{"resources": {"kinds": ["Pod"]}}]}, "exceptions": [{"policyName": "p", "ruleNames": ["r"]}]},
+        })
+    };
+    let annotations = json!({"muster.dev/exception-owner": "ada", "muster.dev/exception-ends": "2027-01-31T00:00:00Z"});
+    let exception = PolicyException::parse(&document(annotations)).expect("an exception");
+    let end: Timestamp = "2027-01-31T00:00:00Z".parse().expect("a time");
+    assert_eq!((exception.owner(), exception.ends()), (Some("ada"), Some(end)));
+    assert!(exception.holds_at(end - jiff::SignedDuration::from_secs(1)) && !exception.holds_at(end));
+    assert!(PolicyException::parse(&document(json!({}))).expect("an exception").holds_at(end));
+    let error = PolicyException::parse(&document(json!({"muster.dev/exception-ends": "soon"}))).expect_err("no time");
+    assert_eq!(error.field, "metadata.annotations.muster.dev/exception-ends");
 }

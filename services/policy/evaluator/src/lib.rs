@@ -1,9 +1,9 @@
 //! What Kyverno would say of a manifest, said before it leaves: a pure evaluator of `ClusterPolicy` and `Policy`.
 //!
 //! A document is read once ([`Policy::parse`]), judged against single objects ([`Policy::evaluate`]) or, with
-//! everything a workload makes in the cluster, against whole manifests ([`decide`]). No I/O, no clock, no network:
-//! the agent, the CLI and the policy service give the same verdict. A rule this crate cannot judge is
-//! [`Outcome::NotEvaluated`] with the reason, never a guess.
+//! everything a workload makes in the cluster, against whole manifests ([`decide`]). No I/O, no clock, no network; only
+//! [`conformance`] reads suites from folders. The agent, the CLI and the policy service give the same verdict. A rule
+//! this crate cannot judge is [`Outcome::NotEvaluated`] with the reason, never a guess.
 
 mod admission_policy;
 mod anchor;
@@ -42,7 +42,7 @@ mod version;
 mod wildcard;
 
 pub use body::BodyKind;
-pub use decision::{Bound, Decision, ResourceResult, Surroundings, Violation, decide};
+pub use decision::{Bound, Decision, ResourceResult, Surroundings, Violation, decide, decide_on};
 pub use defaults::with_api_defaults;
 pub use evaluate::{Outcome, Request, RuleResult};
 pub use exception::PolicyException;
@@ -50,7 +50,7 @@ pub use expand::{Made, made_by};
 pub use facts::{Operation, UserInfo};
 pub use field::PolicyError;
 pub use injection::Warning;
-pub use inventory::{Inventory, NotAnswered};
+pub use inventory::{Extent, Inventory, NotAnswered};
 pub use mutate::Mutated;
 pub use path::{Path, Step};
 pub use policy::{FailureAction, Policy};

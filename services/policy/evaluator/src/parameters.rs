@@ -79,7 +79,8 @@ impl ParamRef {
             Some(selector) => selector.matches(&labels(object)),
             None => text(object, "/metadata/name") == self.name,
         };
-        Ok(inventory.list(&kind.api_version, &resource, "").filter(is_in).filter(is_meant).collect())
+        let listed = inventory.list(&kind.api_version, &resource, "").map_err(|error| error.to_string())?;
+        Ok(listed.into_iter().filter(is_in).filter(is_meant).collect())
     }
 }
 

@@ -4,7 +4,7 @@
 //! coverage, for as long as one likes.
 
 use muster_core::manifest::parse_value;
-use muster_policy_evaluator::{BodyKind, Inventory, Policy, PolicyException, Request, speed};
+use muster_policy_evaluator::{BodyKind, Extent, Inventory, Policy, PolicyException, Request, speed};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -142,7 +142,7 @@ fn objects() -> Vec<Value> {
 #[test]
 fn a_policy_that_was_tampered_with_is_refused_or_judged_soon() {
     let objects = objects();
-    let inventory = Inventory { objects: objects.clone(), ..Inventory::default() };
+    let inventory = Inventory::new(objects.clone(), Extent::Whole);
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let (mut judged, mut slowest) = (0, Duration::ZERO);
     for round in 0..1_500 {

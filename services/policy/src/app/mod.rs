@@ -6,7 +6,7 @@ pub mod report;
 pub mod verdict;
 
 use crate::{convert::FleetPolicyView, domain::Catalog, events, store};
-use muster_kit::{Error, Result, Tx, reconcile::Wake};
+use muster_kit::{Error, Result, Tx, db, reconcile::Wake};
 use sqlx::PgPool;
 use std::{
     collections::BTreeSet,
@@ -37,12 +37,20 @@ impl App {
 
     /// Everything that decides verdicts, as of now.
     pub async fn catalog(&self) -> Result<Arc<Catalog>> {
-        let revision = store::catalog::revision(&self.pool).await?;
+        let (revision, now) = store::catalog::revision(&self.pool).await?;
         let known = self.catalog.lock().expect("no holder of this lock panics").clone();
-        if let Some(known) = known.filter(|known| known.revision == revision) {
+        if let Some(known) = known.filter(|known| known.revision == revision && !known.is_outlived_by(now)) {
             return Ok(known);
         }
-        let catalog = Arc::new(store::catalog::read(&self.pool).await?);
+        let mut catalog = store::catalog::read(&self.pool).await?;
+        if catalog.is_outlived_by(now) {
+            // An exception has ended: from the next revision on it excuses nothing, and equal revisions stay equal verdicts.
+            let mut tx = db::begin(&self.pool).await?;
+            store::catalog::raise_revision(&mut tx).await?;
+            tx.commit().await?;
+            catalog = store::catalog::read(&self.pool).await?;
+        }
+        let catalog = Arc::new(catalog);
         *self.catalog.lock().expect("no holder of this lock panics") = Some(Arc::clone(&catalog));
         Ok(catalog)
     }

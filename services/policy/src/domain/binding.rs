@@ -162,6 +162,14 @@ impl WrittenEntry {
                 if document.name() != self.name {
                     return Err(DocumentError::new(at("inline.metadata.name"), "must be the entry's own name"));
                 }
+                let narrowing = [
+                    ("action", self.action.is_some()),
+                    ("namespaces", !self.namespaces.is_empty()),
+                    ("allowNotEvaluated", self.allow_not_evaluated),
+                ];
+                if let Some((name, _)) = narrowing.into_iter().find(|(_, is_said)| *is_said && document.exception().is_some()) {
+                    return Err(DocumentError::new(at(name), "is for policies; what an exception is about stands in itself"));
+                }
                 Source::Inline(Box::new(document))
             }
             (Some(source), None, None) => {

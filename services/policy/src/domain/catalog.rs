@@ -4,8 +4,9 @@ use super::{
     PolicyDocument,
     distribution::{ClusterContent, Held},
 };
+use jiff::Timestamp;
 use muster_core::version::Version;
-use muster_policy_evaluator::{Bound, Decision, FailureAction, Outcome, Surroundings, decide};
+use muster_policy_evaluator::{Bound, Decision, FailureAction, Outcome, PolicyException, Surroundings, decide};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,13 +30,30 @@ pub struct Binding {
     pub allow_not_evaluated: bool,
 }
 
+/// An exception that holds in a fleet.
+#[derive(Debug, Clone)]
+pub struct Exception {
+    /// The binding's identifier.
+    pub fleet_policy: String,
+    /// The fleet's identifier.
+    pub fleet: String,
+    /// The exception.
+    pub document: Arc<PolicyDocument>,
+    /// Whether its binding says what only policies know: an action, namespaces, `allowNotEvaluated`.
+    pub is_narrowed: bool,
+}
+
 /// All of it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Catalog {
     /// What it is as of; equal revisions give equal verdicts.
     pub revision: Version,
+    /// When the revision was made: exceptions hold that had not ended by then.
+    pub as_of: Timestamp,
     /// What holds.
     pub bindings: Vec<Binding>,
+    /// What is excused from it.
+    pub exceptions: Vec<Exception>,
     /// Bindings that do not hold yet, and why.
     pub problems: Vec<String>,
     /// Members of each fleet.
@@ -79,7 +97,45 @@ impl Verdict {
     }
 }
 
+impl Default for Catalog {
+    fn default() -> Self {
+        Self {
+            revision: Version::default(),
+            as_of: Timestamp::UNIX_EPOCH,
+            bindings: Vec::new(),
+            exceptions: Vec::new(),
+            problems: Vec::new(),
+            fleets: BTreeMap::new(),
+        }
+    }
+}
+
 impl Catalog {
+    /// Adds an exception, or the reason why it does not hold.
+    pub fn except(&mut self, exception: Exception) {
+        if exception.is_narrowed {
+            self.problems.push(format!(
+                "exception {} of fleet policy {} does not hold: what it is about stands in itself, not in its binding",
+                exception.document.name(),
+                exception.fleet_policy
+            ));
+        } else {
+            self.exceptions.push(exception);
+        }
+    }
+
+    /// Whether an exception ended after the revision was made, so that it is time for another.
+    pub fn is_outlived_by(&self, now: Timestamp) -> bool {
+        let mut ends = self.exceptions.iter().filter_map(|exception| exception.document.exception()?.ends());
+        ends.any(|ends| self.as_of < ends && ends <= now)
+    }
+
+    /// The exceptions that hold in a fleet.
+    fn excusing(&self, fleet: &str) -> impl Iterator<Item = &Exception> {
+        let holds = |exception: &PolicyException| exception.holds_at(self.as_of);
+        self.exceptions.iter().filter(move |of| of.fleet == fleet && of.document.exception().is_some_and(holds))
+    }
+
     /// What holds in any of the clusters; in all fleets where none is named.
     fn reaching(&self, clusters: &[String]) -> impl Iterator<Item = &Binding> {
         let is_there = |fleet: &str| {
@@ -91,7 +147,12 @@ impl Catalog {
 
     /// Judges manifests that may go to the clusters.
     pub fn evaluate(&self, manifests: &[Value], clusters: &[String], namespace: &str) -> Verdict {
-        let surroundings = Surroundings { default_namespace: namespace.to_owned(), ..Surroundings::default() };
+        let surroundings = |fleet: &str| Surroundings {
+            default_namespace: namespace.to_owned(),
+            exceptions: self.excusing(fleet).filter_map(|of| of.document.exception().cloned()).collect(),
+            ..Surroundings::default()
+        };
+        let mut of_fleets: BTreeMap<&str, Surroundings> = BTreeMap::new();
         let mut broken: BTreeMap<(usize, String, String, String, String), Broken> = BTreeMap::new();
         let mut warnings = BTreeSet::new();
         for binding in self.reaching(clusters) {
@@ -103,7 +164,8 @@ impl Catalog {
                         allow_not_evaluated: binding.allow_not_evaluated,
                         namespaces: &binding.namespaces,
                     };
-                    let decision = decide(&[bound], manifests, &surroundings);
+                    let surroundings = of_fleets.entry(&binding.fleet).or_insert_with(|| surroundings(&binding.fleet));
+                    let decision = decide(&[bound], manifests, surroundings);
                     warnings.extend(decision.warnings.iter().map(ToString::to_string));
                     for found in found_in(decision) {
                         if !found.not_evaluated_reason.is_empty() && !found.enforced {
@@ -127,16 +189,15 @@ impl Catalog {
 
     /// What a cluster should hold.
     pub fn for_cluster(&self, cluster: &str, runs_kyverno: bool) -> ClusterContent {
-        let held = self
-            .bindings
-            .iter()
-            .filter(|binding| self.fleets.get(&binding.fleet).is_some_and(|members| members.contains(cluster)));
-        let held = held.map(|binding| Held {
+        let is_member = |fleet: &str| self.fleets.get(fleet).is_some_and(|members| members.contains(cluster));
+        let held = self.bindings.iter().filter(|binding| is_member(&binding.fleet)).map(|binding| Held {
             document: Arc::clone(&binding.document),
             enforce: binding.action.map(|action| action == FailureAction::Enforce),
             namespaces: binding.namespaces.clone(),
         });
-        ClusterContent::of(held.collect(), runs_kyverno)
+        let fleets = self.fleets.keys().filter(|fleet| is_member(fleet));
+        let exceptions = fleets.flat_map(|fleet| self.excusing(fleet)).map(|of| Arc::clone(&of.document));
+        ClusterContent::of(held.collect(), exceptions.collect(), runs_kyverno)
     }
 }
 

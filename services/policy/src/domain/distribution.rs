@@ -1,4 +1,5 @@
-//! What a cluster is given: each policy once, worded so that Kyverno there refuses what the bindings refuse.
+//! What a cluster is given: each policy once, worded so that Kyverno there refuses what the bindings refuse, and the
+//! exceptions from them.
 
 use super::PolicyDocument;
 use muster_core::bundle;
@@ -30,7 +31,7 @@ pub struct PolicyBinding {
 /// All a cluster holds of policies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterContent {
-    /// The documents, in name order.
+    /// The policies in name order, and then the exceptions.
     pub manifests: Vec<Value>,
     /// Where they hold.
     pub bindings: Vec<PolicyBinding>,
@@ -39,8 +40,8 @@ pub struct ClusterContent {
 }
 
 impl ClusterContent {
-    /// From what holds in the cluster.
-    pub fn of(held: Vec<Held>, runs_kyverno: bool) -> Self {
+    /// From what holds in the cluster, and what is excused from it. Exceptions without policies excuse from nothing.
+    pub fn of(held: Vec<Held>, exceptions: Vec<Arc<PolicyDocument>>, runs_kyverno: bool) -> Self {
         let mut by_name: BTreeMap<String, Vec<Held>> = BTreeMap::new();
         for entry in held {
             by_name.entry(entry.document.name().to_owned()).or_default().push(entry);
@@ -52,6 +53,11 @@ impl ClusterContent {
                 let enforce = entry.enforce.unwrap_or_else(|| entry.document.enforces());
                 content.bindings.push(PolicyBinding { policy: name.clone(), namespaces: entry.namespaces, enforce });
             }
+        }
+        if !content.manifests.is_empty() {
+            let by_name: BTreeMap<String, Arc<PolicyDocument>> =
+                exceptions.into_iter().map(|document| (document.name().to_owned(), document)).collect();
+            content.manifests.extend(by_name.into_values().map(|document| document.value().clone()));
         }
         content
     }
@@ -159,7 +165,7 @@ mod tests {
     }
 
     fn spec(held: Vec<Held>) -> Value {
-        ClusterContent::of(held, true).manifests[0]["spec"].clone()
+        ClusterContent::of(held, vec![], true).manifests[0]["spec"].clone()
     }
 
     #[test]
@@ -212,10 +218,10 @@ mod tests {
 
     #[test]
     fn equal_content_has_equal_digests_and_any_difference_another() {
-        let one = ClusterContent::of(vec![held(None, &[])], true);
-        assert_eq!(one.digest(), ClusterContent::of(vec![held(None, &[])], true).digest());
-        assert_ne!(one.digest(), ClusterContent::of(vec![held(None, &[])], false).digest());
-        assert_ne!(one.digest(), ClusterContent::of(vec![held(None, &["ml"])], true).digest());
+        let one = ClusterContent::of(vec![held(None, &[])], vec![], true);
+        assert_eq!(one.digest(), ClusterContent::of(vec![held(None, &[])], vec![], true).digest());
+        assert_ne!(one.digest(), ClusterContent::of(vec![held(None, &[])], vec![], false).digest());
+        assert_ne!(one.digest(), ClusterContent::of(vec![held(None, &["ml"])], vec![], true).digest());
         assert_eq!(one.policies(), ["p"]);
     }
 }

@@ -1,14 +1,17 @@
-//! A policy's document: Kyverno's `ClusterPolicy`, `Policy` and `ValidatingPolicy`, which are judged here, and its other
-//! kinds, which are held and distributed and never judged.
+//! A policy's document: Kyverno's `ClusterPolicy`, `Policy` and `ValidatingPolicy`, which are judged here, its
+//! `PolicyException`, which excuses from those, and its other kinds, which are held and distributed and never judged.
 
 use super::DocumentError;
-use muster_core::bundle;
-use muster_policy_evaluator::{FailureAction, Policy};
+use muster_core::{
+    bundle,
+    labels::{EXCEPTION_ENDS, EXCEPTION_OWNER},
+};
+use muster_policy_evaluator::{FailureAction, Policy, PolicyException};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Kinds that are not judged here, and whether the cluster may refuse an object by them.
-const OTHER_KINDS: [(&str, bool); 11] = [
+const OTHER_KINDS: [(&str, bool); 10] = [
     ("ImageValidatingPolicy", true),
     ("NamespacedImageValidatingPolicy", true),
     ("MutatingPolicy", false),
@@ -19,7 +22,6 @@ const OTHER_KINDS: [(&str, bool); 11] = [
     ("NamespacedDeletingPolicy", false),
     ("CleanupPolicy", false),
     ("ClusterCleanupPolicy", false),
-    ("PolicyException", false),
 ];
 
 /// What the cluster's API server writes into an object; no part of a policy's content.
@@ -39,6 +41,7 @@ pub struct RuleInfo {
 #[derive(Debug, Clone, PartialEq)]
 enum Content {
     Judged(Box<Policy>),
+    Excuses(Box<PolicyException>),
     Held { kind: String, can_refuse: bool },
 }
 
@@ -53,8 +56,28 @@ pub struct PolicyDocument {
 }
 
 impl PolicyDocument {
-    /// Reads a document of one of Kyverno's kinds.
+    /// Reads a document of one of Kyverno's kinds. An exception has to name who answers for it, and when it ends.
     pub fn parse(value: &Value) -> Result<Self, DocumentError> {
+        let document = Self::stored(value)?;
+        if document.value["kind"] == "PolicyException" {
+            let exception =
+                PolicyException::parse(&document.value).map_err(|error| DocumentError::new(error.field, error.message))?;
+            let annotation = |key: &str| format!("metadata.annotations[{key:?}]");
+            if exception.owner().is_none() {
+                return Err(DocumentError::new(annotation(EXCEPTION_OWNER), "must name who answers for the exception"));
+            }
+            if exception.ends().is_none() {
+                return Err(DocumentError::new(
+                    annotation(EXCEPTION_ENDS),
+                    "must say when the exception ends, as in 2027-01-31T00:00:00Z",
+                ));
+            }
+        }
+        Ok(document)
+    }
+
+    /// Reads a document that was accepted once, perhaps under other terms.
+    pub fn stored(value: &Value) -> Result<Self, DocumentError> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (kind, group) = (text("/kind"), text("/apiVersion").split('/').next().unwrap_or_default().to_owned());
         if !matches!(group.as_str(), "kyverno.io" | "policies.kyverno.io") {
@@ -64,6 +87,11 @@ impl PolicyDocument {
         let content = if Policy::reads(&text("/apiVersion"), &kind) || matches!(kind.as_str(), "ClusterPolicy" | "Policy") {
             let policy = Policy::parse(&value).map_err(|error| DocumentError::new(error.field, error.message))?;
             Content::Judged(Box::new(policy))
+        } else if kind == "PolicyException" {
+            match PolicyException::parse(&value) {
+                Ok(exception) => Content::Excuses(Box::new(exception)),
+                Err(_) => Content::Held { kind, can_refuse: false },
+            }
         } else {
             let known = OTHER_KINDS.iter().find(|(name, _)| *name == kind);
             let (_, can_refuse) =
@@ -100,7 +128,15 @@ impl PolicyDocument {
     pub fn judged(&self) -> Option<&Policy> {
         match &self.content {
             Content::Judged(policy) => Some(policy),
-            Content::Held { .. } => None,
+            Content::Excuses(_) | Content::Held { .. } => None,
+        }
+    }
+
+    /// What it excuses from; `None` for policies.
+    pub fn exception(&self) -> Option<&PolicyException> {
+        match &self.content {
+            Content::Excuses(exception) => Some(exception),
+            Content::Judged(_) | Content::Held { .. } => None,
         }
     }
 
@@ -108,7 +144,7 @@ impl PolicyDocument {
     pub fn refuses_unjudged(&self) -> Option<&str> {
         match &self.content {
             Content::Held { kind, can_refuse: true } => Some(kind),
-            Content::Held { .. } | Content::Judged(_) => None,
+            Content::Held { .. } | Content::Judged(_) | Content::Excuses(_) => None,
         }
     }
 
@@ -116,6 +152,7 @@ impl PolicyDocument {
     pub fn enforces(&self) -> bool {
         match &self.content {
             Content::Judged(policy) => policy.action() == FailureAction::Enforce,
+            Content::Excuses(_) => false,
             // Kyverno's newer kinds deny unless told to audit or warn only.
             Content::Held { .. } => match self.value.pointer("/spec/validationActions").and_then(Value::as_array) {
                 Some(actions) => actions.iter().any(|action| action == "Deny"),
@@ -135,6 +172,7 @@ impl PolicyDocument {
                     not_evaluated_reason: reason.unwrap_or_default().to_owned(),
                 })
                 .collect(),
+            Content::Excuses(_) => Vec::new(),
             Content::Held { kind, .. } => vec![RuleInfo {
                 name: self.name.clone(),
                 body: kind.clone(),
@@ -180,6 +218,22 @@ mod tests {
         served["status"] = json!({"ready": true});
         let (plain, served) = (PolicyDocument::parse(&policy()), PolicyDocument::parse(&served));
         assert_eq!(plain.map(|policy| policy.digest), served.map(|policy| policy.digest));
+    }
+
+    #[test]
+    fn an_exception_names_its_owner_and_its_end() {
+        let mut document = json!({
+            "apiVersion": "kyverno.io/v2", "kind": "PolicyException", "metadata": {"name": "e", "annotations": {}},
+            "spec": {"match": {"any": [{"resources": {"kinds": ["Pod"]}}]}, "exceptions": [{"policyName": "p", "ruleNames": ["r"]}]},
+        });
+        let field = |document: &Value| PolicyDocument::parse(document).expect_err("refused").field;
+        assert_eq!(field(&document), r#"metadata.annotations["muster.dev/exception-owner"]"#);
+        document["metadata"]["annotations"][EXCEPTION_OWNER] = json!("ada");
+        assert_eq!(field(&document), r#"metadata.annotations["muster.dev/exception-ends"]"#);
+        assert!(PolicyDocument::stored(&document).expect("accepted before").exception().is_some());
+        document["metadata"]["annotations"][EXCEPTION_ENDS] = json!("2027-01-31T00:00:00Z");
+        let document = PolicyDocument::parse(&document).expect("an exception");
+        assert_eq!((document.rules().len(), document.enforces(), document.refuses_unjudged()), (0, false, None));
     }
 
     #[test]

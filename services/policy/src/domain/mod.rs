@@ -7,7 +7,7 @@ mod document;
 mod report;
 
 pub use binding::{Entry, FleetPolicySpec, Source};
-pub use catalog::{Binding, Broken, Catalog, Verdict};
+pub use catalog::{Binding, Broken, Catalog, Exception, Verdict};
 pub use distribution::{ClusterContent, Held};
 pub use document::{PolicyDocument, RuleInfo};
 pub use report::{ComplianceRow, PolicyReport, ReportedViolation, RuleSummary, Standing, compliance};

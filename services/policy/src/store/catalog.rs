@@ -1,6 +1,7 @@
 //! What decides verdicts, read whole, and the revision it is as of.
 
-use crate::domain::{Binding, Catalog, PolicyDocument};
+use crate::domain::{Binding, Catalog, Exception, PolicyDocument};
+use jiff::Timestamp;
 use muster_core::version::Version;
 use muster_kit::{Error, Result, Tx, db};
 use muster_policy_evaluator::FailureAction;
@@ -19,21 +20,24 @@ pub async fn lock(tx: &mut Tx) -> Result<()> {
 
 /// Raises the revision; part of every transaction that may change a verdict.
 pub async fn raise_revision(tx: &mut Tx) -> Result<()> {
-    sqlx::query!("update policy_revision set n = n + 1").execute(&mut **tx).await?;
+    sqlx::query!("update policy_revision set n = n + 1, as_of = clock_timestamp()").execute(&mut **tx).await?;
     Ok(())
 }
 
-/// The revision as it stands.
-pub async fn revision(pool: &PgPool) -> Result<Version> {
-    let row = sqlx::query!("select i.incarnation, r.n from incarnation i, policy_revision r").fetch_one(pool).await?;
-    Ok(Version::new(row.incarnation.cast_unsigned(), row.n.cast_unsigned()))
+/// The revision as it stands, and what time it is.
+pub async fn revision(pool: &PgPool) -> Result<(Version, Timestamp)> {
+    let row = sqlx::query!(r#"select i.incarnation, r.n, clock_timestamp() as "now!" from incarnation i, policy_revision r"#)
+        .fetch_one(pool)
+        .await?;
+    Ok((Version::new(row.incarnation.cast_unsigned(), row.n.cast_unsigned()), row.now.to_jiff()))
 }
 
 /// Reads all of it as of one moment.
 pub async fn read(pool: &PgPool) -> Result<Catalog> {
     let mut tx = db::begin(pool).await?;
     sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
-    let row = sqlx::query!("select i.incarnation, r.n from incarnation i, policy_revision r").fetch_one(&mut *tx).await?;
+    let row =
+        sqlx::query!("select i.incarnation, r.n, r.as_of from incarnation i, policy_revision r").fetch_one(&mut *tx).await?;
     let revision = Version::new(row.incarnation.cast_unsigned(), row.n.cast_unsigned());
     let contents = sqlx::query!(
         "select digest, content from document where digest in (select digest from bound_policy where digest is not null)"
@@ -56,15 +60,22 @@ pub async fn read(pool: &PgPool) -> Result<Catalog> {
     let mut documents: HashMap<String, Arc<PolicyDocument>> = HashMap::new();
     for row in contents {
         // It was read once before it was stored; a refusal now is our fault.
-        let document = PolicyDocument::parse(&row.content).map_err(Error::internal)?;
+        let document = PolicyDocument::stored(&row.content).map_err(Error::internal)?;
         documents.insert(row.digest, Arc::new(document));
     }
-    let mut catalog = Catalog { revision, fleets: BTreeMap::new(), ..Catalog::default() };
+    let as_of = row.as_of.to_jiff();
+    let mut catalog = Catalog { revision, as_of, fleets: BTreeMap::new(), ..Catalog::default() };
     for row in members {
         catalog.fleets.entry(row.fleet_id).or_default().insert(row.cluster_id);
     }
     for row in bound {
         match row.digest.as_ref().and_then(|digest| documents.get(digest)) {
+            Some(document) if document.exception().is_some() => catalog.except(Exception {
+                fleet_policy: row.fleet_policy_id,
+                fleet: row.fleet_id,
+                document: Arc::clone(document),
+                is_narrowed: row.action.is_some() || !row.namespaces.is_empty() || row.allow_not_evaluated,
+            }),
             Some(document) => catalog.bindings.push(Binding {
                 fleet_policy: row.fleet_policy_id,
                 fleet: row.fleet_id,

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod distribution;
+mod exceptions;
 mod harness;
 mod policies;
 mod reports;

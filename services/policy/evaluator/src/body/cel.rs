@@ -341,7 +341,7 @@ fn admission_request(request: &Request<'_>) -> Value {
 /// The namespace's object as far as it is known.
 fn namespace_object(request: &Request<'_>) -> Option<Value> {
     let name = request.text("/metadata/namespace");
-    let given = request.inventory.and_then(|inventory| inventory.get("v1", "namespaces", "", name));
+    let given = request.inventory.and_then(|inventory| inventory.get("v1", "namespaces", "", name).ok());
     given.cloned().or_else(|| {
         let labels: Map<String, Value> =
             request.namespace_labels?.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();

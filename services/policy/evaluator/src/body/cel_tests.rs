@@ -1,6 +1,6 @@
 //! Rules in CEL from their documents to their outcomes.
 
-use crate::{Inventory, Operation, Outcome, Policy, Request, RuleResult};
+use crate::{Extent, Inventory, Operation, Outcome, Policy, Request, RuleResult};
 use muster_core::selector::Labels;
 use serde_json::{Value, json};
 
@@ -107,7 +107,7 @@ fn what_is_not_given_is_not_guessed() {
     assert!(matches!(outcomes(&policy, &pod)[0].1, Outcome::NotEvaluated { .. }));
     let map =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "ml"}, "data": {"ok": "yes"}});
-    let inventory = Inventory { objects: vec![map], ..Inventory::default() };
+    let inventory = Inventory::new(vec![map], Extent::Whole);
     let request = Request { inventory: Some(&inventory), ..Request::create(&pod) };
     assert_eq!(policy.evaluate(&request)[0].outcome, Outcome::Pass);
 }

@@ -6,7 +6,7 @@ use super::{
     functions::{Answer, Style, Table, fail, ok},
     network::{Cidr, Network, Url, Version, ip},
 };
-use crate::image::ImageReference;
+use crate::{image::ImageReference, inventory::NotAnswered};
 use muster_core::quantity::Quantity;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -84,18 +84,19 @@ pub const TABLE: Table = &[
     (Style::Member, "patch", |_, args| version(args, 2)),
     (Style::Global, "resource.Get", |evaluation, args| match args {
         [Val::Text(version), Val::Text(resource), Val::Text(namespace), Val::Text(name)] => {
-            let found = inventory(evaluation).map(|inventory| inventory.get(version, resource, namespace, name));
-            Some(found.and_then(|found| {
-                let missing = || CelError::failed(format!("{resource} {namespace}/{name} is not there"));
-                found.map(Val::of).ok_or_else(missing)
+            Some(inventory(evaluation).and_then(|inventory| match inventory.get(version, resource, namespace, name) {
+                Ok(found) => Ok(Val::of(found)),
+                Err(NotAnswered::NotThere) => Err(CelError::failed(format!("{resource} {namespace}/{name} is not there"))),
+                Err(NotAnswered::Unknown(reason)) => Err(CelError::NotGiven(reason)),
             }))
         }
         _ => None,
     }),
     (Style::Global, "resource.List", |evaluation, args| match args {
-        [Val::Text(version), Val::Text(resource), Val::Text(namespace)] => Some(inventory(evaluation).map(|inventory| {
-            let items = inventory.list(version, resource, namespace).map(Val::of).collect();
-            Val::Map(vec![(Val::text("items"), Val::list(items))].into())
+        [Val::Text(version), Val::Text(resource), Val::Text(namespace)] => Some(inventory(evaluation).and_then(|inventory| {
+            let listed = inventory.list(version, resource, namespace).map_err(|error| CelError::NotGiven(error.to_string()))?;
+            let items = listed.into_iter().map(Val::of).collect();
+            Ok(Val::Map(vec![(Val::text("items"), Val::list(items))].into()))
         })),
         _ => None,
     }),

@@ -1,7 +1,7 @@
 //! The language and its libraries, by expressions and what they give.
 
 use super::*;
-use crate::Inventory;
+use crate::{Extent, Inventory};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -11,12 +11,9 @@ fn evaluate(text: &str, object: &Value) -> Result<Value, CelError> {
         ("names".to_owned(), Program::compile("object.spec.containers.map(c, c.name)").expect("a variable")),
         ("loop".to_owned(), Program::compile("variables.loop + 1").expect("a variable")),
     ]);
-    let inventory = Inventory {
-        objects: vec![
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "a", "name": "b"}, "data": {"k": "v"}}),
-        ],
-        images: BTreeMap::from([("nginx:1".to_owned(), json!({"config": {"user": "x"}}))]),
-    };
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "a", "name": "b"}, "data": {"k": "v"}});
+    let images = BTreeMap::from([("nginx:1".to_owned(), json!({"config": {"user": "x"}}))]);
+    let inventory = Inventory::new(vec![map], Extent::Whole).with_images(images);
     let roots = Roots {
         object,
         old_object: &Value::Null,

@@ -1,7 +1,7 @@
 //! A suite's documents: policies, resources, expected results, and the values that stand for a cluster.
 
 use super::SuiteError;
-use crate::{Answers, Inventory, Operation, Policy, PolicyException, UserInfo, inventory::text};
+use crate::{Answers, Extent, Inventory, Operation, Policy, PolicyException, UserInfo, inventory::text};
 use jiff::Timestamp;
 use muster_core::{manifest::parse_value, selector::Labels};
 use serde_json::{Number, Value};
@@ -70,17 +70,11 @@ impl Suite {
             Some(file) => Some(user(&parse_value(&read(file)?).map_err(|error| malformed(file, error))?)),
             None => None,
         };
-        let inventory = match test.get("context").and_then(Value::as_str) {
-            Some(file) => Some(inventory(&parse_value(&read(file)?).map_err(|error| malformed(file, error))?)),
+        let context = match test.get("context").and_then(Value::as_str) {
+            Some(file) => Some(parse_value(&read(file)?).map_err(|error| malformed(file, error))?),
             None => None,
         };
-        // Rules may ask for the namespace of an object; those of the values file come first.
-        let told: Vec<Value> = list(&values, "namespaces").cloned().collect();
-        let among = resources.iter().filter(|object| text(object, "/kind") == "Namespace").cloned();
-        let inventory = inventory.or_else(|| (!told.is_empty()).then(Inventory::default)).map(|mut inventory| {
-            inventory.objects.splice(0..0, told.into_iter().chain(among));
-            inventory
-        });
+        let inventory = inventory(context.as_ref(), &values, &resources);
         let mut exceptions = Vec::new();
         for file in texts(&test, "exceptions") {
             for document in documents(&file, &read(&file)?)? {
@@ -233,10 +227,18 @@ fn user(file: &Value) -> UserInfo {
     }
 }
 
-fn inventory(file: &Value) -> Inventory {
-    let spec = file.get("spec").unwrap_or(&Value::Null);
+/// What the context file says of the cluster and the registry. Rules may ask for the namespace of an object: those of the
+/// values file come first, then those among the resources.
+fn inventory(context: Option<&Value>, values: &Value, resources: &[Value]) -> Option<Inventory> {
+    let spec = context.and_then(|context| context.get("spec")).unwrap_or(&Value::Null);
+    let mut objects: Vec<Value> = list(values, "namespaces").cloned().collect();
+    if context.is_none() && objects.is_empty() {
+        return None;
+    }
+    objects.extend(resources.iter().filter(|object| text(object, "/kind") == "Namespace").cloned());
+    objects.extend(list(spec, "resources").cloned());
     let images = list(spec, "images").map(|image| (text(image, "/image").to_owned(), image.clone())).collect();
-    Inventory { objects: list(spec, "resources").cloned().collect(), images }
+    Some(Inventory::new(objects, Extent::Whole).with_images(images))
 }
 
 /// Kyverno's CLI puts objects without a namespace into `default` and reads every number as a fraction.

@@ -1,12 +1,14 @@
 //! Kyverno's own test suites (`kyverno-test.yaml`) against this evaluator.
 //!
 //! Kyverno's CLI counts a rule that answers nothing as passed; here a row passes only on an answer equal to the one
-//! expected. A wrong verdict is *failed* and never *not evaluated*. Reading files is the caller's part: a suite gets a
-//! function that reads a path relative to it.
+//! expected. A wrong verdict is *failed* and never *not evaluated*. [`run_suite`] gets a function that reads a path relative
+//! to the suite; [`find_suites`] and [`run_suites`] do it with folders.
 
 mod documents;
+mod folder;
 mod summary;
 
+pub use folder::{FolderError, SuiteRun, find_suites, run_suites};
 pub use summary::{Summary, Tally};
 
 use crate::{BodyKind, Operation, Outcome, Policy, Request};

@@ -129,9 +129,10 @@ impl Entry {
                 let namespace = namespace.resolve_to_text(context)?;
                 let namespace = if namespace.is_empty() { "default" } else { &namespace };
                 let inventory = self.inventory(context)?;
-                let found = inventory.get("v1", "configmaps", namespace, &name);
-                let missing = || JmesError::failed(format!("the ConfigMap {namespace}/{name} is not there"));
-                let found = found.ok_or_else(missing)?;
+                let found = inventory.get("v1", "configmaps", namespace, &name).map_err(|error| match error {
+                    NotAnswered::NotThere => JmesError::failed(format!("the ConfigMap {namespace}/{name} is not there")),
+                    NotAnswered::Unknown(reason) => JmesError::NotGiven(reason),
+                })?;
                 let part = |key: &str| found.get(key).cloned().unwrap_or_default();
                 Ok(json!({"data": part("data"), "metadata": part("metadata")}))
             }

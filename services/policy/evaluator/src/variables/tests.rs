@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Inventory, Request,
+    Extent, Inventory, Request,
     field::Field,
     jmespath::{JmesError, Program},
 };
@@ -67,7 +67,7 @@ fn context_entries_are_loaded_when_they_are_asked_for() {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "allowed", "namespace": "ml"},
         "data": {"bot": "yes"},
     });
-    let inventory = Inventory { objects: vec![map], ..Inventory::default() };
+    let inventory = Inventory::new(vec![map], Extent::Whole);
     let object = pod();
     let request = Request { inventory: Some(&inventory), ..Request::create(&object) };
     let entries = json!([
