@@ -241,6 +241,24 @@ impl Vector {
         u32::try_from(fits).unwrap_or(u32::MAX)
     }
 
+    /// The lesser of both amounts, resource by resource.
+    pub(crate) fn least(&self, other: &Self) -> Self {
+        let mut least = self.clone();
+        for (index, amount) in least.as_mut_slice().iter_mut().enumerate() {
+            *amount = other.get(index).min(*amount);
+        }
+        least.trim();
+        least
+    }
+
+    /// Each amount that is not negative rounded down to a power of two.
+    pub(crate) fn rounded_down(mut self) -> Self {
+        for amount in self.as_mut_slice() {
+            *amount = if *amount > 0 { 1 << amount.ilog2() } else { *amount };
+        }
+        self
+    }
+
     /// True if every amount is at least that of `other`.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         (0..self.len().max(other.len())).all(|index| self.get(index) >= other.get(index))

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::amounts::Vector;
 use crate::class::{ClassId, FlavorId};
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::Engine;
@@ -49,8 +50,6 @@ pub(crate) struct Group {
     needs: Vec<Need>,
     /// Lanes in it.
     lanes: usize,
-    /// Whether it is among [`Groups::open`].
-    open: bool,
 }
 
 impl Group {
@@ -92,8 +91,12 @@ pub(crate) struct Groups {
     /// Groups with lanes whose gangs have parts of several sizes, each of which would fit alone. Packing such gangs may succeed
     /// *because* something was taken, so they are tried again each time.
     unsure: Vec<GroupId>,
+    /// A bit per group: whether it is in `open`.
+    open_bits: Vec<u64>,
     /// Numbers the states of the set of open groups, from 1.
     pub(crate) state: u64,
+    /// Numbers the times that one was added, from 1.
+    pub(crate) openings: u64,
 }
 
 impl Groups {
@@ -106,14 +109,26 @@ impl Groups {
     }
 
     pub(crate) fn is_open(&self, id: GroupId) -> bool {
-        self.get(id).open
+        self.open_bits.get(id / 64).is_some_and(|bits| bits >> (id % 64) & 1 == 1)
     }
 
     fn opened(&mut self, id: GroupId) {
-        let group = self.get_mut(id);
-        if !group.open {
-            group.open = true;
-            self.open.push(id);
+        if self.is_open(id) {
+            return;
+        }
+        if self.open_bits.len() <= id / 64 {
+            self.open_bits.resize(id / 64 + 1, 0);
+        }
+        self.open_bits[id / 64] |= 1 << (id % 64);
+        self.open.push(id);
+        self.state += 1;
+        self.openings += 1;
+    }
+
+    fn closed(&mut self, id: GroupId) {
+        if self.is_open(id) {
+            self.open_bits[id / 64] &= !(1 << (id % 64));
+            self.open.retain(|open| *open != id);
             self.state += 1;
         }
     }
@@ -131,11 +146,8 @@ impl Groups {
     pub(crate) fn leave(&mut self, id: GroupId) {
         let group = self.get_mut(id);
         group.lanes -= 1;
-        if group.lanes == 0 && std::mem::take(&mut group.open) {
-            self.state += 1;
-            self.open.retain(|open| *open != id);
-        }
-        if self.get(id).lanes == 0 {
+        if group.lanes == 0 {
+            self.closed(id);
             self.unsure.retain(|unsure| *unsure != id);
         }
     }
@@ -158,7 +170,7 @@ impl Groups {
             self.by_key.range((class, 0, 0)..=(class, usize::MAX, usize::MAX)).map(|(key, id)| (*key, *id)).collect();
         for (key, id) in gone {
             self.by_key.remove(&key);
-            self.open.retain(|open| *open != id);
+            self.closed(id);
             self.unsure.retain(|unsure| *unsure != id);
             for need in self.all[id].take().into_iter().flat_map(|group| group.needs) {
                 if let Some(ids) = self.by_need.get_mut(&need) {
@@ -208,7 +220,6 @@ impl Engine {
             stale: true,
             needs: needs.clone(),
             lanes: 0,
-            open: false,
         });
         let id = match self.groups.unused.pop() {
             Some(id) => {
@@ -293,15 +304,18 @@ impl Engine {
             if self.has_room(id) {
                 at += 1;
             } else {
-                self.groups.open.swap_remove(at);
-                self.groups.state += 1;
-                let group = self.groups.get_mut(id);
-                group.open = false;
-                if group.maybe_from(0).is_some() {
+                self.groups.closed(id);
+                if self.groups.get(id).maybe_from(0).is_some() {
                     self.groups.unsure.push(id);
                 }
             }
         }
+    }
+
+    /// Not more than any gang of an open group asks for. It is rounded down to powers of two, so that there are few of them.
+    pub(crate) fn least_asked(&self) -> Vector {
+        let totals = self.groups.open.iter().map(|id| &self.classes.get(self.groups.get(*id).key.0).total);
+        totals.cloned().reduce(|least, total| least.least(&total)).unwrap_or_default().rounded_down()
     }
 
     /// Opens the groups for which there is room on clusters where something became free.

@@ -11,8 +11,11 @@ use crate::lanes::{LaneId, LaneOrder};
 use crate::memo::Memo;
 use crate::ranking::Ranking;
 
+mod below;
 mod lists;
 mod share;
+
+pub(crate) use below::{Asked, Blocked, Bounds, Changes};
 
 /// Place of a queue in [`Queues`].
 pub(crate) type QueueIndex = usize;
@@ -50,14 +53,22 @@ pub(crate) struct Queue {
     pub(crate) sections: BTreeMap<GroupId, Section>,
     /// Lanes that no capability holds back.
     pub(crate) order: BTreeSet<(LaneOrder, LaneId)>,
+    /// The first of them of each group.
+    pub(crate) heads: BTreeSet<(LaneOrder, LaneId, GroupId)>,
     /// (resource, amount that must be left, queue, group): sections, also of descendants, that its capability holds back.
     pub(crate) holds: BTreeSet<(usize, i64, QueueIndex, GroupId)>,
-    /// Its children in the order in which they are asked.
+    /// Who of its children asks, and the greatest share of one.
     pub(crate) ranking: Ranking,
+    /// What its children ask for.
+    pub(crate) asked: Asked,
+    /// Which of its children have changed.
+    pub(crate) changes: Changes,
+    /// What its children's shares are at least with what they may offer.
+    pub(crate) bounds: Bounds,
     /// The lane it offers among those with room, under the numbered state of the open groups.
     pub(crate) offer: Memo,
-    /// The lane that is next of all that no capability holds back.
-    pub(crate) blocked: Memo,
+    /// The lanes that are next of all that no capability holds back.
+    pub(crate) blocked: Blocked,
     /// Whether its share is to be computed anew.
     dirty: bool,
     /// Whether something changed that may entitle a gang in or below it to the place of a run there.
@@ -225,8 +236,12 @@ impl Queues {
         }
         let queue = self.get_mut(parent);
         queue.ranking = Ranking::new(children.len());
+        queue.changes = Changes::new(children.len());
+        queue.bounds = Bounds::default();
+        queue.blocked = Blocked::default();
         queue.children = children;
         self.mark(parent);
+        self.show_children(parent);
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Result<(), Refused> {
@@ -322,18 +337,17 @@ impl Queues {
             self.touch(marked);
             let mut at = marked;
             while at != ROOT {
-                let queue = self.get(at);
+                let queue = self.get_mut(at);
                 queue.offer.forget();
-                queue.blocked.forget();
                 let asks = !queue.order.is_empty() || queue.ranking.asks();
                 let share = queue.share_with(&Vector::default(), everything);
                 let (parent, place) = (queue.parent, queue.place);
-                self.get_mut(parent).ranking.set(place, share, asks);
+                let parent_entry = self.get_mut(parent);
+                parent_entry.ranking.set(place, share, asks);
+                parent_entry.changes.note(place);
                 at = parent;
             }
-            let root = self.get(ROOT);
-            root.offer.forget();
-            root.blocked.forget();
+            self.get_mut(ROOT).offer.forget();
         }
     }
 }
@@ -358,10 +372,14 @@ impl Queue {
             waiting: Vector::default(),
             sections: BTreeMap::new(),
             order: BTreeSet::new(),
+            heads: BTreeSet::new(),
             holds: BTreeSet::new(),
             ranking: Ranking::new(0),
+            asked: Asked::new(0),
+            changes: Changes::new(0),
+            bounds: Bounds::default(),
             offer: Memo::default(),
-            blocked: Memo::default(),
+            blocked: Blocked::default(),
             dirty: false,
             touched: false,
             started: BTreeMap::new(),

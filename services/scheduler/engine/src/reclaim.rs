@@ -16,7 +16,7 @@ use crate::event::{Cause, Decision, JobId, Time};
 use crate::lanes::LaneId;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, ROOT};
-use crate::ranking::Share;
+use crate::ranking::{Share, Tournament};
 
 /// Gangs that get room in one queue by one plan, lanes looked at for the next of them, clusters tried and runs looked at for one.
 const MOST_GANGS: usize = 16;
@@ -137,30 +137,41 @@ impl Engine {
     }
 
     /// The child with the least share including its next gang, with that gang.
-    fn least_served(&self, among: QueueIndex) -> Option<Taker> {
-        let entry = self.queues.get(among);
-        entry.ranking.best(&mut |place| {
-            let side = entry.children[place];
-            let lane = self.next_blocked(side)?;
-            let total = &self.classes.get(self.lanes.get(lane).class).total;
-            let share = self.queues.share(side, total, &self.everything);
-            Some((share, Taker { lane, among, side, share }))
-        })
+    fn least_served(&mut self, among: QueueIndex) -> Option<Taker> {
+        let mut blocked = std::mem::take(&mut self.queues.get_mut(among).blocked);
+        let count = self.queues.get(among).children.len();
+        let mut tree = blocked.tree.take().unwrap_or_else(|| Tournament::new(count));
+        blocked.lanes.resize(count, None);
+        let mut anew: Vec<usize> = Vec::new();
+        self.queues.get(among).changes.since(blocked.seen, &mut |place| anew.push(place));
+        for place in anew {
+            self.stats.entries_visited += 1;
+            let side = self.queues.get(among).children[place];
+            let lane = self.next_blocked(side);
+            let share = lane.map_or(Share::NONE, |lane| {
+                let total = &self.classes.get(self.lanes.get(lane).class).total;
+                self.queues.share(side, total, &self.everything)
+            });
+            blocked.lanes[place] = lane;
+            tree.set(place, share);
+        }
+        blocked.seen = self.queues.get(among).changes.count();
+        let taker = tree.first().and_then(|place| {
+            let (side, share) = (self.queues.get(among).children[place], tree.least());
+            Some(Taker { lane: blocked.lanes[place]?, among, side, share })
+        });
+        blocked.tree = Some(tree);
+        self.queues.get_mut(among).blocked = blocked;
+        taker
     }
 
-    fn next_blocked(&self, queue: QueueIndex) -> Option<LaneId> {
+    fn next_blocked(&mut self, queue: QueueIndex) -> Option<LaneId> {
         let entry = self.queues.get(queue);
-        if let Some(known) = entry.blocked.get(1) {
-            return known;
+        if !entry.children.is_empty() {
+            return self.least_served(queue).map(|taker| taker.lane);
         }
-        let lane = if entry.children.is_empty() {
-            let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
-            entry.order.iter().take(MOST_LANES).map(|(_, lane)| *lane).find(|lane| may_take(*lane))
-        } else {
-            self.least_served(queue).map(|taker| taker.lane)
-        };
-        entry.blocked.set(1, lane);
-        lane
+        let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
+        entry.order.iter().take(MOST_LANES).map(|(_, lane)| *lane).find(|lane| may_take(*lane))
     }
 
     fn take_for(&mut self, taker: &Taker, cause: Cause, decisions: &mut Vec<Decision>) -> bool {

@@ -54,14 +54,15 @@ fn at_scale(part: u32) -> Outcome {
     let scale = Scale { clusters: 1_000 / part, nodes_each: 100, queues: 1_000, waiting: 1_000_000 / u64::from(part) };
     let steady = scale::steady(scale, 200_000 / u64::from(part), &clock)?;
     println!(
-        "P1  filled {} in {:.1?}; {:.0} decisions/s, {:.1} operations each; an event takes p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}",
+        "P1  filled {} in {:.1?}; {:.0} decisions/s, {:.1} operations each; an event takes p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}; decisions {:016x}",
         steady.filled,
         steady.fill,
         steady.per_second(),
         steady.operations as f64 / steady.decisions as f64,
         steady.permille(500),
         steady.permille(990),
-        steady.permille(999)
+        steady.permille(999),
+        steady.checksum
     );
     println!("P6  restart                     {:.1?}", scale::restart(scale, &clock)?);
     Ok(())

@@ -41,6 +41,8 @@ pub struct Steady {
     pub operations: u64,
     /// Per event, its fold and the plan after it, from the quickest to the slowest.
     pub events: Vec<Duration>,
+    /// Over all placements in their order, jobs and clusters (FNV-1a): engines that decide alike have it alike.
+    pub checksum: u64,
 }
 
 impl Steady {
@@ -101,7 +103,8 @@ pub fn build(scale: Scale) -> Result<(Engine, Dice), Refused> {
 pub fn steady(scale: Scale, ends: u64, clock: Clock<'_>) -> Result<Steady, Refused> {
     let began = clock();
     let (mut engine, mut dice) = build(scale)?;
-    let mut running = placed(engine.plan());
+    let mut checksum = Checksum::default();
+    let mut running = placed(engine.plan(), &mut checksum);
     let filled = running.len() as u64;
     let fill = clock().saturating_sub(began);
     let before = engine.stats();
@@ -115,7 +118,7 @@ pub fn steady(scale: Scale, ends: u64, clock: Clock<'_>) -> Result<Steady, Refus
         let (job, epoch) = running.swap_remove(dice.roll(running.len() as u64) as usize);
         engine.apply(Event::Time(Time(ended.cast_signed())))?;
         engine.apply(Event::Ended { job, epoch, end: RunEnd::Finished })?;
-        let new = placed(engine.plan());
+        let new = placed(engine.plan(), &mut checksum);
         decisions += new.len() as u64;
         running.extend(new);
         let now = clock();
@@ -125,7 +128,7 @@ pub fn steady(scale: Scale, ends: u64, clock: Clock<'_>) -> Result<Steady, Refus
     let after = engine.stats();
     events.sort_unstable();
     let operations = after.entries_visited + after.fits_tried - before.entries_visited - before.fits_tried;
-    Ok(Steady { filled, fill, decisions, took: last.saturating_sub(began), operations, events })
+    Ok(Steady { filled, fill, decisions, took: last.saturating_sub(began), operations, events, checksum: checksum.0 })
 }
 
 /// How long it takes from rows to the first decision: what a new leader does.
@@ -134,7 +137,7 @@ pub fn steady(scale: Scale, ends: u64, clock: Clock<'_>) -> Result<Steady, Refus
 /// What the engine refuses.
 pub fn restart(scale: Scale, clock: Clock<'_>) -> Result<Duration, Refused> {
     let (mut engine, _) = build(scale)?;
-    let (job, epoch) = *placed(engine.plan()).first().expect("an empty fleet takes something");
+    let (job, epoch) = *placed(engine.plan(), &mut Checksum::default()).first().expect("an empty fleet takes something");
     let rows = engine.rows();
     drop(engine);
     let began = clock();
@@ -175,9 +178,30 @@ fn job(id: u64, queue: String, dice: &mut Dice) -> JobSpec {
     JobSpec { id: JobId(id), queue, priority: 0, kind: String::new(), submitted_at: Time(0), gang }
 }
 
-fn placed(decisions: Vec<Decision>) -> Vec<(JobId, Epoch)> {
+/// FNV-1a, 64 bits.
+struct Checksum(u64);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl Checksum {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+    }
+}
+
+fn placed(decisions: Vec<Decision>, checksum: &mut Checksum) -> Vec<(JobId, Epoch)> {
     let placements = decisions.into_iter().filter_map(|decision| match decision {
-        Decision::Place(placement) => Some((placement.job, placement.epoch)),
+        Decision::Place(placement) => {
+            checksum.add(&placement.job.0.to_le_bytes());
+            checksum.add(placement.cluster.as_bytes());
+            Some((placement.job, placement.epoch))
+        }
         Decision::Interrupt(_) => None,
     });
     placements.collect()
