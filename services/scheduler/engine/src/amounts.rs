@@ -16,7 +16,7 @@ pub fn is_gpu(resource: &str) -> bool {
 }
 
 /// A map of resource name to amount in base units. Zero amounts are not stored, so equal meaning is equal value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amounts(BTreeMap<String, i64>);
 
 impl Amounts {

@@ -6,9 +6,10 @@
 //! Indices*, 1979; for unknown sizes and means of completion it is the best order there is). Where nothing has finished it is
 //! the service attained so far, i.e. the order is least attained service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::event::Refused;
+use crate::jobs::Hashing;
 use crate::rows::HistoryRow;
 
 /// Durations are counted by level, two per doubling from a second on; the last one begins after 97 years.
@@ -64,7 +65,7 @@ pub(crate) struct Estimates {
     all: Vec<Option<Likeness>>,
     unused: Vec<LikenessId>,
     /// By queue, kind and GPUs.
-    by_key: BTreeMap<String, BTreeMap<String, BTreeMap<i64, LikenessId>>>,
+    by_key: HashMap<String, HashMap<String, BTreeMap<i64, LikenessId>, Hashing>, Hashing>,
     histories: usize,
 }
 
@@ -163,8 +164,10 @@ impl Estimates {
     pub(crate) fn rows(&self) -> Vec<HistoryRow> {
         let levels =
             |history: &History| (0_u8..).zip(history.finished).filter(|(_, count)| *count > 0).collect::<BTreeMap<u8, u32>>();
-        let ids = self.by_key.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values);
-        ids.filter_map(|id| self.all[*id].as_ref())
+        let mut known: Vec<&Likeness> = self.all.iter().flatten().collect();
+        known.sort_unstable_by_key(|likeness| (&likeness.queue, &likeness.kind, likeness.gpus));
+        known
+            .into_iter()
             .filter_map(|likeness| {
                 Some(HistoryRow {
                     queue: likeness.queue.clone(),

@@ -11,6 +11,9 @@ use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::Engine;
 use crate::queues::QueueIndex;
 
+/// Stands for no place among a group's candidates.
+const NOWHERE: u32 = u32::MAX;
+
 /// Number of a group.
 pub(crate) type GroupId = usize;
 
@@ -39,8 +42,10 @@ pub(crate) struct Group {
     pub(crate) key: GroupKey,
     /// Where its gangs may go now, in order.
     pub(crate) candidates: Arc<[Candidate]>,
-    /// Places among the candidates, by cluster.
-    places: Vec<(ClusterIndex, usize)>,
+    /// Per cluster its first place among the candidates, or that it has none.
+    first_there: Vec<u32>,
+    /// Per candidate the next one on its cluster.
+    next_there: Vec<u32>,
     /// A bit per candidate; unset where there is certainly no room.
     room: Vec<u64>,
     /// The first candidate with room, and how much had been taken there when that was found out.
@@ -185,12 +190,14 @@ impl Groups {
     }
 
     /// Groups that wait for no more than is free there.
-    fn waiting_for(&self, free: &[Need]) -> BTreeSet<GroupId> {
-        let mut ids = BTreeSet::new();
+    fn waiting_for(&self, free: &[Need]) -> Vec<GroupId> {
+        let mut ids = Vec::new();
         for need in free {
             let range = Need { what: need.what, gpus: 0 }..=*need;
             ids.extend(self.by_need.range(range).flat_map(|(_, ids)| ids.iter().copied()));
         }
+        ids.sort_unstable();
+        ids.dedup();
         ids
     }
 }
@@ -214,7 +221,8 @@ impl Engine {
         let group = Some(Group {
             key,
             candidates: Vec::new().into(),
-            places: Vec::new(),
+            first_there: Vec::new(),
+            next_there: Vec::new(),
             room: Vec::new(),
             fits_at: None,
             stale: true,
@@ -248,16 +256,19 @@ impl Engine {
         let tiers = &self.queues.get(owner).spec.tiers;
         let mut found = crate::cluster::candidates(tiers, self.classes.get(class), &self.sites, &self.flavors);
         found.retain(|candidate| candidate.tier < open);
-        let mut places: Vec<(ClusterIndex, usize)> =
-            found.iter().enumerate().map(|(place, candidate)| (candidate.cluster, place)).collect();
-        places.sort_unstable();
+        let mut first_there = vec![NOWHERE; self.sites.len()];
+        let mut next_there = vec![NOWHERE; found.len()];
+        for (place, candidate) in found.iter().enumerate().rev() {
+            let first = &mut first_there[candidate.cluster];
+            next_there[place] = std::mem::replace(first, place as u32);
+        }
         let group = self.groups.get_mut(id);
         group.room = vec![u64::MAX; found.len() / 64];
         if !found.len().is_multiple_of(64) {
             group.room.push((1 << (found.len() % 64)) - 1);
         }
         group.candidates = found.into();
-        group.places = places;
+        (group.first_there, group.next_there) = (first_there, next_there);
         group.fits_at = None;
         group.stale = false;
     }
@@ -350,11 +361,12 @@ impl Engine {
         }
         let class = self.classes.get(group.key.0);
         let site = &mut self.sites[cluster];
-        let mut at = group.places.partition_point(|(index, _)| *index < cluster);
+        let mut at = group.first_there.get(cluster).copied().unwrap_or(NOWHERE);
         let mut found = false;
         self.stats.entries_visited += u64::from(group.lanes > 0);
-        while let Some((_, place)) = group.places.get(at).copied().filter(|(index, _)| *index == cluster) {
-            at += 1;
+        while at != NOWHERE {
+            let place = at as usize;
+            at = group.next_there[place];
             if group.lanes == 0 {
                 // Nobody asks: it is enough to know that there may be room.
                 group.set(place, true);

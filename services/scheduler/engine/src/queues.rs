@@ -2,11 +2,12 @@
 //! share including the candidate* (Ghodsi et al., Dominant Resource Fairness, NSDI 2011; with the candidate counted, as Armada
 //! does), counted beyond what it is guaranteed first. The least one is next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::amounts::{ResourceTable, Vector};
 use crate::event::{QueueSpec, Refused, Tier};
 use crate::groups::GroupId;
+use crate::jobs::Hashing;
 use crate::lanes::{LaneId, LaneOrder};
 use crate::memo::Memo;
 use crate::ranking::Ranking;
@@ -45,6 +46,8 @@ pub(crate) struct Queue {
     place: usize,
     capability: Vec<(usize, i64)>,
     guarantee: Vector,
+    /// What is guaranteed of each resource, also of those that are not named.
+    guaranteed: Vec<f64>,
     /// What is placed for it and its descendants.
     pub(crate) usage: Vector,
     /// What its own waiting jobs ask for.
@@ -84,6 +87,8 @@ pub(crate) struct Queue {
 pub(crate) struct Queues {
     all: Vec<Option<Queue>>,
     by_name: BTreeMap<String, QueueIndex>,
+    /// The same without the order.
+    found: HashMap<String, QueueIndex, Hashing>,
     /// Queues whose shares, and those above them, are to be computed anew before anybody is asked.
     dirty: Vec<QueueIndex>,
     /// Queues in or below which runs may have to make room.
@@ -93,11 +98,17 @@ pub(crate) struct Queues {
 impl Queues {
     pub(crate) fn new() -> Self {
         let root = Queue::new(QueueSpec::named(""), ROOT, Vec::new(), Vector::default());
-        Self { all: vec![Some(root)], by_name: BTreeMap::new(), dirty: Vec::new(), touched: Vec::new() }
+        Self {
+            all: vec![Some(root)],
+            by_name: BTreeMap::new(),
+            found: HashMap::default(),
+            dirty: Vec::new(),
+            touched: Vec::new(),
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<QueueIndex> {
-        self.by_name.get(name).copied()
+        self.found.get(name).copied()
     }
 
     pub(crate) fn get(&self, index: QueueIndex) -> &Queue {
@@ -152,15 +163,22 @@ impl Queues {
     }
 
     /// Makes or changes a queue. Usage below it moves with it to another parent.
-    pub(crate) fn upsert(&mut self, spec: QueueSpec, resources: &mut ResourceTable) -> Result<QueueIndex, Refused> {
+    pub(crate) fn upsert(
+        &mut self,
+        spec: QueueSpec,
+        resources: &mut ResourceTable,
+        everything: &Vector,
+    ) -> Result<QueueIndex, Refused> {
         let parent = self.check(&spec)?;
         let capability: Vec<(usize, i64)> = resources.intern_all(&spec.capability);
         let guarantee = resources.intern(&spec.guarantee);
         let Some(index) = self.find(&spec.name) else {
             let index = self.all.len();
             self.by_name.insert(spec.name.clone(), index);
+            self.found.insert(spec.name.clone(), index);
             self.all.push(Some(Queue::new(spec, parent, capability, guarantee)));
             self.get_mut(parent).children.push(index);
+            self.get_mut(index).set_guaranteed(everything);
             self.seat(parent);
             return Ok(index);
         };
@@ -177,6 +195,7 @@ impl Queues {
         queue.parent = parent;
         queue.capability = capability;
         queue.guarantee = guarantee;
+        queue.set_guaranteed(everything);
         if old_parent != parent {
             self.seat(old_parent);
             self.seat(parent);
@@ -256,6 +275,7 @@ impl Queues {
         let parent = queue.parent;
         self.get_mut(parent).children.retain(|child| *child != index);
         self.by_name.remove(name);
+        self.found.remove(name);
         self.dirty.retain(|marked| *marked != index);
         self.all[index] = None;
         self.seat(parent);
@@ -323,9 +343,11 @@ impl Queues {
         touched
     }
 
-    pub(crate) fn mark_all(&mut self) {
+    /// What shares are parts of is another.
+    pub(crate) fn mark_all(&mut self, everything: &Vector) {
         let all: Vec<QueueIndex> = self.by_name.values().copied().collect();
         for index in all {
+            self.get_mut(index).set_guaranteed(everything);
             self.mark(index);
         }
     }
@@ -368,6 +390,7 @@ impl Queue {
             place: 0,
             capability,
             guarantee,
+            guaranteed: Vec::new(),
             usage: Vector::default(),
             waiting: Vector::default(),
             sections: BTreeMap::new(),

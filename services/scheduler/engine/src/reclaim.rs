@@ -250,9 +250,12 @@ impl Engine {
             }
         }
         givers.sort_unstable();
-        let mut given: BTreeMap<QueueIndex, Vector> = BTreeMap::new();
+        // What the giving sides would be left with.
+        let mut left: BTreeMap<QueueIndex, Vector> = BTreeMap::new();
         let (mut eligible, mut looked_at) = (Vec::new(), 0);
         for (_, _, _, side, queue) in givers {
+            let left = left.entry(side).or_insert_with(|| self.queues.get(side).usage.clone());
+            let mut borrows = self.queues.share_of(side, left, &self.everything).borrowed > 0;
             for (_, Reverse(at), Reverse(id)) in &self.sites[cluster].started[&queue] {
                 looked_at += 1;
                 if looked_at > MOST_RUNS {
@@ -262,15 +265,15 @@ impl Engine {
                 if !self.is_ripe(queue, *at, least_ms, ripe_at) {
                     continue;
                 }
-                let given = given.entry(side).or_default();
-                if self.queues.share_without(side, given, &self.everything).borrowed == 0 {
+                if !borrows {
                     break;
                 }
-                let mut more = given.clone();
-                more.add(&self.classes.get(self.jobs.held(*id).class).total);
-                let after = self.queues.share_without(side, &more, &self.everything);
+                let mut less = left.clone();
+                less.sub(&self.classes.get(self.jobs.held(*id).class).total);
+                let after = self.queues.share_of(side, &less, &self.everything);
                 if taker.share.borrowed == 0 || taker.share <= after {
-                    *given = more;
+                    *left = less;
+                    borrows = after.borrowed > 0;
                     eligible.push(*id);
                 }
             }
