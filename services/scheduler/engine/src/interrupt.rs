@@ -14,6 +14,7 @@ use crate::event::{Cause, Decision, JobId, Time};
 use crate::nodes::{NodeIndex, Place};
 use crate::promise::Promise;
 use crate::rows::Remaining;
+use crate::thought::Thought;
 
 /// A run makes room only for a gang that is expected to take this many times less GPU-time. With less than that two gangs of one
 /// kind would interrupt each other as soon as one has run a little longer than the other.
@@ -179,26 +180,25 @@ impl Engine {
         let mut freed: Vec<(JobId, Vec<(NodeIndex, Vector)>)> = Vec::new();
         // What was given to the nodes, and what is to be before the next try.
         let (mut given, mut pending) = (Vec::new(), Vec::new());
-        let mut gpus_at_most = candidate.flavor.map_or(0, |flavor| self.sites[cluster].nodes.gpus_free(flavor));
+        let mut thought = Thought::new(self.classes.get(class_id), candidate.flavor, &self.sites[cluster].nodes);
         let mut sum = Vector::default();
         let mut places = None;
         for id in eligible {
             let reserved = self.reserved(*id);
-            gpus_at_most += reserved.iter().map(|(_, amount)| self.resources.gpus(amount).max(0)).sum::<i64>();
+            let class = self.classes.get(class_id);
+            let nodes = &mut self.sites[cluster].nodes;
+            for (node, amount) in &reserved {
+                thought.give(class, nodes, *node, amount);
+            }
             pending.extend(reserved.iter().cloned());
             freed.push((*id, reserved));
             sum.add(&self.classes.get(self.jobs.held(*id).class).total);
-            let class = self.classes.get(class_id);
-            if (candidate.flavor.is_some() && gpus_at_most < class.gpus) || !enough(&sum) {
+            if !thought.could_fit(class) || !enough(&sum) {
                 continue;
             }
-            let nodes = &mut self.sites[cluster].nodes;
             for (node, amount) in by_node(std::mem::take(&mut pending)) {
                 nodes.give(node, &amount, &self.resources);
                 given.push((node, amount));
-            }
-            if !nodes.could_fit(class, candidate.flavor) {
-                continue;
             }
             self.stats.fits_tried += 1;
             if let Ok(found) = nodes.place(class, candidate.flavor, &self.resources) {

@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::amounts::Vector;
+use crate::class::ClassId;
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{Cause, Decision, JobId, Time};
@@ -255,6 +256,8 @@ impl Engine {
         let (mut eligible, mut looked_at) = (Vec::new(), 0);
         for (_, _, _, side, queue) in givers {
             let left = left.entry(side).or_insert_with(|| self.queues.get(side).usage.clone());
+            // A shape that would be too much to give stays so: the side is never left with more.
+            let mut too_much: Option<ClassId> = None;
             let mut borrows = self.queues.share_of(side, left, &self.everything).borrowed > 0;
             for (_, Reverse(at), Reverse(id)) in &self.sites[cluster].started[&queue] {
                 looked_at += 1;
@@ -268,13 +271,19 @@ impl Engine {
                 if !borrows {
                     break;
                 }
+                let class = self.jobs.held(*id).class;
+                if too_much == Some(class) {
+                    continue;
+                }
                 let mut less = left.clone();
-                less.sub(&self.classes.get(self.jobs.held(*id).class).total);
+                less.sub(&self.classes.get(class).total);
                 let after = self.queues.share_of(side, &less, &self.everything);
                 if taker.share.borrowed == 0 || taker.share <= after {
                     *left = less;
                     borrows = after.borrowed > 0;
                     eligible.push(*id);
+                } else {
+                    too_much = Some(class);
                 }
             }
         }

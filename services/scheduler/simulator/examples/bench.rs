@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::civil::date;
 use muster_scheduler_simulator::figures::Figures;
-use muster_scheduler_simulator::scale::{self, Scale};
+use muster_scheduler_simulator::scale::{self, Scale, Starts};
 use muster_scheduler_simulator::speed::{self, Right};
 use muster_scheduler_simulator::{Fault, Workload, equal_wait, philly, play};
 use nix::time::{ClockId, clock_gettime};
@@ -54,20 +54,24 @@ fn speed() -> Outcome {
 }
 
 fn at_scale(part: u32) -> Outcome {
-    let scale = Scale { clusters: 1_000 / part, nodes_each: 100, queues: 1_000, waiting: 1_000_000 / u64::from(part) };
-    let steady = scale::steady(scale, 200_000 / u64::from(part), &cpu_time)?;
-    println!(
-        "P1  filled {} in {:.1?}; {:.0} decisions/s, {:.1} operations each; an event takes p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}; decisions {:016x}",
-        steady.filled,
-        steady.fill,
-        steady.per_second(),
-        steady.operations as f64 / steady.decisions as f64,
-        steady.permille(500),
-        steady.permille(990),
-        steady.permille(999),
-        steady.checksum
-    );
-    println!("P6  restart                     {:.1?}", scale::restart(scale, &cpu_time)?);
+    let of =
+        |starts| Scale { clusters: 1_000 / part, nodes_each: 100, queues: 1_000, waiting: 1_000_000 / u64::from(part), starts };
+    for (what, starts) in [("nothing reclaimed", Starts::Never), ("runs started", Starts::AtOnce)] {
+        let steady = scale::steady(of(starts), 200_000 / u64::from(part), &cpu_time)?;
+        println!(
+            "P1  {what:18}  filled {} in {:.1?}; {:.0} decisions/s, {:.1} operations each; an event takes p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}; {} interrupted; decisions {:016x}",
+            steady.filled,
+            steady.fill,
+            steady.per_second(),
+            steady.operations as f64 / steady.decisions as f64,
+            steady.permille(500),
+            steady.permille(990),
+            steady.permille(999),
+            steady.interrupted,
+            steady.checksum
+        );
+    }
+    println!("P6  restart                     {:.1?}", scale::restart(of(Starts::Never), &cpu_time)?);
     Ok(())
 }
 
