@@ -45,9 +45,11 @@ impl Engine {
                 decisions.extend(self.place_head(lane).map(Decision::Place));
                 continue;
             }
+            let before = (decisions.len(), self.promised.len());
             self.make_room(&mut decisions, limit);
-            // A promise that was given up for another leaves room for those who ask.
-            if self.freed.is_empty() {
+            // A promise that was given up for another leaves room for those who ask. What was promised or placed may let a gang of
+            // several parts be packed, and entitles others to what they had no right to before.
+            if self.freed.is_empty() && before == (decisions.len(), self.promised.len()) {
                 break;
             }
             self.keep_promises(&mut decisions);

@@ -139,40 +139,61 @@ impl Engine {
 
     /// The child with the least share including its next gang, with that gang.
     fn least_served(&mut self, among: QueueIndex) -> Option<Taker> {
-        let mut blocked = std::mem::take(&mut self.queues.get_mut(among).blocked);
-        let count = self.queues.get(among).children.len();
+        self.catch_up(among);
+        let entry = self.queues.get(among);
+        let tree = entry.blocked.tree.as_ref()?;
+        let (place, share) = (tree.first()?, tree.least());
+        Some(Taker { lane: entry.blocked.lanes[place]?, among, side: entry.children[place], share })
+    }
+
+    /// Finds the next lanes of those children anew that have changed.
+    fn catch_up(&mut self, queue: QueueIndex) {
+        let mut blocked = std::mem::take(&mut self.queues.get_mut(queue).blocked);
+        let count = self.queues.get(queue).children.len();
         let mut tree = blocked.tree.take().unwrap_or_else(|| Tournament::new(count));
         blocked.lanes.resize(count, None);
         let mut anew: Vec<usize> = Vec::new();
-        self.queues.get(among).changes.since(blocked.seen, &mut |place| anew.push(place));
+        self.queues.get(queue).changes.since(blocked.seen, &mut |place| anew.push(place));
         for place in anew {
             self.stats.entries_visited += 1;
-            let side = self.queues.get(among).children[place];
+            let side = self.queues.get(queue).children[place];
             let lane = self.next_blocked(side);
-            let share = lane.map_or(Share::NONE, |lane| {
-                let total = &self.classes.get(self.lanes.get(lane).class).total;
-                self.queues.share(side, total, &self.everything)
-            });
+            let share = lane.map_or(Share::NONE, |lane| self.queues.share(side, self.total_of(lane), &self.everything));
             blocked.lanes[place] = lane;
             tree.set(place, share);
         }
-        blocked.seen = self.queues.get(among).changes.count();
-        let taker = tree.first().and_then(|place| {
-            let (side, share) = (self.queues.get(among).children[place], tree.least());
-            Some(Taker { lane: blocked.lanes[place]?, among, side, share })
-        });
+        blocked.seen = self.queues.get(queue).changes.count();
         blocked.tree = Some(tree);
-        self.queues.get_mut(among).blocked = blocked;
-        taker
+        self.queues.get_mut(queue).blocked = blocked;
     }
 
+    /// The next lane at or below a queue whose gang room could be made for by others: no capability from the lane's queue up to this
+    /// one is in its way, since what others give up leaves those as full as they are.
     fn next_blocked(&mut self, queue: QueueIndex) -> Option<LaneId> {
-        let entry = self.queues.get(queue);
-        if !entry.children.is_empty() {
-            return self.least_served(queue).map(|taker| taker.lane);
+        if !self.queues.get(queue).children.is_empty() {
+            self.catch_up(queue);
         }
-        let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
-        entry.order.iter().take(MOST_LANES).map(|(_, lane)| *lane).find(|lane| may_take(*lane))
+        let entry = self.queues.get(queue);
+        let may_have = |lane: LaneId| self.queues.excess(queue, self.total_of(lane)).next().is_none();
+        let Some(tree) = &entry.blocked.tree else {
+            let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
+            let mut lanes = entry.order.iter().take(MOST_LANES).map(|(_, lane)| *lane);
+            return lanes.find(|lane| may_take(*lane) && may_have(*lane));
+        };
+        let first = entry.blocked.lanes[tree.first()?]?;
+        if may_have(first) {
+            return Some(first);
+        }
+        let everybody = vec![u64::MAX; entry.children.len().div_ceil(64)];
+        tree.best(&everybody, &mut |place| {
+            let lane = entry.blocked.lanes[place].filter(|lane| may_have(*lane))?;
+            Some((self.queues.share(entry.children[place], self.total_of(lane), &self.everything), lane))
+        })
+    }
+
+    /// What a gang of a lane asks for.
+    fn total_of(&self, lane: LaneId) -> &Vector {
+        &self.classes.get(self.lanes.get(lane).class).total
     }
 
     fn take_for(&mut self, taker: &Taker, cause: Cause, decisions: &mut Vec<Decision>) -> bool {
