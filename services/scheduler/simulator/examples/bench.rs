@@ -9,7 +9,7 @@ use jiff::civil::date;
 use muster_scheduler_simulator::figures::Figures;
 use muster_scheduler_simulator::scale::{self, Scale, Starts};
 use muster_scheduler_simulator::speed::{self, Right};
-use muster_scheduler_simulator::{Fault, Workload, equal_wait, philly, play};
+use muster_scheduler_simulator::{Fault, Workload, equal_wait, philly, play, silo_easy, worst_off};
 use nix::time::{ClockId, clock_gettime};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -81,7 +81,13 @@ fn read(trace: &Path, queues: &Path) -> Result<Workload, Fault> {
 }
 
 fn at_equal_wait(trace: &Path, queues: &Path, load: f64) -> Outcome {
-    let equal = equal_wait(&read(trace, queues)?, load)?;
+    let mut last = cpu_time();
+    let equal = equal_wait(&read(trace, queues)?, load, &mut |tried| {
+        let now = cpu_time();
+        let waits = tried.wait_s.map_or_else(|| "longer".to_owned(), |wait_s| format!("{wait_s:.0} s"));
+        eprintln!("    {} nodes: {waits}; {:.1?}", tried.nodes, now - last);
+        last = now;
+    })?;
     let fewer = 100.0 * (1.0 - equal.gpus as f64 / equal.silo_gpus as f64);
     println!(
         "load {load}: {} GPUs in silos wait {:.0} s, {} pooled {:.0} s: {fewer:.1} % fewer",
@@ -104,6 +110,9 @@ fn on_philly(trace: &Path, queues: &Path, loads: &[&str]) -> Outcome {
             "load {load}, {nodes} nodes: completion {:.0} s, wait {:.0} s, longest {:.0} s; gangs ≥ 16: wait {:.0} s, longest {:.0} s; {} interrupted; {took:.2?}",
             all.mean_completion_s, all.mean_wait_s, all.most_wait_s, large.mean_wait_s, large.most_wait_s, outcome.preemptions
         );
+        if let Some((queue, worse)) = worst_off(&workload, &outcome, &silo_easy(&workload, &silos)) {
+            println!("    against EASY in its own silo {} fares worst: {:+.1} %", workload.queues[queue], worse * 100.0);
+        }
     }
     Ok(())
 }
