@@ -72,7 +72,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
 fn fewer_gpus(workload: &Workload) -> Result<()> {
     println!("\nQ2  GPUs for the mean wait of silos under EASY with true durations");
     for load in [0.6, 0.7] {
-        let equal = equal_wait(workload, load).context("searching for the smallest pool")?;
+        let equal = equal_wait(workload, load, &mut |tried| eprintln!("    load {load}: {} nodes tried", tried.nodes))
+            .context("searching for the smallest pool")?;
         let fewer = 100.0 * (1.0 - equal.gpus as f64 / equal.silo_gpus as f64);
         println!(
             "    load {load}: {} GPUs in silos wait {:.0} s, {} pooled {:.0} s: {fewer:.1} % fewer",

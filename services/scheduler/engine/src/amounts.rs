@@ -16,7 +16,7 @@ pub fn is_gpu(resource: &str) -> bool {
 }
 
 /// A map of resource name to amount in base units. Zero amounts are not stored, so equal meaning is equal value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amounts(BTreeMap<String, i64>);
 
 impl Amounts {
@@ -239,6 +239,24 @@ impl Vector {
             }
         }
         u32::try_from(fits).unwrap_or(u32::MAX)
+    }
+
+    /// The lesser of both amounts, resource by resource.
+    pub(crate) fn least(&self, other: &Self) -> Self {
+        let mut least = self.clone();
+        for (index, amount) in least.as_mut_slice().iter_mut().enumerate() {
+            *amount = other.get(index).min(*amount);
+        }
+        least.trim();
+        least
+    }
+
+    /// Each amount that is not negative rounded down to a power of two.
+    pub(crate) fn rounded_down(mut self) -> Self {
+        for amount in self.as_mut_slice() {
+            *amount = if *amount > 0 { 1 << amount.ilog2() } else { *amount };
+        }
+        self
     }
 
     /// True if every amount is at least that of `other`.

@@ -1,10 +1,11 @@
 //! Job shapes, interned. Jobs that ask for the same are of one *class*: whether one of them fits is the answer for all,
 //! so that a hundred thousand equal jobs wait as one entry.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::amounts::{ResourceTable, Vector};
 use crate::event::{Gang, Refused};
+use crate::jobs::Hashing;
 
 /// Number of a GPU model in [`Flavors`].
 pub(crate) type FlavorId = u32;
@@ -74,7 +75,7 @@ pub(crate) struct Class {
 pub(crate) struct Classes {
     entries: Vec<Option<(Class, u64)>>,
     unused: Vec<ClassId>,
-    index: BTreeMap<Gang, ClassId>,
+    index: HashMap<Gang, ClassId, Hashing>,
     /// The class of the latest job: jobs often come in rows of equals.
     latest: Option<ClassId>,
 }
@@ -84,7 +85,16 @@ impl Classes {
         &self.entries[id as usize].as_ref().expect("a job holds its class").0
     }
 
-    pub(crate) fn acquire(&mut self, gang: &Gang, resources: &mut ResourceTable, flavors: &mut Flavors) -> ClassId {
+    /// The class of one more job.
+    ///
+    /// # Errors
+    /// What [`check`] finds, which it needs to look for once a shape only.
+    pub(crate) fn acquire(
+        &mut self,
+        gang: &Gang,
+        resources: &mut ResourceTable,
+        flavors: &mut Flavors,
+    ) -> Result<ClassId, Refused> {
         let known = match self.latest {
             Some(id) if self.get(id).gang == *gang => Some(id),
             Some(_) | None => self.index.get(gang).copied(),
@@ -92,8 +102,9 @@ impl Classes {
         if let Some(id) = known {
             self.entries[id as usize].as_mut().expect("the index names entries").1 += 1;
             self.latest = Some(id);
-            return id;
+            return Ok(id);
         }
+        check(gang)?;
         let entry = Some((build(gang, resources, flavors), 1));
         let id = match self.unused.pop() {
             Some(id) => {
@@ -107,7 +118,7 @@ impl Classes {
         };
         self.index.insert(gang.clone(), id);
         self.latest = Some(id);
-        id
+        Ok(id)
     }
 
     /// True if this was the last job of the class.

@@ -15,6 +15,9 @@ pub(crate) type ClusterIndex = usize;
 /// A started run by its priority, the lowest first, of these the youngest first.
 pub(crate) type Started = (i32, Reverse<Time>, Reverse<JobId>);
 
+/// Runs that may be interrupted, by the GPU-time in milliseconds that they are expected to take still, the longest first.
+pub(crate) type Interruptible = BTreeSet<(Reverse<i64>, JobId)>;
+
 /// Where runs are: a cluster's name with what is known of it. It outlives the cluster, because runs do.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
@@ -28,7 +31,7 @@ pub(crate) struct Site {
     /// Placed jobs.
     pub(crate) runs: BTreeSet<JobId>,
     /// Runs that may be interrupted for a shorter gang, the longest expected remaining GPU-time first.
-    pub(crate) interruptible: BTreeSet<(Reverse<i64>, JobId)>,
+    pub(crate) interruptible: Interruptible,
     /// Started runs per queue, the lowest priority first, of these the youngest.
     pub(crate) started: BTreeMap<QueueIndex, BTreeSet<Started>>,
 }

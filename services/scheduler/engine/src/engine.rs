@@ -1,5 +1,6 @@
 //! The engine's state as a whole. It is changed by `fold.rs` (facts) and `plan.rs` (its own decisions) and by nothing else.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::amounts::{ResourceTable, Vector};
@@ -58,6 +59,8 @@ pub struct Engine {
     pub(crate) everything: Vector,
     /// Queues in which runs could make room by right, but not enough for the gang; looked at again when something becomes free.
     pub(crate) in_vain: BTreeSet<QueueIndex>,
+    /// Per cluster with runs that may be interrupted what the longest of them is expected to take still, the longest first.
+    pub(crate) longest: BTreeSet<(Reverse<i64>, ClusterIndex)>,
     /// Clusters on which something became free since the last plan.
     pub(crate) freed: BTreeSet<ClusterIndex>,
     pub(crate) stats: Stats,
@@ -154,6 +157,7 @@ impl Engine {
             overdue_waits: false,
             everything: Vector::default(),
             in_vain: BTreeSet::new(),
+            longest: BTreeSet::new(),
             freed: BTreeSet::new(),
             stats: Stats::default(),
         }

@@ -6,9 +6,11 @@
 //! Indices*, 1979; for unknown sizes and means of completion it is the best order there is). Where nothing has finished it is
 //! the service attained so far, i.e. the order is least attained service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use crate::event::Refused;
+use crate::jobs::Hashing;
 use crate::rows::HistoryRow;
 
 /// Durations are counted by level, two per doubling from a second on; the last one begins after 97 years.
@@ -64,7 +66,7 @@ pub(crate) struct Estimates {
     all: Vec<Option<Likeness>>,
     unused: Vec<LikenessId>,
     /// By queue, kind and GPUs.
-    by_key: BTreeMap<String, BTreeMap<String, BTreeMap<i64, LikenessId>>>,
+    by_key: HashMap<String, HashMap<String, BTreeMap<i64, LikenessId>, Hashing>, Hashing>,
     histories: usize,
 }
 
@@ -163,8 +165,10 @@ impl Estimates {
     pub(crate) fn rows(&self) -> Vec<HistoryRow> {
         let levels =
             |history: &History| (0_u8..).zip(history.finished).filter(|(_, count)| *count > 0).collect::<BTreeMap<u8, u32>>();
-        let ids = self.by_key.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values);
-        ids.filter_map(|id| self.all[*id].as_ref())
+        let mut known: Vec<&Likeness> = self.all.iter().flatten().collect();
+        known.sort_unstable_by_key(|likeness| (&likeness.queue, &likeness.kind, likeness.gpus));
+        known
+            .into_iter()
             .filter_map(|likeness| {
                 Some(HistoryRow {
                     queue: likeness.queue.clone(),
@@ -189,18 +193,35 @@ impl Estimates {
     }
 }
 
-/// The index of a level. Only sums, products and square roots, which are the same on every machine.
-fn index(finished: &[u32; LEVELS], from: usize) -> i64 {
+/// What an index is computed from, whatever has finished.
+struct Tables {
+    /// Where each level begins, and the last one ends, in milliseconds.
+    begins: [f64; LEVELS + 1],
+    /// By number of levels up to the longest run that has finished: the part of what is assumed beyond it on each level.
+    beyond: [[f64; LEVELS]; LEVELS + 1],
+}
+
+static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let mut begins = [0.0_f64; LEVELS + 1];
     for (begin, level) in begins.iter_mut().zip(0_u8..) {
         *begin = begin_ms(level) as f64;
     }
+    let mut beyond = [[0.0_f64; LEVELS]; LEVELS + 1];
+    for (seen, parts) in beyond.iter_mut().enumerate() {
+        let tail = |at: f64| (begins[seen] / at).sqrt();
+        for level in seen..LEVELS {
+            parts[level] = tail(begins[level]) - tail(begins[level + 1]);
+        }
+    }
+    Tables { begins, beyond }
+});
+
+/// The index of a level. Only sums, products and square roots, which are the same on every machine.
+fn index(finished: &[u32; LEVELS], from: usize) -> i64 {
+    let begins = &TABLES.begins;
     let seen = finished.iter().rposition(|count| *count > 0).map_or(0, |level| level + 1);
-    let tail = |at: f64| (begins[seen] / at).sqrt();
-    let weight = |level: usize| {
-        let beyond = if level >= seen { tail(begins[level]) - tail(begins[level + 1]) } else { 0.0 };
-        f64::from(finished[level]) + TAIL_RUNS * beyond
-    };
+    let beyond = &TABLES.beyond[seen];
+    let weight = |level: usize| f64::from(finished[level]) + TAIL_RUNS * beyond[level];
     let mut weights = [0.0_f64; LEVELS];
     let mut alive = 0.0;
     for level in (from..LEVELS).rev() {

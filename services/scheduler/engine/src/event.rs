@@ -144,7 +144,7 @@ impl QueueSpec {
 }
 
 /// Equal workers of a gang.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerGroup {
     /// The task's name in the manifest.
     pub name: String,
@@ -155,7 +155,7 @@ pub struct WorkerGroup {
 }
 
 /// All workers of a job. Placed whole in one cluster, all replicas charged, or not at all.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gang {
     /// At least one group.
     pub groups: Vec<WorkerGroup>,

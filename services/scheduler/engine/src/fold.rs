@@ -1,7 +1,6 @@
 //! Folding facts into the state. A fact that can't be true is refused and changes nothing.
 
 use crate::amounts::Vector;
-use crate::class::check;
 use crate::cluster::{Cluster, ClusterIndex};
 use crate::engine::{Engine, Job, Run, State, Timer};
 use crate::event::{BoundNode, ClusterSpec, Epoch, Event, JobId, JobSpec, QueueSpec, Refused, RunEnd, Time};
@@ -151,7 +150,7 @@ impl Engine {
         if known.is_some_and(|index| self.queues.get(index).spec == spec) {
             return Ok(());
         }
-        let index = self.queues.upsert(spec, &mut self.resources)?;
+        let index = self.queues.upsert(spec, &mut self.resources, &self.everything)?;
         self.tiers_changed();
         if known.is_some() {
             self.let_all_go(index);
@@ -177,7 +176,7 @@ impl Engine {
         }
         if everything != self.everything {
             self.everything = everything;
-            self.queues.mark_all();
+            self.queues.mark_all(&self.everything);
         }
     }
 
@@ -194,8 +193,7 @@ impl Engine {
         if !self.queues.get(queue).children.is_empty() {
             return Err(Refused::new("queue", format!("queue {:?} has queues below it; jobs go to those", spec.queue)));
         }
-        check(&spec.gang)?;
-        let class = self.classes.acquire(&spec.gang, &mut self.resources, &mut self.flavors);
+        let class = self.classes.acquire(&spec.gang, &mut self.resources, &mut self.flavors)?;
         let likeness = self.estimates.acquire(&spec.queue, &spec.kind, self.classes.get(class).gpus);
         self.queues.get_mut(queue).jobs += 1;
         self.jobs.insert(Job {

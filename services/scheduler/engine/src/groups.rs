@@ -5,10 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::amounts::Vector;
 use crate::class::{ClassId, FlavorId};
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::Engine;
 use crate::queues::QueueIndex;
+
+/// Stands for no place among a group's candidates.
+const NOWHERE: u32 = u32::MAX;
 
 /// Number of a group.
 pub(crate) type GroupId = usize;
@@ -38,8 +42,10 @@ pub(crate) struct Group {
     pub(crate) key: GroupKey,
     /// Where its gangs may go now, in order.
     pub(crate) candidates: Arc<[Candidate]>,
-    /// Places among the candidates, by cluster.
-    places: Vec<(ClusterIndex, usize)>,
+    /// Per cluster its first place among the candidates, or that it has none.
+    first_there: Vec<u32>,
+    /// Per candidate the next one on its cluster.
+    next_there: Vec<u32>,
     /// A bit per candidate; unset where there is certainly no room.
     room: Vec<u64>,
     /// The first candidate with room, and how much had been taken there when that was found out.
@@ -49,8 +55,6 @@ pub(crate) struct Group {
     needs: Vec<Need>,
     /// Lanes in it.
     lanes: usize,
-    /// Whether it is among [`Groups::open`].
-    open: bool,
 }
 
 impl Group {
@@ -92,8 +96,12 @@ pub(crate) struct Groups {
     /// Groups with lanes whose gangs have parts of several sizes, each of which would fit alone. Packing such gangs may succeed
     /// *because* something was taken, so they are tried again each time.
     unsure: Vec<GroupId>,
+    /// A bit per group: whether it is in `open`.
+    open_bits: Vec<u64>,
     /// Numbers the states of the set of open groups, from 1.
     pub(crate) state: u64,
+    /// Numbers the times that one was added, from 1.
+    pub(crate) openings: u64,
 }
 
 impl Groups {
@@ -106,14 +114,26 @@ impl Groups {
     }
 
     pub(crate) fn is_open(&self, id: GroupId) -> bool {
-        self.get(id).open
+        self.open_bits.get(id / 64).is_some_and(|bits| bits >> (id % 64) & 1 == 1)
     }
 
     fn opened(&mut self, id: GroupId) {
-        let group = self.get_mut(id);
-        if !group.open {
-            group.open = true;
-            self.open.push(id);
+        if self.is_open(id) {
+            return;
+        }
+        if self.open_bits.len() <= id / 64 {
+            self.open_bits.resize(id / 64 + 1, 0);
+        }
+        self.open_bits[id / 64] |= 1 << (id % 64);
+        self.open.push(id);
+        self.state += 1;
+        self.openings += 1;
+    }
+
+    fn closed(&mut self, id: GroupId) {
+        if self.is_open(id) {
+            self.open_bits[id / 64] &= !(1 << (id % 64));
+            self.open.retain(|open| *open != id);
             self.state += 1;
         }
     }
@@ -131,11 +151,8 @@ impl Groups {
     pub(crate) fn leave(&mut self, id: GroupId) {
         let group = self.get_mut(id);
         group.lanes -= 1;
-        if group.lanes == 0 && std::mem::take(&mut group.open) {
-            self.state += 1;
-            self.open.retain(|open| *open != id);
-        }
-        if self.get(id).lanes == 0 {
+        if group.lanes == 0 {
+            self.closed(id);
             self.unsure.retain(|unsure| *unsure != id);
         }
     }
@@ -158,7 +175,7 @@ impl Groups {
             self.by_key.range((class, 0, 0)..=(class, usize::MAX, usize::MAX)).map(|(key, id)| (*key, *id)).collect();
         for (key, id) in gone {
             self.by_key.remove(&key);
-            self.open.retain(|open| *open != id);
+            self.closed(id);
             self.unsure.retain(|unsure| *unsure != id);
             for need in self.all[id].take().into_iter().flat_map(|group| group.needs) {
                 if let Some(ids) = self.by_need.get_mut(&need) {
@@ -173,12 +190,14 @@ impl Groups {
     }
 
     /// Groups that wait for no more than is free there.
-    fn waiting_for(&self, free: &[Need]) -> BTreeSet<GroupId> {
-        let mut ids = BTreeSet::new();
+    fn waiting_for(&self, free: &[Need]) -> Vec<GroupId> {
+        let mut ids = Vec::new();
         for need in free {
             let range = Need { what: need.what, gpus: 0 }..=*need;
             ids.extend(self.by_need.range(range).flat_map(|(_, ids)| ids.iter().copied()));
         }
+        ids.sort_unstable();
+        ids.dedup();
         ids
     }
 }
@@ -202,13 +221,13 @@ impl Engine {
         let group = Some(Group {
             key,
             candidates: Vec::new().into(),
-            places: Vec::new(),
+            first_there: Vec::new(),
+            next_there: Vec::new(),
             room: Vec::new(),
             fits_at: None,
             stale: true,
             needs: needs.clone(),
             lanes: 0,
-            open: false,
         });
         let id = match self.groups.unused.pop() {
             Some(id) => {
@@ -237,16 +256,19 @@ impl Engine {
         let tiers = &self.queues.get(owner).spec.tiers;
         let mut found = crate::cluster::candidates(tiers, self.classes.get(class), &self.sites, &self.flavors);
         found.retain(|candidate| candidate.tier < open);
-        let mut places: Vec<(ClusterIndex, usize)> =
-            found.iter().enumerate().map(|(place, candidate)| (candidate.cluster, place)).collect();
-        places.sort_unstable();
+        let mut first_there = vec![NOWHERE; self.sites.len()];
+        let mut next_there = vec![NOWHERE; found.len()];
+        for (place, candidate) in found.iter().enumerate().rev() {
+            let first = &mut first_there[candidate.cluster];
+            next_there[place] = std::mem::replace(first, place as u32);
+        }
         let group = self.groups.get_mut(id);
         group.room = vec![u64::MAX; found.len() / 64];
         if !found.len().is_multiple_of(64) {
             group.room.push((1 << (found.len() % 64)) - 1);
         }
         group.candidates = found.into();
-        group.places = places;
+        (group.first_there, group.next_there) = (first_there, next_there);
         group.fits_at = None;
         group.stale = false;
     }
@@ -293,15 +315,18 @@ impl Engine {
             if self.has_room(id) {
                 at += 1;
             } else {
-                self.groups.open.swap_remove(at);
-                self.groups.state += 1;
-                let group = self.groups.get_mut(id);
-                group.open = false;
-                if group.maybe_from(0).is_some() {
+                self.groups.closed(id);
+                if self.groups.get(id).maybe_from(0).is_some() {
                     self.groups.unsure.push(id);
                 }
             }
         }
+    }
+
+    /// Not more than any gang of an open group asks for. It is rounded down to powers of two, so that there are few of them.
+    pub(crate) fn least_asked(&self) -> Vector {
+        let totals = self.groups.open.iter().map(|id| &self.classes.get(self.groups.get(*id).key.0).total);
+        totals.cloned().reduce(|least, total| least.least(&total)).unwrap_or_default().rounded_down()
     }
 
     /// Opens the groups for which there is room on clusters where something became free.
@@ -336,11 +361,12 @@ impl Engine {
         }
         let class = self.classes.get(group.key.0);
         let site = &mut self.sites[cluster];
-        let mut at = group.places.partition_point(|(index, _)| *index < cluster);
+        let mut at = group.first_there.get(cluster).copied().unwrap_or(NOWHERE);
         let mut found = false;
         self.stats.entries_visited += u64::from(group.lanes > 0);
-        while let Some((_, place)) = group.places.get(at).copied().filter(|(index, _)| *index == cluster) {
-            at += 1;
+        while at != NOWHERE {
+            let place = at as usize;
+            at = group.next_there[place];
             if group.lanes == 0 {
                 // Nobody asks: it is enough to know that there may be room.
                 group.set(place, true);

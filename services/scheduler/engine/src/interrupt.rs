@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::amounts::Vector;
 use crate::class::ClassId;
-use crate::cluster::Candidate;
+use crate::cluster::{Candidate, ClusterIndex, Interruptible};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::estimate::{begin_ms, level_of};
 use crate::event::{Cause, Decision, JobId, Time};
 use crate::nodes::{NodeIndex, Place};
 use crate::promise::Promise;
 use crate::rows::Remaining;
+use crate::thought::Thought;
 
 /// A run makes room only for a gang that is expected to take this many times less GPU-time. With less than that two gangs of one
 /// kind would interrupt each other as soon as one has run a little longer than the other.
@@ -58,7 +59,8 @@ impl Engine {
     pub(crate) fn list_as(&mut self, id: JobId, remaining: Remaining) {
         let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(id) else { return };
         run.remaining = Some(remaining);
-        self.sites[run.cluster].interruptible.insert((Reverse(remaining.gpu_ms), id));
+        let cluster = run.cluster;
+        self.change_interruptible(cluster, |runs| runs.insert((Reverse(remaining.gpu_ms), id)));
         self.timers.insert((remaining.until, Timer::Longer(id)));
     }
 
@@ -66,14 +68,25 @@ impl Engine {
     pub(crate) fn unlist(&mut self, id: JobId) {
         let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(id) else { return };
         let Some(Remaining { gpu_ms, until }) = run.remaining.take() else { return };
-        self.sites[run.cluster].interruptible.remove(&(Reverse(gpu_ms), id));
+        let cluster = run.cluster;
+        self.change_interruptible(cluster, |runs| runs.remove(&(Reverse(gpu_ms), id)));
         self.timers.remove(&(until, Timer::Longer(id)));
+    }
+
+    fn change_interruptible(&mut self, cluster: ClusterIndex, change: impl FnOnce(&mut Interruptible) -> bool) {
+        let runs = &mut self.sites[cluster].interruptible;
+        let before = runs.first().map(|(longest, _)| *longest);
+        change(runs);
+        let after = runs.first().map(|(longest, _)| *longest);
+        if before != after {
+            before.map(|longest| self.longest.remove(&(longest, cluster)));
+            self.longest.extend(after.map(|longest| (longest, cluster)));
+        }
     }
 
     /// Interrupts runs for the blocked gangs that are expected to be done soonest.
     pub(crate) fn interrupt(&mut self, decisions: &mut Vec<Decision>, limit: usize) {
-        let longest = self.sites.iter().filter_map(|site| site.interruptible.first()).map(|(Reverse(gpu_ms), _)| *gpu_ms).max();
-        let Some(longest) = longest else { return };
+        let Some((Reverse(longest), _)) = self.longest.first().copied() else { return };
         let jobs = &self.jobs;
         let lanes = self.lanes.shortest(MOST_LANES, &|job| jobs.held(job).waits_since());
         // Per class the least claim that was made in vain: whoever claims as much has no more runs to take the place of.
@@ -163,20 +176,29 @@ impl Engine {
         eligible: &[JobId],
         enough: &dyn Fn(&Vector) -> bool,
     ) -> Option<(Vec<Place>, BTreeSet<JobId>)> {
+        let cluster = candidate.cluster;
         let mut freed: Vec<(JobId, Vec<(NodeIndex, Vector)>)> = Vec::new();
+        // What was given to the nodes, and what is to be before the next try.
+        let (mut given, mut pending) = (Vec::new(), Vec::new());
+        let mut thought = Thought::new(self.classes.get(class_id), candidate.flavor, &self.sites[cluster].nodes);
         let mut sum = Vector::default();
         let mut places = None;
         for id in eligible {
             let reserved = self.reserved(*id);
+            let class = self.classes.get(class_id);
+            let nodes = &mut self.sites[cluster].nodes;
             for (node, amount) in &reserved {
-                self.sites[candidate.cluster].nodes.give(*node, amount, &self.resources);
+                thought.give(class, nodes, *node, amount);
             }
+            pending.extend(reserved.iter().cloned());
             freed.push((*id, reserved));
             sum.add(&self.classes.get(self.jobs.held(*id).class).total);
-            let class = self.classes.get(class_id);
-            let nodes = &mut self.sites[candidate.cluster].nodes;
-            if !nodes.could_fit(class, candidate.flavor) || !enough(&sum) {
+            if !thought.could_fit(class) || !enough(&sum) {
                 continue;
+            }
+            for (node, amount) in by_node(std::mem::take(&mut pending)) {
+                nodes.give(node, &amount, &self.resources);
+                given.push((node, amount));
             }
             self.stats.fits_tried += 1;
             if let Ok(found) = nodes.place(class, candidate.flavor, &self.resources) {
@@ -184,37 +206,51 @@ impl Engine {
                 break;
             }
         }
-        let nodes = &mut self.sites[candidate.cluster].nodes;
-        let mut ended = BTreeSet::new();
+        let nodes = &mut self.sites[cluster].nodes;
+        let Some(places) = places else {
+            for (node, amount) in by_node(given) {
+                nodes.take(node, &amount, &self.resources);
+            }
+            return None;
+        };
+        let of_gang: BTreeSet<NodeIndex> = places.iter().map(|place| place.node).collect();
+        let (mut ended, mut held) = (BTreeSet::new(), Vec::new());
         while let Some((id, reserved)) = freed.pop() {
-            if places.is_some() {
-                // On nodes that the gang does not get nothing has to end.
-                let has_place = |(node, amount): &(NodeIndex, Vector)| {
-                    places.iter().flatten().all(|place| place.node != *node)
-                        || nodes
-                            .free_on(*node)
-                            .is_none_or(|free| amount.iter().all(|(resource, units)| free.get(resource) >= units))
-                };
-                let mut less = sum.clone();
-                less.sub(&self.classes.get(self.jobs.held(id).class).total);
-                if reserved.iter().all(has_place) && enough(&less) {
-                    sum = less;
-                } else {
-                    ended.insert(id);
-                    continue;
+            // On nodes that the gang does not get nothing has to end.
+            let has_place = |(node, amount): &(NodeIndex, Vector)| {
+                !of_gang.contains(node)
+                    || nodes.free_on(*node).is_none_or(|free| amount.iter().all(|(resource, units)| free.get(resource) >= units))
+            };
+            let mut less = sum.clone();
+            less.sub(&self.classes.get(self.jobs.held(id).class).total);
+            if reserved.iter().all(has_place) && enough(&less) {
+                sum = less;
+                for (node, amount) in &reserved {
+                    nodes.take(*node, amount, &self.resources);
                 }
-            }
-            for (node, amount) in &reserved {
-                nodes.take(*node, amount, &self.resources);
-            }
-        }
-        for id in &ended {
-            for (node, amount) in self.reserved(*id) {
-                self.sites[candidate.cluster].nodes.take(node, &amount, &self.resources);
+            } else {
+                ended.insert(id);
+                held.extend(reserved);
             }
         }
-        Some((places?, ended))
+        for (node, amount) in by_node(held) {
+            nodes.take(node, &amount, &self.resources);
+        }
+        Some((places, ended))
     }
+}
+
+/// What there is on each node together: a node changes once then, however many runs are on it.
+fn by_node(mut amounts: Vec<(NodeIndex, Vector)>) -> Vec<(NodeIndex, Vector)> {
+    amounts.sort_by_key(|(node, _)| *node);
+    amounts.dedup_by(|(node, amount), (first, sum)| {
+        let same = node == first;
+        if same {
+            sum.add(amount);
+        }
+        same
+    });
+    amounts
 }
 
 /// What a waiting gang claims: the GPU-time it is expected to take, less the longer it has waited for its run. With a wait as long

@@ -1,10 +1,15 @@
 //! The jobs, found by row number in one step. Only look-ups go through the hash table; whoever needs an order sorts.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
 
 use crate::engine::Job;
 use crate::event::JobId;
+
+/// Hashes of names, the same in every process. Only look-ups go through such tables, so that no order comes from them.
+pub(crate) type Hashing = BuildHasherDefault<DefaultHasher>;
+/// Hashes of numbers.
+pub(crate) type NumberHashing = BuildHasherDefault<RowHasher>;
 
 /// A hasher for row numbers that is the same in every process (finaliser of SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
 #[derive(Clone, Debug, Default)]
@@ -21,6 +26,22 @@ impl Hasher for RowHasher {
         }
     }
 
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_i32(&mut self, value: i32) {
+        self.write_u32(value.cast_unsigned());
+    }
+
+    fn write_i64(&mut self, value: i64) {
+        self.write_u64(value.cast_unsigned());
+    }
+
     fn write_u64(&mut self, value: u64) {
         let mut mixed = (self.0 ^ value).wrapping_add(0x9E37_79B9_7F4A_7C15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -32,7 +53,7 @@ impl Hasher for RowHasher {
 /// All unfinished jobs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Jobs {
-    places: HashMap<u64, u32, BuildHasherDefault<RowHasher>>,
+    places: HashMap<u64, u32, NumberHashing>,
     all: Vec<Option<Job>>,
     unused: Vec<u32>,
 }

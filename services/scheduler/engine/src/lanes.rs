@@ -2,11 +2,12 @@
 //! head can't be placed none behind it can, so that a lane is one entry, however many jobs it holds.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::class::ClassId;
 use crate::event::{JobId, Time};
 use crate::groups::GroupId;
+use crate::jobs::NumberHashing;
 use crate::queues::QueueIndex;
 
 /// Number of a lane.
@@ -67,7 +68,7 @@ pub(crate) type LaneKey = (QueueIndex, ClassId, i32, i64);
 pub(crate) struct Lanes {
     all: Vec<Option<Lane>>,
     unused: Vec<LaneId>,
-    by_key: BTreeMap<LaneKey, LaneId>,
+    by_key: HashMap<LaneKey, LaneId, NumberHashing>,
     /// Lanes by expected GPU-time, then age of the head.
     shortest: BTreeSet<(i64, Time, JobId, LaneId)>,
     /// Lanes by how long their heads have waited, runs not counted.
@@ -95,8 +96,11 @@ impl Lanes {
         self.by_key.get(key).copied()
     }
 
+    /// All of them, by key.
     pub(crate) fn ids(&self) -> Vec<LaneId> {
-        self.by_key.values().copied().collect()
+        let mut all: Vec<(LaneKey, LaneId)> = self.by_key.iter().map(|(key, id)| (*key, *id)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, id)| id).collect()
     }
 
     /// A lane for gangs of so many GPUs.

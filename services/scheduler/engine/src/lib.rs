@@ -29,6 +29,7 @@ mod ranking;
 mod reason;
 mod reclaim;
 mod rows;
+mod thought;
 mod waiting;
 
 pub use amounts::{Amounts, CPU, MEMORY, is_gpu, show};

@@ -230,6 +230,22 @@ impl Nodes {
         })
     }
 
+    /// Per group of a gang how many of its workers have room, each node counted for as many as the group has at most.
+    pub(crate) fn room(&self, class: &Class, flavor: Option<FlavorId>) -> Vec<u64> {
+        let room = |group: &ClassGroup| {
+            let on = |(bucket, nodes): (&Bucket, &BTreeSet<NodeIndex>)| {
+                u64::from(group.each.fits_into(&bucket.free).min(group.replicas)) * nodes.len() as u64
+            };
+            self.eligible(group, flavor).map(on).sum()
+        };
+        class.groups.iter().map(room).collect()
+    }
+
+    /// Whether workers of a group may run on a node, if that has enough free.
+    pub(crate) fn may_take(&self, group: &ClassGroup, flavor: Option<FlavorId>, node: NodeIndex) -> bool {
+        group.gpus == 0 || flavor.is_none_or(|flavor| self.nodes[node as usize].flavor == flavor)
+    }
+
     /// Whether the whole gang fits now. Nothing is kept reserved.
     pub(crate) fn fits(&mut self, class: &Class, flavor: Option<FlavorId>, resources: &ResourceTable) -> bool {
         if !self.could_fit(class, flavor) {

@@ -2,24 +2,27 @@
 //! first candidate with room. This goes on until nobody who asks has room. Then runs may have to make room for what is blocked
 //! (`reclaim.rs`, `overdue.rs`, `interrupt.rs`).
 
+use crate::amounts::Vector;
 use crate::cluster::Candidate;
 use crate::engine::{Engine, Run, State};
 use crate::event::{Decision, Epoch, JobId, Placement, Slot};
 use crate::groups::GroupId;
-use crate::lanes::{LaneId, LaneOrder};
+use crate::lanes::LaneId;
 use crate::nodes::Place;
 use crate::queues::{Charge, Limit, QueueIndex, ROOT};
 
-/// Lanes looked at in their order before each of the open groups is looked up.
-const FIRST_LANES: usize = 16;
+/// Where at least one group in so many is open, the lanes of a queue are looked at in their order, else the open groups.
+const IN_ORDER: usize = 8;
 
 /// What is found out while queues are asked.
 #[derive(Default)]
 struct Asking {
     /// Sections that a capability holds back.
     held: Vec<(QueueIndex, GroupId, Limit)>,
-    /// Sections looked at.
+    /// Sections looked at, and shares computed.
     visited: u64,
+    /// No gang of an open group asks for less of anything.
+    least: Vector,
 }
 
 impl Engine {
@@ -42,9 +45,11 @@ impl Engine {
                 decisions.extend(self.place_head(lane).map(Decision::Place));
                 continue;
             }
+            let before = (decisions.len(), self.promised.len());
             self.make_room(&mut decisions, limit);
-            // A promise that was given up for another leaves room for those who ask.
-            if self.freed.is_empty() {
+            // A promise that was given up for another leaves room for those who ask. What was promised or placed may let a gang of
+            // several parts be packed, and entitles others to what they had no right to before.
+            if self.freed.is_empty() && before == (decisions.len(), self.promised.len()) {
                 break;
             }
             self.keep_promises(&mut decisions);
@@ -67,7 +72,7 @@ impl Engine {
         if self.groups.open.is_empty() {
             return None;
         }
-        let mut asking = Asking::default();
+        let mut asking = Asking { least: self.least_asked(), ..Asking::default() };
         let lane = self.offer(ROOT, &mut asking);
         self.stats.entries_visited += asking.visited;
         for (queue, group, limit) in asking.held {
@@ -77,62 +82,65 @@ impl Engine {
     }
 
     /// The next lane at or below a queue that has room.
-    fn offer(&self, queue: QueueIndex, asking: &mut Asking) -> Option<LaneId> {
+    fn offer(&mut self, queue: QueueIndex, asking: &mut Asking) -> Option<LaneId> {
         let entry = self.queues.get(queue);
-        let state = self.groups.state;
+        let leaf = entry.children.is_empty();
+        // A lane that was the first of a queue while more groups were open is the first still.
+        let state = if leaf { self.groups.openings } else { self.groups.state };
         if let Some(known) = entry.offer.get(state) {
+            let lane = known?;
+            let entry = self.lanes.get(lane);
             // What others have used up since may be what this lane would need.
-            let limited = known.is_some_and(|lane| {
-                let lane = self.lanes.get(lane);
-                self.queues.limit(lane.queue, &self.classes.get(lane.class).total).is_some()
-            });
-            if !limited {
+            if entry.listed.is_some_and(|(group, _)| self.groups.is_open(group))
+                && self.queues.limit(entry.queue, &self.classes.get(entry.class).total).is_none()
+            {
                 return known;
             }
         }
-        let lane = if entry.children.is_empty() {
-            self.offer_of_leaf(queue, asking)
-        } else {
-            entry.ranking.best(&mut |place| {
-                let child = entry.children[place];
-                let lane = self.offer(child, asking)?;
-                let total = &self.classes.get(self.lanes.get(lane).class).total;
-                Some((self.queues.share(child, total, &self.everything), lane))
-            })
-        };
-        entry.offer.set(state, lane);
+        let lane = if leaf { self.offer_of_leaf(queue, asking) } else { self.offer_among(queue, asking) };
+        self.queues.get_mut(queue).offer.set(state, lane);
+        lane
+    }
+
+    /// The lane of the child with the least share, including the gang it offers.
+    fn offer_among(&mut self, queue: QueueIndex, asking: &mut Asking) -> Option<LaneId> {
+        let mut bounds = std::mem::take(&mut self.queues.get_mut(queue).bounds);
+        let mut mask = std::mem::take(&mut bounds.mask);
+        let entry = self.queues.get(queue);
+        entry.asked.among(&self.groups.open, &mut mask);
+        let least = &asking.least;
+        let (tree, computed) =
+            bounds.with(least, &entry.changes, &mut |place| self.queues.share(entry.children[place], least, &self.everything));
+        asking.visited += computed;
+        let lane = tree.best(&mask, &mut |place| {
+            let child = self.queues.get(queue).children[place];
+            let lane = self.offer(child, asking)?;
+            let total = &self.classes.get(self.lanes.get(lane).class).total;
+            Some((self.queues.share(child, total, &self.everything), lane))
+        });
+        bounds.mask = mask;
+        self.queues.get_mut(queue).bounds = bounds;
         lane
     }
 
     fn offer_of_leaf(&self, queue: QueueIndex, asking: &mut Asking) -> Option<LaneId> {
         let entry = self.queues.get(queue);
         let open = &self.groups.open;
-        if open.len() * 2 >= entry.sections.len() {
-            // Much has room: one of the first lanes will.
-            for (_, lane) in entry.order.iter().take(FIRST_LANES) {
-                let Some((group, _)) = self.lanes.get(*lane).listed.filter(|(group, _)| self.groups.is_open(*group)) else {
-                    continue;
-                };
-                asking.visited += 1;
-                match self.queues.limit(queue, &self.classes.get(self.lanes.get(*lane).class).total) {
-                    Some(limit) => asking.held.push((queue, group, limit)),
-                    None => return Some(*lane),
-                }
-            }
-        }
-        let mut first: Option<(LaneOrder, LaneId)> = None;
-        for group in open {
-            let Some(section) = entry.sections.get(group).filter(|section| section.held_by.is_none()) else { continue };
-            let Some(lane) = section.lanes.first() else { continue };
+        let mut limit = |group: GroupId, lane: LaneId| {
             asking.visited += 1;
-            let (class, ..) = self.groups.get(*group).key;
-            if let Some(limit) = self.queues.limit(queue, &self.classes.get(class).total) {
-                asking.held.push((queue, *group, limit));
-            } else if first.is_none_or(|known| *lane < known) {
-                first = Some(*lane);
-            }
+            let limit = self.queues.limit(queue, &self.classes.get(self.lanes.get(lane).class).total);
+            asking.held.extend(limit.map(|limit| (queue, group, limit)));
+            limit
+        };
+        if open.len() * IN_ORDER >= entry.heads.len() {
+            // Much has room: one of the first lanes will.
+            let mut heads = entry.heads.iter().filter(|(_, _, group)| self.groups.is_open(*group));
+            return heads.find(|(_, lane, group)| limit(*group, *lane).is_none()).map(|(_, lane, _)| *lane);
         }
-        first.map(|(_, lane)| lane)
+        let sections = open.iter().filter_map(|group| Some((entry.sections.get(group)?, *group)));
+        let heads = sections.filter(|(section, _)| section.held_by.is_none());
+        let heads = heads.filter_map(|(section, group)| Some((*section.lanes.first()?, group)));
+        heads.filter(|((_, lane), group)| limit(*group, *lane).is_none()).min().map(|((_, lane), _)| lane)
     }
 
     /// Places the head of a lane of a group that has room, where that is.

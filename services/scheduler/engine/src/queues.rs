@@ -2,17 +2,22 @@
 //! share including the candidate* (Ghodsi et al., Dominant Resource Fairness, NSDI 2011; with the candidate counted, as Armada
 //! does), counted beyond what it is guaranteed first. The least one is next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::amounts::{ResourceTable, Vector};
 use crate::event::{QueueSpec, Refused, Tier};
 use crate::groups::GroupId;
+use crate::jobs::Hashing;
 use crate::lanes::{LaneId, LaneOrder};
 use crate::memo::Memo;
 use crate::ranking::Ranking;
 
+mod below;
 mod lists;
+mod marks;
 mod share;
+
+pub(crate) use below::{Asked, Blocked, Bounds, Changes};
 
 /// Place of a queue in [`Queues`].
 pub(crate) type QueueIndex = usize;
@@ -42,6 +47,8 @@ pub(crate) struct Queue {
     place: usize,
     capability: Vec<(usize, i64)>,
     guarantee: Vector,
+    /// What is guaranteed of each resource, also of those that are not named.
+    guaranteed: Vec<f64>,
     /// What is placed for it and its descendants.
     pub(crate) usage: Vector,
     /// What its own waiting jobs ask for.
@@ -50,14 +57,22 @@ pub(crate) struct Queue {
     pub(crate) sections: BTreeMap<GroupId, Section>,
     /// Lanes that no capability holds back.
     pub(crate) order: BTreeSet<(LaneOrder, LaneId)>,
+    /// The first of them of each group.
+    pub(crate) heads: BTreeSet<(LaneOrder, LaneId, GroupId)>,
     /// (resource, amount that must be left, queue, group): sections, also of descendants, that its capability holds back.
     pub(crate) holds: BTreeSet<(usize, i64, QueueIndex, GroupId)>,
-    /// Its children in the order in which they are asked.
+    /// Who of its children asks, and the greatest share of one.
     pub(crate) ranking: Ranking,
+    /// What its children ask for.
+    pub(crate) asked: Asked,
+    /// Which of its children have changed.
+    pub(crate) changes: Changes,
+    /// What its children's shares are at least with what they may offer.
+    pub(crate) bounds: Bounds,
     /// The lane it offers among those with room, under the numbered state of the open groups.
     pub(crate) offer: Memo,
-    /// The lane that is next of all that no capability holds back.
-    pub(crate) blocked: Memo,
+    /// The lanes that are next of all that no capability holds back.
+    pub(crate) blocked: Blocked,
     /// Whether its share is to be computed anew.
     dirty: bool,
     /// Whether something changed that may entitle a gang in or below it to the place of a run there.
@@ -73,6 +88,8 @@ pub(crate) struct Queue {
 pub(crate) struct Queues {
     all: Vec<Option<Queue>>,
     by_name: BTreeMap<String, QueueIndex>,
+    /// The same without the order.
+    found: HashMap<String, QueueIndex, Hashing>,
     /// Queues whose shares, and those above them, are to be computed anew before anybody is asked.
     dirty: Vec<QueueIndex>,
     /// Queues in or below which runs may have to make room.
@@ -82,11 +99,17 @@ pub(crate) struct Queues {
 impl Queues {
     pub(crate) fn new() -> Self {
         let root = Queue::new(QueueSpec::named(""), ROOT, Vec::new(), Vector::default());
-        Self { all: vec![Some(root)], by_name: BTreeMap::new(), dirty: Vec::new(), touched: Vec::new() }
+        Self {
+            all: vec![Some(root)],
+            by_name: BTreeMap::new(),
+            found: HashMap::default(),
+            dirty: Vec::new(),
+            touched: Vec::new(),
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<QueueIndex> {
-        self.by_name.get(name).copied()
+        self.found.get(name).copied()
     }
 
     pub(crate) fn get(&self, index: QueueIndex) -> &Queue {
@@ -141,15 +164,22 @@ impl Queues {
     }
 
     /// Makes or changes a queue. Usage below it moves with it to another parent.
-    pub(crate) fn upsert(&mut self, spec: QueueSpec, resources: &mut ResourceTable) -> Result<QueueIndex, Refused> {
+    pub(crate) fn upsert(
+        &mut self,
+        spec: QueueSpec,
+        resources: &mut ResourceTable,
+        everything: &Vector,
+    ) -> Result<QueueIndex, Refused> {
         let parent = self.check(&spec)?;
         let capability: Vec<(usize, i64)> = resources.intern_all(&spec.capability);
         let guarantee = resources.intern(&spec.guarantee);
         let Some(index) = self.find(&spec.name) else {
             let index = self.all.len();
             self.by_name.insert(spec.name.clone(), index);
+            self.found.insert(spec.name.clone(), index);
             self.all.push(Some(Queue::new(spec, parent, capability, guarantee)));
             self.get_mut(parent).children.push(index);
+            self.get_mut(index).set_guaranteed(everything);
             self.seat(parent);
             return Ok(index);
         };
@@ -166,6 +196,7 @@ impl Queues {
         queue.parent = parent;
         queue.capability = capability;
         queue.guarantee = guarantee;
+        queue.set_guaranteed(everything);
         if old_parent != parent {
             self.seat(old_parent);
             self.seat(parent);
@@ -225,8 +256,12 @@ impl Queues {
         }
         let queue = self.get_mut(parent);
         queue.ranking = Ranking::new(children.len());
+        queue.changes = Changes::new(children.len());
+        queue.bounds = Bounds::default();
+        queue.blocked = Blocked::default();
         queue.children = children;
         self.mark(parent);
+        self.show_children(parent);
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Result<(), Refused> {
@@ -241,6 +276,7 @@ impl Queues {
         let parent = queue.parent;
         self.get_mut(parent).children.retain(|child| *child != index);
         self.by_name.remove(name);
+        self.found.remove(name);
         self.dirty.retain(|marked| *marked != index);
         self.all[index] = None;
         self.seat(parent);
@@ -260,82 +296,6 @@ impl Queues {
         }
         self.mark(queue);
     }
-
-    /// Notes that a queue's share or whether it asks is to be computed anew.
-    pub(crate) fn mark(&mut self, queue: QueueIndex) {
-        let entry = self.get_mut(queue);
-        if !entry.dirty {
-            entry.dirty = true;
-            self.dirty.push(queue);
-        }
-    }
-
-    /// Notes that a queue is to be looked at for runs that have to make room, and those above it.
-    pub(crate) fn touch(&mut self, queue: QueueIndex) {
-        if self.all[queue].is_none() {
-            return;
-        }
-        let mut at = queue;
-        loop {
-            let entry = self.get_mut(at);
-            if !entry.touched {
-                entry.touched = true;
-                let parent = entry.parent;
-                self.touched.push(at);
-                at = parent;
-            } else {
-                at = entry.parent;
-            }
-            if at == ROOT {
-                break;
-            }
-        }
-        let root = self.get_mut(ROOT);
-        if !root.touched {
-            root.touched = true;
-            self.touched.push(ROOT);
-        }
-    }
-
-    /// The queues that were touched since this was last asked, by name.
-    pub(crate) fn take_touched(&mut self) -> Vec<QueueIndex> {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.retain(|index| self.all[*index].is_some());
-        for index in &touched {
-            self.get_mut(*index).touched = false;
-        }
-        touched.sort_by(|left, right| self.get(*left).spec.name.cmp(&self.get(*right).spec.name));
-        touched
-    }
-
-    pub(crate) fn mark_all(&mut self) {
-        let all: Vec<QueueIndex> = self.by_name.values().copied().collect();
-        for index in all {
-            self.mark(index);
-        }
-    }
-
-    /// Puts the queues that were marked, and those above them, at their right place among their siblings.
-    pub(crate) fn settle(&mut self, everything: &Vector) {
-        while let Some(marked) = self.dirty.pop() {
-            self.get_mut(marked).dirty = false;
-            self.touch(marked);
-            let mut at = marked;
-            while at != ROOT {
-                let queue = self.get(at);
-                queue.offer.forget();
-                queue.blocked.forget();
-                let asks = !queue.order.is_empty() || queue.ranking.asks();
-                let share = queue.share_with(&Vector::default(), everything);
-                let (parent, place) = (queue.parent, queue.place);
-                self.get_mut(parent).ranking.set(place, share, asks);
-                at = parent;
-            }
-            let root = self.get(ROOT);
-            root.offer.forget();
-            root.blocked.forget();
-        }
-    }
 }
 
 /// Which way a charge goes.
@@ -354,14 +314,19 @@ impl Queue {
             place: 0,
             capability,
             guarantee,
+            guaranteed: Vec::new(),
             usage: Vector::default(),
             waiting: Vector::default(),
             sections: BTreeMap::new(),
             order: BTreeSet::new(),
+            heads: BTreeSet::new(),
             holds: BTreeSet::new(),
             ranking: Ranking::new(0),
+            asked: Asked::new(0),
+            changes: Changes::new(0),
+            bounds: Bounds::default(),
             offer: Memo::default(),
-            blocked: Memo::default(),
+            blocked: Blocked::default(),
             dirty: false,
             touched: false,
             started: BTreeMap::new(),

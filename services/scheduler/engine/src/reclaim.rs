@@ -10,13 +10,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::amounts::Vector;
+use crate::class::ClassId;
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{Cause, Decision, JobId, Time};
 use crate::lanes::LaneId;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, ROOT};
-use crate::ranking::Share;
+use crate::ranking::{Share, Tournament};
 
 /// Gangs that get room in one queue by one plan, lanes looked at for the next of them, clusters tried and runs looked at for one.
 const MOST_GANGS: usize = 16;
@@ -137,30 +138,62 @@ impl Engine {
     }
 
     /// The child with the least share including its next gang, with that gang.
-    fn least_served(&self, among: QueueIndex) -> Option<Taker> {
+    fn least_served(&mut self, among: QueueIndex) -> Option<Taker> {
+        self.catch_up(among);
         let entry = self.queues.get(among);
-        entry.ranking.best(&mut |place| {
-            let side = entry.children[place];
-            let lane = self.next_blocked(side)?;
-            let total = &self.classes.get(self.lanes.get(lane).class).total;
-            let share = self.queues.share(side, total, &self.everything);
-            Some((share, Taker { lane, among, side, share }))
+        let tree = entry.blocked.tree.as_ref()?;
+        let (place, share) = (tree.first()?, tree.least());
+        Some(Taker { lane: entry.blocked.lanes[place]?, among, side: entry.children[place], share })
+    }
+
+    /// Finds the next lanes of those children anew that have changed.
+    fn catch_up(&mut self, queue: QueueIndex) {
+        let mut blocked = std::mem::take(&mut self.queues.get_mut(queue).blocked);
+        let count = self.queues.get(queue).children.len();
+        let mut tree = blocked.tree.take().unwrap_or_else(|| Tournament::new(count));
+        blocked.lanes.resize(count, None);
+        let mut anew: Vec<usize> = Vec::new();
+        self.queues.get(queue).changes.since(blocked.seen, &mut |place| anew.push(place));
+        for place in anew {
+            self.stats.entries_visited += 1;
+            let side = self.queues.get(queue).children[place];
+            let lane = self.next_blocked(side);
+            let share = lane.map_or(Share::NONE, |lane| self.queues.share(side, self.total_of(lane), &self.everything));
+            blocked.lanes[place] = lane;
+            tree.set(place, share);
+        }
+        blocked.seen = self.queues.get(queue).changes.count();
+        blocked.tree = Some(tree);
+        self.queues.get_mut(queue).blocked = blocked;
+    }
+
+    /// The next lane at or below a queue whose gang room could be made for by others: no capability from the lane's queue up to this
+    /// one is in its way, since what others give up leaves those as full as they are.
+    fn next_blocked(&mut self, queue: QueueIndex) -> Option<LaneId> {
+        if !self.queues.get(queue).children.is_empty() {
+            self.catch_up(queue);
+        }
+        let entry = self.queues.get(queue);
+        let may_have = |lane: LaneId| self.queues.excess(queue, self.total_of(lane)).next().is_none();
+        let Some(tree) = &entry.blocked.tree else {
+            let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
+            let mut lanes = entry.order.iter().take(MOST_LANES).map(|(_, lane)| *lane);
+            return lanes.find(|lane| may_take(*lane) && may_have(*lane));
+        };
+        let first = entry.blocked.lanes[tree.first()?]?;
+        if may_have(first) {
+            return Some(first);
+        }
+        let everybody = vec![u64::MAX; entry.children.len().div_ceil(64)];
+        tree.best(&everybody, &mut |place| {
+            let lane = entry.blocked.lanes[place].filter(|lane| may_have(*lane))?;
+            Some((self.queues.share(entry.children[place], self.total_of(lane), &self.everything), lane))
         })
     }
 
-    fn next_blocked(&self, queue: QueueIndex) -> Option<LaneId> {
-        let entry = self.queues.get(queue);
-        if let Some(known) = entry.blocked.get(1) {
-            return known;
-        }
-        let lane = if entry.children.is_empty() {
-            let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
-            entry.order.iter().take(MOST_LANES).map(|(_, lane)| *lane).find(|lane| may_take(*lane))
-        } else {
-            self.least_served(queue).map(|taker| taker.lane)
-        };
-        entry.blocked.set(1, lane);
-        lane
+    /// What a gang of a lane asks for.
+    fn total_of(&self, lane: LaneId) -> &Vector {
+        &self.classes.get(self.lanes.get(lane).class).total
     }
 
     fn take_for(&mut self, taker: &Taker, cause: Cause, decisions: &mut Vec<Decision>) -> bool {
@@ -239,9 +272,14 @@ impl Engine {
             }
         }
         givers.sort_unstable();
-        let mut given: BTreeMap<QueueIndex, Vector> = BTreeMap::new();
+        // What the giving sides would be left with.
+        let mut left: BTreeMap<QueueIndex, Vector> = BTreeMap::new();
         let (mut eligible, mut looked_at) = (Vec::new(), 0);
         for (_, _, _, side, queue) in givers {
+            let left = left.entry(side).or_insert_with(|| self.queues.get(side).usage.clone());
+            // A shape that would be too much to give stays so: the side is never left with more.
+            let mut too_much: Option<ClassId> = None;
+            let mut borrows = self.queues.share_of(side, left, &self.everything).borrowed > 0;
             for (_, Reverse(at), Reverse(id)) in &self.sites[cluster].started[&queue] {
                 looked_at += 1;
                 if looked_at > MOST_RUNS {
@@ -251,16 +289,22 @@ impl Engine {
                 if !self.is_ripe(queue, *at, least_ms, ripe_at) {
                     continue;
                 }
-                let given = given.entry(side).or_default();
-                if self.queues.share_without(side, given, &self.everything).borrowed == 0 {
+                if !borrows {
                     break;
                 }
-                let mut more = given.clone();
-                more.add(&self.classes.get(self.jobs.held(*id).class).total);
-                let after = self.queues.share_without(side, &more, &self.everything);
+                let class = self.jobs.held(*id).class;
+                if too_much == Some(class) {
+                    continue;
+                }
+                let mut less = left.clone();
+                less.sub(&self.classes.get(class).total);
+                let after = self.queues.share_of(side, &less, &self.everything);
                 if taker.share.borrowed == 0 || taker.share <= after {
-                    *given = more;
+                    *left = less;
+                    borrows = after.borrowed > 0;
                     eligible.push(*id);
+                } else {
+                    too_much = Some(class);
                 }
             }
         }

@@ -1,14 +1,16 @@
 //! The engine's speed and, with the Philly trace, its figures, without the rest of the workspace: `cargo run --release -p
 //! muster-scheduler-simulator --example bench -- [speed|scale [PART]|philly TRACE QUEUES [LOAD]|equal-wait TRACE QUEUES LOAD]`.
+//! All times are processor times of one thread.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::Duration;
 
 use jiff::civil::date;
 use muster_scheduler_simulator::figures::Figures;
-use muster_scheduler_simulator::scale::{self, Scale};
+use muster_scheduler_simulator::scale::{self, Scale, Starts};
 use muster_scheduler_simulator::speed::{self, Right};
-use muster_scheduler_simulator::{Fault, Workload, equal_wait, philly, play};
+use muster_scheduler_simulator::{Fault, Workload, equal_wait, philly, play, silo_easy, worst_off};
+use nix::time::{ClockId, clock_gettime};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -25,45 +27,51 @@ fn main() -> Outcome {
     }
 }
 
+/// Processor time of this thread: what else runs on the machine counts only as far as it shares caches and memory.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every Linux has this clock").into()
+}
+
 fn speed() -> Outcome {
-    let began = Instant::now();
-    let clock = || began.elapsed();
-    let fill = speed::fill(8_000, 1_000, &clock)?;
+    let fill = speed::fill(8_000, 1_000, &cpu_time)?;
     println!("P0  fill                        {:.0}/s", fill.per_second());
     for (nodes, waiting) in [(1_000, 10_000), (100_000, 1_000_000)] {
-        let steady = speed::steady(waiting, nodes, 20_000, &clock)?;
+        let steady = speed::steady(waiting, nodes, 20_000, &cpu_time)?;
         println!(
             "P2  {nodes} nodes, {waiting} waiting  {:.2} µs, {:.1} operations",
             steady.micros_each(),
             steady.operations_each()
         );
     }
-    println!("P2  behind 1,000,000 blocked    {:.2} µs", speed::behind_blocked(1_000_000, &clock)?.micros_each());
+    println!("P2  behind 1,000,000 blocked    {:.2} µs", speed::behind_blocked(1_000_000, &cpu_time)?.micros_each());
     for (what, workers, gpus, right) in
         [("preempt, gang of 200", 200, 1, Right::Priority), ("reclaim 400 nodes × 8", 400, 8, Right::Share)]
     {
-        let made = speed::make_room(1_000, workers, gpus, right, &clock)?;
+        let made = speed::make_room(1_000, workers, gpus, right, &cpu_time)?;
         println!("P5  {what:26}  {:.0} µs, {} runs end", made.took.as_secs_f64() * 1e6, made.decisions);
     }
     Ok(())
 }
 
 fn at_scale(part: u32) -> Outcome {
-    let began = Instant::now();
-    let clock = || began.elapsed();
-    let scale = Scale { clusters: 1_000 / part, nodes_each: 100, queues: 1_000, waiting: 1_000_000 / u64::from(part) };
-    let steady = scale::steady(scale, 200_000 / u64::from(part), &clock)?;
-    println!(
-        "P1  filled {} in {:.1?}; {:.0} decisions/s, {:.1} operations each; an event takes p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}",
-        steady.filled,
-        steady.fill,
-        steady.per_second(),
-        steady.operations as f64 / steady.decisions as f64,
-        steady.permille(500),
-        steady.permille(990),
-        steady.permille(999)
-    );
-    println!("P6  restart                     {:.1?}", scale::restart(scale, &clock)?);
+    let of =
+        |starts| Scale { clusters: 1_000 / part, nodes_each: 100, queues: 1_000, waiting: 1_000_000 / u64::from(part), starts };
+    for (what, starts) in [("nothing reclaimed", Starts::Never), ("runs started", Starts::AtOnce)] {
+        let steady = scale::steady(of(starts), 200_000 / u64::from(part), &cpu_time)?;
+        println!(
+            "P1  {what:18}  filled {} in {:.1?}; {:.0} decisions/s, {:.1} operations each; an event takes p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}; {} interrupted; decisions {:016x}",
+            steady.filled,
+            steady.fill,
+            steady.per_second(),
+            steady.operations as f64 / steady.decisions as f64,
+            steady.permille(500),
+            steady.permille(990),
+            steady.permille(999),
+            steady.interrupted,
+            steady.checksum
+        );
+    }
+    println!("P6  restart                     {:.1?}", scale::restart(of(Starts::Never), &cpu_time)?);
     Ok(())
 }
 
@@ -73,7 +81,13 @@ fn read(trace: &Path, queues: &Path) -> Result<Workload, Fault> {
 }
 
 fn at_equal_wait(trace: &Path, queues: &Path, load: f64) -> Outcome {
-    let equal = equal_wait(&read(trace, queues)?, load)?;
+    let mut last = cpu_time();
+    let equal = equal_wait(&read(trace, queues)?, load, &mut |tried| {
+        let now = cpu_time();
+        let waits = tried.wait_s.map_or_else(|| "longer".to_owned(), |wait_s| format!("{wait_s:.0} s"));
+        eprintln!("    {} nodes: {waits}; {:.1?}", tried.nodes, now - last);
+        last = now;
+    })?;
     let fewer = 100.0 * (1.0 - equal.gpus as f64 / equal.silo_gpus as f64);
     println!(
         "load {load}: {} GPUs in silos wait {:.0} s, {} pooled {:.0} s: {fewer:.1} % fewer",
@@ -88,14 +102,17 @@ fn on_philly(trace: &Path, queues: &Path, loads: &[&str]) -> Outcome {
     for load in loads {
         let silos = workload.silos(load.parse()?);
         let nodes = silos.iter().sum();
-        let began = Instant::now();
+        let began = cpu_time();
         let outcome = play::play(&workload, nodes, &silos)?;
-        let took = began.elapsed();
+        let took = cpu_time() - began;
         let (all, large) = (Figures::of(&workload, &outcome, |_| true), Figures::of(&workload, &outcome, |job| job.gpus >= 16));
         println!(
             "load {load}, {nodes} nodes: completion {:.0} s, wait {:.0} s, longest {:.0} s; gangs ≥ 16: wait {:.0} s, longest {:.0} s; {} interrupted; {took:.2?}",
             all.mean_completion_s, all.mean_wait_s, all.most_wait_s, large.mean_wait_s, large.most_wait_s, outcome.preemptions
         );
+        if let Some((queue, worse)) = worst_off(&workload, &outcome, &silo_easy(&workload, &silos)) {
+            println!("    against EASY in its own silo {} fares worst: {:+.1} %", workload.queues[queue], worse * 100.0);
+        }
     }
     Ok(())
 }

@@ -17,5 +17,5 @@ mod table;
 pub mod workload;
 
 pub use fault::Fault;
-pub use study::{EqualWait, Study, Terms, equal_wait, study};
+pub use study::{EqualWait, Study, Terms, Tried, equal_wait, silo_easy, study, worst_off};
 pub use workload::{Job, Workload};

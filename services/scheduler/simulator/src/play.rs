@@ -20,12 +20,22 @@ pub(crate) const GPU: &str = "nvidia.com/gpu";
 /// # Errors
 /// What the engine refuses; it takes everything that [`crate::study`] lets through.
 pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome, Refused> {
+    Ok(play_while(workload, nodes, weights, i64::MAX)?.expect("no play lasts so long that its waits are beyond any number"))
+}
+
+/// Like [`play`], but gives up, with `None`, as soon as all jobs together are certain to wait longer than this many milliseconds.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn play_while(workload: &Workload, nodes: u32, weights: &[u32], most_wait_ms: i64) -> Result<Option<Outcome>, Refused> {
     let mut play = Play {
         workload,
         engine: Engine::new(),
         ends: BinaryHeap::new(),
         runs: vec![None; workload.jobs.len()],
         done_ms: vec![0; workload.jobs.len()],
+        running: 0,
+        finished: 0,
         outcome: Outcome::new(workload, nodes),
     };
     play.engine.apply(Event::Cluster(cluster("pool", nodes)))?;
@@ -33,12 +43,20 @@ pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome,
         play.engine.apply(Event::Queue(queue(name, *weight)))?;
     }
     let mut next = 0;
+    // What was waited until `last`, in all: a job waits while it is there and does not run.
+    let (mut waited_ms, mut last) = (0_i64, 0);
     loop {
         let arrival = workload.jobs.get(next).map(|job| job.submitted_ms);
         let end = play.ends.peek().map(|Reverse((at, _, _))| *at);
         let timer = play.engine.next_timer().map(|Time(at)| at);
         // With nothing running and nothing to come, a timer could only ring for a job that waits.
         let Some(now) = [arrival, end, timer].into_iter().flatten().min() else { break };
+        let waiting = next - play.running - play.finished;
+        waited_ms = waited_ms.saturating_add((now - last).saturating_mul(waiting as i64));
+        if waited_ms > most_wait_ms {
+            return Ok(None);
+        }
+        last = now;
         play.end_until(now)?;
         while let Some(job) = workload.jobs.get(next).filter(|job| job.submitted_ms <= now) {
             let job = spec(workload, next, job);
@@ -48,7 +66,7 @@ pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome,
         play.engine.apply(Event::Time(Time(now)))?;
         play.decide(now)?;
     }
-    Ok(play.outcome)
+    Ok(Some(play.outcome))
 }
 
 #[derive(Clone, Copy)]
@@ -67,6 +85,9 @@ struct Play<'a> {
     runs: Vec<Option<Run>>,
     /// Work done by earlier runs of each job.
     done_ms: Vec<i64>,
+    /// Jobs that run, and jobs that are done.
+    running: usize,
+    finished: usize,
     outcome: Outcome,
 }
 
@@ -76,6 +97,8 @@ impl Play<'_> {
             self.ends.pop();
             if self.runs[job].is_some_and(|run| run.epoch == epoch) {
                 self.runs[job] = None;
+                self.running -= 1;
+                self.finished += 1;
                 self.outcome.finished(job, at);
                 self.engine.apply(Event::Ended { job: id(job), epoch, end: RunEnd::Finished })?;
             }
@@ -103,6 +126,7 @@ impl Play<'_> {
         let job = &self.workload.jobs[index];
         let restart_ms = if placement.epoch == Epoch(1) { 0 } else { job.restart_ms() };
         let works_from_ms = now + restart_ms;
+        self.running += 1;
         self.runs[index] = Some(Run { epoch: placement.epoch, works_from_ms });
         self.ends.push(Reverse((works_from_ms + job.duration_ms - self.done_ms[index], index, placement.epoch)));
         self.outcome.decisions += 1;
@@ -113,6 +137,7 @@ impl Play<'_> {
     fn interrupt(&mut self, interruption: Interruption, now: i64) -> Result<(), Refused> {
         let Interruption { job, epoch, in_favour_of: _, cause: _ } = interruption;
         if let Some(run) = self.runs[job.0 as usize].take() {
+            self.running -= 1;
             self.done_ms[job.0 as usize] += (now - run.works_from_ms).max(0);
         }
         self.outcome.preemptions += 1;

@@ -2,6 +2,7 @@
 //! guarantees and capabilities, gangs up to 64 GPUs with cpu and memory. Everything is on; nothing is random but the sizes, and
 //! these are the same on every machine.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_scheduler_engine::{
@@ -24,6 +25,17 @@ pub struct Scale {
     pub queues: u32,
     /// Jobs that wait when the measurement begins.
     pub waiting: u64,
+    /// Whether runs start, so that they may have to make room for gangs that their queues have lent it to.
+    pub starts: Starts,
+}
+
+/// Whether it is told that runs have started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starts {
+    /// Each, as soon as it is placed.
+    AtOnce,
+    /// None: nothing is ever reclaimed.
+    Never,
 }
 
 /// What the steady state was like.
@@ -35,12 +47,16 @@ pub struct Steady {
     pub fill: Duration,
     /// Gangs placed in the measured time.
     pub decisions: u64,
+    /// Runs that were told to end for others in the measured time.
+    pub interrupted: u64,
     /// The measured time: ends of runs, and plans.
     pub took: Duration,
     /// Entries looked at and fits tried.
     pub operations: u64,
     /// Per event, its fold and the plan after it, from the quickest to the slowest.
     pub events: Vec<Duration>,
+    /// Over all placements in their order, jobs and clusters (FNV-1a): engines that decide alike have it alike.
+    pub checksum: u64,
 }
 
 impl Steady {
@@ -100,32 +116,86 @@ pub fn build(scale: Scale) -> Result<(Engine, Dice), Refused> {
 /// What the engine refuses.
 pub fn steady(scale: Scale, ends: u64, clock: Clock<'_>) -> Result<Steady, Refused> {
     let began = clock();
-    let (mut engine, mut dice) = build(scale)?;
-    let mut running = placed(engine.plan());
-    let filled = running.len() as u64;
+    let (engine, mut dice) = build(scale)?;
+    let mut fleet =
+        Fleet { engine, starts: scale.starts, running: Vec::new(), checksum: Checksum::default(), stale: BTreeSet::new() };
+    let filled = fleet.plan()?;
     let fill = clock().saturating_sub(began);
-    let before = engine.stats();
+    let before = fleet.engine.stats();
     let (mut events, mut decisions) = (Vec::new(), 0);
     let began = clock();
     let mut last = began;
     for ended in 0..ends {
-        if running.is_empty() {
+        fleet.engine.apply(Event::Time(Time(ended.cast_signed())))?;
+        if !fleet.end_one(&mut dice)? {
             break;
         }
-        let (job, epoch) = running.swap_remove(dice.roll(running.len() as u64) as usize);
-        engine.apply(Event::Time(Time(ended.cast_signed())))?;
-        engine.apply(Event::Ended { job, epoch, end: RunEnd::Finished })?;
-        let new = placed(engine.plan());
-        decisions += new.len() as u64;
-        running.extend(new);
+        decisions += fleet.plan()?;
         let now = clock();
         events.push(now.saturating_sub(last));
         last = now;
     }
-    let after = engine.stats();
+    let after = fleet.engine.stats();
     events.sort_unstable();
     let operations = after.entries_visited + after.fits_tried - before.entries_visited - before.fits_tried;
-    Ok(Steady { filled, fill, decisions, took: last.saturating_sub(began), operations, events })
+    let (interrupted, checksum) = (after.interrupted - before.interrupted, fleet.checksum.0);
+    Ok(Steady { filled, fill, decisions, interrupted, took: last.saturating_sub(began), operations, events, checksum })
+}
+
+/// An engine with what runs in it.
+struct Fleet {
+    engine: Engine,
+    starts: Starts,
+    running: Vec<(JobId, Epoch)>,
+    /// Of these the runs that have ended for others.
+    stale: BTreeSet<(JobId, Epoch)>,
+    checksum: Checksum,
+}
+
+impl Fleet {
+    /// Ends some run; false if there is none.
+    fn end_one(&mut self, dice: &mut Dice) -> Result<bool, Refused> {
+        while !self.running.is_empty() {
+            let (job, epoch) = self.running.swap_remove(dice.roll(self.running.len() as u64) as usize);
+            if !self.stale.remove(&(job, epoch)) {
+                self.engine.apply(Event::Ended { job, epoch, end: RunEnd::Finished })?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Plans until nothing more is decided: runs that are told to end do at once. Gives how many gangs were placed.
+    fn plan(&mut self) -> Result<u64, Refused> {
+        let mut count = 0;
+        loop {
+            let mut ended = Vec::new();
+            for decision in self.engine.plan() {
+                match decision {
+                    Decision::Place(placement) => {
+                        let (job, epoch) = (placement.job, placement.epoch);
+                        self.checksum.add(&job.0.to_le_bytes());
+                        self.checksum.add(placement.cluster.as_bytes());
+                        self.running.push((job, epoch));
+                        count += 1;
+                        if self.starts == Starts::AtOnce {
+                            let at = self.engine.now();
+                            self.engine.apply(Event::Started { job, epoch, at })?;
+                        }
+                    }
+                    Decision::Interrupt(interruption) => ended.push((interruption.job, interruption.epoch)),
+                }
+            }
+            if ended.is_empty() {
+                return Ok(count);
+            }
+            for (job, epoch) in ended {
+                let not_before = self.engine.now();
+                self.engine.apply(Event::Ended { job, epoch, end: RunEnd::Retry { not_before } })?;
+                self.stale.insert((job, epoch));
+            }
+        }
+    }
 }
 
 /// How long it takes from rows to the first decision: what a new leader does.
@@ -134,7 +204,11 @@ pub fn steady(scale: Scale, ends: u64, clock: Clock<'_>) -> Result<Steady, Refus
 /// What the engine refuses.
 pub fn restart(scale: Scale, clock: Clock<'_>) -> Result<Duration, Refused> {
     let (mut engine, _) = build(scale)?;
-    let (job, epoch) = *placed(engine.plan()).first().expect("an empty fleet takes something");
+    let placed = engine.plan().into_iter().find_map(|decision| match decision {
+        Decision::Place(placement) => Some((placement.job, placement.epoch)),
+        Decision::Interrupt(_) => None,
+    });
+    let (job, epoch) = placed.expect("an empty fleet takes something");
     let rows = engine.rows();
     drop(engine);
     let began = clock();
@@ -175,10 +249,19 @@ fn job(id: u64, queue: String, dice: &mut Dice) -> JobSpec {
     JobSpec { id: JobId(id), queue, priority: 0, kind: String::new(), submitted_at: Time(0), gang }
 }
 
-fn placed(decisions: Vec<Decision>) -> Vec<(JobId, Epoch)> {
-    let placements = decisions.into_iter().filter_map(|decision| match decision {
-        Decision::Place(placement) => Some((placement.job, placement.epoch)),
-        Decision::Interrupt(_) => None,
-    });
-    placements.collect()
+/// FNV-1a, 64 bits.
+struct Checksum(u64);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl Checksum {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+    }
 }

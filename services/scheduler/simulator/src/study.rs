@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use muster_scheduler_engine::Refused;
+
 use crate::baseline::{self, Backfill};
 use crate::fault::Fault;
 use crate::figures::{Figures, Outcome};
@@ -11,6 +13,8 @@ use crate::workload::{GPUS_PER_NODE, Job, Workload};
 /// Gangs of at least so many GPUs are reported by themselves.
 const LARGE_GPUS: u32 = 16;
 
+/// The row of what each queue would have by itself.
+const SILO_EASY: &str = "silo EASY, true durations";
 /// The engine's row.
 const MUSTER: &str = "muster";
 
@@ -71,7 +75,7 @@ pub fn study(workload: &Workload, terms: Terms, progress: &mut dyn FnMut(&'stati
         return Err(fault(Some(job.line), "num_gpus", why));
     }
     let mut rows = Vec::new();
-    for (policy, backfill) in [("silo FIFO", Backfill::None), ("silo EASY, true durations", Backfill::Easy)] {
+    for (policy, backfill) in [("silo FIFO", Backfill::None), (SILO_EASY, Backfill::Easy)] {
         progress(policy);
         rows.push(row(workload, policy, &in_silos(workload, &silos, backfill)));
     }
@@ -93,12 +97,12 @@ pub fn study(workload: &Workload, terms: Terms, progress: &mut dyn FnMut(&'stati
 }
 
 fn played(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome, Fault> {
-    play::play(workload, nodes, weights).map_err(|refused| Fault {
-        file: workload.file.clone(),
-        line: None,
-        field: refused.field,
-        why: format!("the engine refuses it: {}", refused.why),
-    })
+    play::play(workload, nodes, weights).map_err(|refused| refusal(workload, refused))
+}
+
+fn refusal(workload: &Workload, refused: Refused) -> Fault {
+    let why = format!("the engine refuses it: {}", refused.why);
+    Fault { file: workload.file.clone(), line: None, field: refused.field, why }
 }
 
 /// How few GPUs the pool needs for waits as long as those of silos under EASY with true durations.
@@ -108,33 +112,61 @@ pub struct EqualWait {
     pub silo_gpus: u64,
     /// The mean wait there.
     pub silo_wait_s: f64,
-    /// GPUs of the smallest pool whose mean wait is no longer.
+    /// GPUs of the smallest pool whose mean wait is no longer. Not less than half of the silos' is tried.
     pub gpus: u64,
     /// The mean wait there.
     pub wait_s: f64,
 }
 
-/// Searches for the smallest pool with the silos' mean wait, by halving.
+/// What one play of the search has shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tried {
+    /// Nodes of the pool.
+    pub nodes: u32,
+    /// The mean wait, if it is no longer than the silos'.
+    pub wait_s: Option<f64>,
+}
+
+/// Searches for the smallest pool with the silos' mean wait: a tenth fewer nodes each time until they are too few, then by halving.
+/// A play ends as soon as it is certain that the waits are longer. `progress` is told of each.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn equal_wait(workload: &Workload, load: f64) -> Result<EqualWait, Fault> {
+pub fn equal_wait(workload: &Workload, load: f64, progress: &mut dyn FnMut(Tried)) -> Result<EqualWait, Fault> {
     let silos = workload.silos(load);
     let silo = Figures::of(workload, &in_silos(workload, &silos, Backfill::Easy), |_| true);
     let all: u32 = silos.iter().sum();
-    let mut too_few = workload.jobs.iter().map(Job::nodes).max().unwrap_or(1) - 1;
-    let mut enough = (all, Figures::of(workload, &played(workload, all, &silos)?, |_| true).mean_wait_s);
-    while too_few + 1 < enough.0 {
-        let nodes = too_few.midpoint(enough.0);
-        let wait_s = Figures::of(workload, &played(workload, nodes, &silos)?, |_| true).mean_wait_s;
-        if wait_s <= silo.mean_wait_s {
-            enough = (nodes, wait_s);
-        } else {
-            too_few = nodes;
+    let most_wait_ms = (silo.mean_wait_s * 1e3 * workload.jobs.len() as f64).ceil() as i64;
+    let mut wait_s = |nodes| -> Result<Option<f64>, Fault> {
+        let outcome = play::play_while(workload, nodes, &silos, most_wait_ms).map_err(|refused| refusal(workload, refused))?;
+        let wait_s = outcome.map(|outcome| Figures::of(workload, &outcome, |_| true).mean_wait_s);
+        let wait_s = wait_s.filter(|wait_s| *wait_s <= silo.mean_wait_s);
+        progress(Tried { nodes, wait_s });
+        Ok(wait_s)
+    };
+    let mut enough = (all, wait_s(all)?.unwrap_or(f64::INFINITY));
+    // No pool is smaller than the largest gang, and none with less than half of the nodes is tried: it is overloaded for weeks, and a
+    // play takes minutes.
+    let least = workload.jobs.iter().map(Job::nodes).max().unwrap_or(1).max(all.div_ceil(2));
+    let mut too_few = None;
+    while too_few.unwrap_or(least - 1) + 1 < enough.0 {
+        let nodes = match too_few {
+            Some(too_few) => enough.0.midpoint(too_few),
+            None => (enough.0 - (enough.0 / 10).max(1)).max(least),
+        };
+        match wait_s(nodes)? {
+            Some(wait_s) => enough = (nodes, wait_s),
+            None => too_few = Some(nodes),
         }
     }
     let gpus = |nodes: u32| u64::from(nodes) * u64::from(GPUS_PER_NODE);
     Ok(EqualWait { silo_gpus: gpus(all), silo_wait_s: silo.mean_wait_s, gpus: gpus(enough.0), wait_s: enough.1 })
+}
+
+/// Each queue on a cluster of its own under EASY backfill, which is told true durations.
+#[must_use]
+pub fn silo_easy(workload: &Workload, silos: &[u32]) -> Outcome {
+    in_silos(workload, silos, Backfill::Easy)
 }
 
 /// Each queue on a cluster of its own.
@@ -167,7 +199,29 @@ fn row(workload: &Workload, policy: &'static str, outcome: &Outcome) -> Row {
     }
 }
 
+/// The queue that fares worst against another outcome, with how much longer its mean completion is, as a part of that.
+#[must_use]
+pub fn worst_off(workload: &Workload, outcome: &Outcome, before: &Outcome) -> Option<(usize, f64)> {
+    let mean = |outcome: &Outcome, queue| Figures::of(workload, outcome, |job: &Job| job.queue == queue).mean_completion_s;
+    let means: Vec<(f64, f64)> = (0..workload.queues.len()).map(|queue| (mean(outcome, queue), mean(before, queue))).collect();
+    worst(means.into_iter())
+}
+
+fn worst(means: impl Iterator<Item = (f64, f64)>) -> Option<(usize, f64)> {
+    let worse =
+        means.enumerate().filter(|(_, (_, before))| *before > 0.0).map(|(queue, (now, before))| (queue, now / before - 1.0));
+    worse.max_by(|(_, left), (_, right)| left.total_cmp(right))
+}
+
 impl Study {
+    /// The queue that fares worst with the engine against EASY in its own silo, with how much longer its mean completion is, as a
+    /// part of that.
+    #[must_use]
+    pub fn worst_off(&self) -> Option<(usize, f64)> {
+        let of = |policy: &str| self.rows.iter().find(|row| row.policy == policy).map(|row| &row.queues_s);
+        worst(of(MUSTER)?.iter().copied().zip(of(SILO_EASY)?.iter().copied()))
+    }
+
     /// The report for people.
     #[must_use]
     pub fn report(&self) -> String {
@@ -211,6 +265,10 @@ impl Study {
             let _ = writeln!(out);
         }
         let _ = writeln!(out);
+        if let Some((queue, worse)) = self.worst_off() {
+            let name = &self.queues[queue];
+            let _ = writeln!(out, "Against EASY in its own silo {name} fares worst: {:+.1} %.", worse * 100.0);
+        }
         let _ = writeln!(
             out,
             "Means in seconds; completion is from submission to end, waiting is completion − duration, large are gangs of\n{LARGE_GPUS} GPUs and more. EASY is told true durations; muster is not. The second table has mean completions per queue."

@@ -1,6 +1,6 @@
 //! Which lanes of a queue ask, and which are held back by a capability.
 
-use super::{Limit, QueueIndex, Queues};
+use super::{Limit, Queue, QueueIndex, Queues};
 use crate::amounts::Vector;
 use crate::groups::GroupId;
 use crate::lanes::{LaneId, LaneOrder};
@@ -61,9 +61,15 @@ impl Queues {
     pub(crate) fn enlist(&mut self, queue: QueueIndex, group: GroupId, order: LaneOrder, lane: LaneId) {
         let entry = self.get_mut(queue);
         let section = entry.sections.entry(group).or_default();
+        let old = section.lanes.first().copied();
         section.lanes.insert((order, lane));
+        let new = section.lanes.first().copied();
         if section.held_by.is_none() {
             entry.order.insert((order, lane));
+            entry.head(group, old, new);
+            if old.is_none() {
+                self.show(queue, group, true);
+            }
             self.mark(queue);
         }
     }
@@ -72,11 +78,14 @@ impl Queues {
     pub(crate) fn relist(&mut self, queue: QueueIndex, group: GroupId, old: (LaneOrder, LaneId), new: (LaneOrder, LaneId)) {
         let entry = self.get_mut(queue);
         let Some(section) = entry.sections.get_mut(&group) else { return };
+        let head = section.lanes.first().copied();
         section.lanes.remove(&old);
         section.lanes.insert(new);
+        let new_head = section.lanes.first().copied();
         if section.held_by.is_none() {
             entry.order.remove(&old);
             entry.order.insert(new);
+            entry.head(group, head, new_head);
         }
         self.mark(queue);
     }
@@ -85,7 +94,9 @@ impl Queues {
     pub(crate) fn delist(&mut self, queue: QueueIndex, group: GroupId, order: LaneOrder, lane: LaneId) {
         let entry = self.get_mut(queue);
         let Some(section) = entry.sections.get_mut(&group) else { return };
+        let old = section.lanes.first().copied();
         section.lanes.remove(&(order, lane));
+        let new = section.lanes.first().copied();
         let held_by = section.held_by;
         if section.lanes.is_empty() {
             entry.sections.remove(&group);
@@ -94,7 +105,12 @@ impl Queues {
             }
         }
         if held_by.is_none() {
-            self.get_mut(queue).order.remove(&(order, lane));
+            let entry = self.get_mut(queue);
+            entry.order.remove(&(order, lane));
+            entry.head(group, old, new);
+            if new.is_none() {
+                self.show(queue, group, false);
+            }
             self.mark(queue);
         }
     }
@@ -107,6 +123,9 @@ impl Queues {
         for lane in &section.lanes {
             entry.order.remove(lane);
         }
+        let head = section.lanes.first().copied();
+        entry.head(group, head, None);
+        self.show(queue, group, false);
         self.mark(queue);
         let (limiter, resource, needed) = limit;
         self.get_mut(limiter).holds.insert((resource, needed, queue, group));
@@ -118,8 +137,26 @@ impl Queues {
         let Some(section) = entry.sections.get_mut(&group) else { return };
         let Some((limiter, resource, needed)) = section.held_by.take() else { return };
         entry.order.extend(section.lanes.iter().copied());
+        let head = section.lanes.first().copied();
+        entry.head(group, None, head);
+        self.show(queue, group, true);
         self.mark(queue);
         self.get_mut(limiter).holds.remove(&(resource, needed, queue, group));
+    }
+}
+
+impl Queue {
+    /// Another lane is the first of a group; `None`: none that asks.
+    fn head(&mut self, group: GroupId, old: Option<(LaneOrder, LaneId)>, new: Option<(LaneOrder, LaneId)>) {
+        if old == new {
+            return;
+        }
+        if let Some((order, lane)) = old {
+            self.heads.remove(&(order, lane, group));
+        }
+        if let Some((order, lane)) = new {
+            self.heads.insert((order, lane, group));
+        }
     }
 }
 

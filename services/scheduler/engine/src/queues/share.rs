@@ -14,7 +14,12 @@ impl Queues {
     pub(crate) fn share_without(&self, queue: QueueIndex, taken: &Vector, everything: &Vector) -> Share {
         let mut less = self.get(queue).usage.clone();
         less.sub(taken);
-        self.get(queue).share_of(&less, &Vector::default(), everything)
+        self.share_of(queue, &less, everything)
+    }
+
+    /// The share of a queue that uses so much.
+    pub(crate) fn share_of(&self, queue: QueueIndex, usage: &Vector, everything: &Vector) -> Share {
+        self.get(queue).share_of(usage, &Vector::default(), everything)
     }
 
     /// A queue's weighted dominant share of everything, without a candidate.
@@ -24,22 +29,30 @@ impl Queues {
 }
 
 impl Queue {
+    /// Computes what is guaranteed of each resource. What the guarantee does not name is guaranteed in the same part as the resource
+    /// that it names most of.
+    pub(super) fn set_guaranteed(&mut self, everything: &Vector) {
+        let part = self.guarantee.iter().filter(|(index, _)| everything.get(*index) > 0);
+        let part = part.map(|(index, amount)| amount as f64 / everything.get(index) as f64).fold(0.0, f64::max);
+        let of = |index: usize| match self.guarantee.get(index) {
+            named if named > 0 => named as f64,
+            _ => part * everything.get(index) as f64,
+        };
+        self.guaranteed = (0..everything.len()).map(of).collect();
+    }
+
     pub(super) fn share_with(&self, candidate: &Vector, everything: &Vector) -> Share {
         self.share_of(&self.usage, candidate, everything)
     }
 
     fn share_of(&self, usage: &Vector, candidate: &Vector, everything: &Vector) -> Share {
         let (mut borrowed, mut whole) = (0.0_f64, 0.0_f64);
-        // What the guarantee does not name is guaranteed in the same part as the resource that it names most of.
-        let part = self.guarantee.iter().filter(|(index, _)| everything.get(*index) > 0);
-        let part = part.map(|(index, amount)| amount as f64 / everything.get(index) as f64).fold(0.0, f64::max);
         for index in 0..usage.len().max(candidate.len()) {
             let used = usage.get(index).saturating_add(candidate.get(index));
             let all = everything.get(index);
             if used > 0 && all > 0 {
                 whole = whole.max(used as f64 / all as f64);
-                let named = self.guarantee.get(index);
-                let guaranteed = if named > 0 { named as f64 } else { part * all as f64 };
+                let guaranteed = self.guaranteed.get(index).copied().unwrap_or(0.0);
                 if used as f64 > guaranteed {
                     borrowed = borrowed.max((used as f64 - guaranteed) / all as f64);
                 }

@@ -1,7 +1,7 @@
 //! Shares between queues: weighted, dominant-resource, over all clusters.
 
 use crate::world::{Dice, GPU, amounts, cluster, engine, job, plan, queue, submit};
-use muster_scheduler_engine::{Amounts, Decision, Engine, Event, JobId, JobSpec, JobState, QueueSpec, RunEnd, Time};
+use muster_scheduler_engine::{Engine, Event, JobId, RunEnd};
 
 fn gpus(engine: &Engine, queue: &str) -> i64 {
     engine.usage(queue).expect("a known queue").get(GPU)
@@ -87,84 +87,6 @@ fn shares_stay_within_one_gang_of_the_weights_while_jobs_come_and_go() {
         for (name, weight) in weights {
             let fair = 64 * weight / 8;
             assert!((gpus(&engine, name) - fair).abs() <= 1, "{name} has {} of a fair {fair}", gpus(&engine, name));
-        }
-    }
-}
-
-/// What each queue is due: its guarantee and then its weight's part of the rest, as far as it asks. By halving, the slow way.
-fn water_fill(queues: &[(f64, f64, f64)], total: f64) -> Vec<f64> {
-    let at =
-        |level: f64| queues.iter().map(|(weight, guarantee, asks)| (guarantee + weight * level).min(*asks)).collect::<Vec<f64>>();
-    let (mut low, mut high) = (0.0, total);
-    for _ in 0..100 {
-        let level = f64::midpoint(low, high);
-        if at(level).iter().sum::<f64>() > total { high = level } else { low = level }
-    }
-    at(low)
-}
-
-#[test]
-fn nobody_is_more_than_a_gang_below_the_water_fill_whatever_the_demand_was_before() {
-    const HOUR_MS: i64 = 3_600_000;
-    let terms = [("a", 1_u32, 0_i64), ("b", 2, 0), ("c", 4, 0), ("d", 1, 20)];
-    let queues = terms
-        .iter()
-        .map(|(name, weight, guarantee)| QueueSpec { guarantee: Amounts::new().with(GPU, *guarantee), ..queue(name, *weight) });
-    let mut engine = engine(vec![cluster("idc", 8, "V100", 1)], queues.collect());
-    let mut dice = Dice(7);
-    let mut next = 0;
-    for round in 0..60 {
-        // One queue's demand goes, others come: what was lent has to come back.
-        let leaves = terms[dice.roll(4) as usize].0;
-        for row in engine.rows().jobs.into_iter().filter(|row| row.spec.queue == leaves) {
-            let gone = match row.state {
-                JobState::Placed { .. } => Event::Ended { job: row.spec.id, epoch: row.epoch, end: RunEnd::Finished },
-                JobState::Waiting { .. } | JobState::Suspended => Event::Withdrawn(row.spec.id),
-            };
-            engine.apply(gone).unwrap();
-        }
-        for _ in 0..dice.roll(60) {
-            let name = terms[dice.roll(4) as usize].0;
-            let submitted_at = engine.now();
-            submit(&mut engine, JobSpec { submitted_at, ..job(next, name, 1, 1) });
-            next += 1;
-        }
-        for _ in 0..3 {
-            settle(&mut engine);
-            let later = Time(engine.now().0 + 5 * HOUR_MS);
-            engine.apply(Event::Time(later)).unwrap();
-        }
-        settle(&mut engine);
-        let rows = engine.rows().jobs;
-        let asks = |name: &str| {
-            rows.iter().filter(|row| row.spec.queue == name).map(|row| row.spec.gang.total().unwrap().get(GPU)).sum::<i64>()
-        };
-        let due: Vec<(f64, f64, f64)> =
-            terms.iter().map(|(name, weight, guarantee)| (f64::from(*weight), *guarantee as f64, asks(name) as f64)).collect();
-        for ((name, ..), fair) in terms.iter().zip(water_fill(&due, 64.0)) {
-            let has = gpus(&engine, name) as f64;
-            // What is due is no whole number of gangs: who has a large weight may have the rest of several others.
-            assert!(fair - has <= 1.0, "round {round}: {name} has {has} of {fair} in {due:?}");
-        }
-    }
-}
-
-/// Plans and does what is decided until nothing is.
-fn settle(engine: &mut Engine) {
-    loop {
-        let decisions = engine.plan();
-        if decisions.is_empty() {
-            return;
-        }
-        let now = engine.now();
-        for decision in decisions {
-            let fact = match decision {
-                Decision::Place(placement) => Event::Started { job: placement.job, epoch: placement.epoch, at: now },
-                Decision::Interrupt(run) => {
-                    Event::Ended { job: run.job, epoch: run.epoch, end: RunEnd::Retry { not_before: now } }
-                }
-            };
-            engine.apply(fact).unwrap();
         }
     }
 }

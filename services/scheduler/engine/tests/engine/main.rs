@@ -9,4 +9,5 @@ mod properties;
 mod reclaiming;
 mod twin;
 mod waiting;
+mod water_fill;
 mod world;

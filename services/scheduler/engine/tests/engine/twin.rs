@@ -1,8 +1,8 @@
 //! Millions of random events, told to the engine and to a twin that believes nothing: it adds up what every decision takes, node by
 //! node and queue by queue, and stops at the first that takes more than there is, splits a gang, or loses or doubles a job.
 //!
-//! `MUSTER_TWIN_EVENTS=100000000 cargo test --release -p muster-scheduler-engine twin` plays 10⁸ of them; without the variable it
-//! is a number that a build for development does in seconds.
+//! The tests play what a build for development does in half a minute; `cargo run --release -p muster-scheduler-engine --example twin`
+//! plays as many as it is told.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,9 @@ use muster_scheduler_engine::{
     Time,
 };
 
-const DEFAULT_EVENTS: u64 = 1_000_000;
+/// Events of each test.
+#[cfg(test)]
+const EVENTS: u64 = 1_000_000;
 /// Unfinished jobs at a time: enough that most wait.
 const MOST_JOBS: usize = 120;
 const QUEUES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -273,11 +275,9 @@ fn compare(engine: &Engine, twin: &Twin) {
     }
 }
 
-#[test]
-fn the_twin_agrees_over_millions_of_events() {
-    let events =
-        std::env::var("MUSTER_TWIN_EVENTS").ok().map_or(DEFAULT_EVENTS, |text| text.parse().expect("a number of events"));
-    let mut dice = Dice(2024);
+/// Plays so many events and stops at the first decision that is wrong. `progress` is told how many are done, now and then.
+pub fn play(seed: u64, events: u64, progress: &dyn Fn(u64)) {
+    let mut dice = Dice(seed);
     let (mut engine, mut twin) = world();
     for step in 0..events {
         happen(&mut dice, &mut engine, &mut twin);
@@ -289,10 +289,12 @@ fn the_twin_agrees_over_millions_of_events() {
         }
         follow(decided, &mut twin);
         if step % 1_000 == 0 {
-            assert!(engine.plan().is_empty(), "the second plan is empty (step {step})");
+            let again = engine.plan();
+            assert!(again.is_empty(), "the second plan is empty (step {step}): {again:?}");
             compare(&engine, &twin);
         }
         if step % 20_000 == 0 {
+            progress(step);
             let mut folded = Engine::restore(engine.rows(), engine.now()).expect("rows that an engine wrote");
             assert!(folded.plan().is_empty(), "a fold has nothing left to decide (step {step})");
             assert_eq!(folded.audit(), engine.audit(), "fold and increment agree (step {step})");
@@ -300,4 +302,14 @@ fn the_twin_agrees_over_millions_of_events() {
         }
     }
     assert!(twin.placed > events / 10 && twin.ended_for_others > events / 1_000, "the world was alive");
+}
+
+#[test]
+fn the_twin_agrees_over_millions_of_events() {
+    play(2024, EVENTS, &|_| ());
+}
+
+#[test]
+fn the_twin_agrees_over_millions_of_other_events() {
+    play(7, EVENTS, &|_| ());
 }

@@ -1,0 +1,44 @@
+//! Whether a gang might fit if runs were gone, found out without touching the nodes: how many workers of each of its groups there is
+//! room for is counted once, and then only for nodes on which something is freed in thought.
+
+use std::collections::BTreeMap;
+
+use crate::amounts::Vector;
+use crate::class::{Class, FlavorId};
+use crate::nodes::{NodeIndex, Nodes};
+
+/// Nodes with some runs gone.
+pub(crate) struct Thought {
+    flavor: Option<FlavorId>,
+    /// What is free on nodes on which something was freed.
+    free: BTreeMap<NodeIndex, Vector>,
+    /// Per group of the gang how many of its workers have room, each node counted for as many as there are at most.
+    room: Vec<u64>,
+}
+
+impl Thought {
+    /// The nodes as they are.
+    pub(crate) fn new(class: &Class, flavor: Option<FlavorId>, nodes: &Nodes) -> Self {
+        Self { flavor, free: BTreeMap::new(), room: nodes.room(class, flavor) }
+    }
+
+    /// Frees an amount on a node.
+    pub(crate) fn give(&mut self, class: &Class, nodes: &Nodes, node: NodeIndex, amount: &Vector) {
+        let Some(known) = nodes.free_on(node) else { return };
+        let free = self.free.entry(node).or_insert_with(|| known.clone());
+        let before = free.clone();
+        free.add(amount);
+        for (group, room) in class.groups.iter().zip(&mut self.room) {
+            if nodes.may_take(group, self.flavor, node) {
+                let most = group.replicas;
+                let gained = group.each.fits_into(free).min(most) - group.each.fits_into(&before).min(most);
+                *room += u64::from(gained);
+            }
+        }
+    }
+
+    /// Whether each group of the gang would fit alone. For a gang of one group that is enough.
+    pub(crate) fn could_fit(&self, class: &Class) -> bool {
+        class.groups.iter().zip(&self.room).all(|(group, room)| *room >= u64::from(group.replicas))
+    }
+}
