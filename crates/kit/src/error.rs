@@ -239,6 +239,11 @@ impl From<sqlx::Error> for Error {
                 Some("57P01" | "57P02" | "57P03" | "53300") => {
                     Self::unavailable("DATABASE_AWAY", "the service's database is away; try again")
                 }
+                // idle_in_transaction_session_timeout, transaction_timeout
+                Some("25P03" | "25P04") => {
+                    tracing::warn!(error = %error, "a transaction took too long");
+                    Self::unavailable("DATABASE_SLOW", "the service's database is slow; try again")
+                }
                 _ => Self::internal(error),
             },
             _ => Self::internal(error),
