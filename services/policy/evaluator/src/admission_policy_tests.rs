@@ -33,7 +33,7 @@ fn deployment(replicas: u32) -> Value {
     })
 }
 
-fn judge(policy: &Policy, object: &Value, inventory: Option<&Inventory>) -> Option<RuleResult> {
+fn judge<'p>(policy: &'p Policy, object: &Value, inventory: Option<&Inventory>) -> Option<RuleResult<'p>> {
     let labels = Labels::from([("env".to_owned(), "prod".to_owned())]);
     policy.evaluate(&Request { inventory, namespace_labels: Some(&labels), ..Request::create(object) }).pop()
 }
@@ -42,7 +42,7 @@ fn judge(policy: &Policy, object: &Value, inventory: Option<&Inventory>) -> Opti
 fn a_policy_alone_is_taken_as_bound_everywhere() {
     let policy = Policy::parse(&policy(&json!({}))).expect("a policy");
     let result = judge(&policy, &deployment(6), None).expect("an answer");
-    assert_eq!((result.rule.as_str(), result.action), ("p", FailureAction::Enforce));
+    assert_eq!((result.rule, result.action), ("p", FailureAction::Enforce));
     let Outcome::Fail { message, .. } = result.outcome else { panic!("a failure") };
     assert_eq!(message, "too many");
     assert_eq!(judge(&policy, &deployment(5), None).map(|result| result.outcome), Some(Outcome::Pass));
@@ -56,7 +56,8 @@ fn a_binding_says_where_and_what_becomes_of_it() {
     let elsewhere = json!({"matchResources": {"namespaceSelector": {"matchLabels": {"env": "test"}}}});
     assert_eq!(judge(&bound(&elsewhere), &deployment(6), None), None);
     let here = json!({"matchResources": {"namespaceSelector": {"matchLabels": {"env": "prod"}}}, "validationActions": ["Audit"]});
-    let result = judge(&bound(&here), &deployment(6), None).expect("an answer");
+    let bound_here = bound(&here);
+    let result = judge(&bound_here, &deployment(6), None).expect("an answer");
     assert_eq!(result.action, FailureAction::Audit);
     let both = bound(&here).bound_by(&binding(&json!({}))).expect("bound twice");
     assert_eq!(judge(&both, &deployment(6), None).expect("an answer").action, FailureAction::Enforce);

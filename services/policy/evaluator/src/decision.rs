@@ -237,11 +237,10 @@ impl Judge<'_> {
             };
             for result in bound.policy.evaluate(&request) {
                 let is_judged = !matches!(result.outcome, Outcome::NotEvaluated { .. } | Outcome::Skip { .. });
-                if let Some(label) = injected.as_ref().filter(|_| is_judged && covers_all_containers(bound.policy, &result.rule))
-                {
+                if let Some(label) = injected.as_ref().filter(|_| is_judged && covers_all_containers(bound.policy, result.rule)) {
                     self.decision.warnings.push(Warning {
                         policy: bound.policy.name().to_owned(),
-                        rule: result.rule.clone(),
+                        rule: result.rule.to_owned(),
                         resource: resource.clone(),
                         label: label.clone(),
                     });
@@ -251,7 +250,7 @@ impl Judge<'_> {
         }
     }
 
-    fn record(&mut self, bound: &Bound<'_>, result: RuleResult, resource: &str, made: Option<&Made>) {
+    fn record(&mut self, bound: &Bound<'_>, result: RuleResult<'_>, resource: &str, made: Option<&Made>) {
         let enforced = bound.action.unwrap_or(result.action) == FailureAction::Enforce;
         let policy = bound.policy.name().to_owned();
         let mut place = None;
@@ -259,7 +258,7 @@ impl Judge<'_> {
         let violation = |path: String, message: &str| Violation {
             manifest,
             policy: policy.clone(),
-            rule: result.rule.clone(),
+            rule: result.rule.to_owned(),
             resource: resource.to_owned(),
             path,
             message: message.to_owned(),
@@ -269,7 +268,7 @@ impl Judge<'_> {
             Outcome::Fail { path, message, .. } => {
                 place = made.map_or_else(|| Some(path.clone()), |made| made.origin_of(path));
                 let shown = place.as_ref().unwrap_or(path);
-                let base = base_name(&result.rule, result.body).to_owned();
+                let base = base_name(result.rule, result.body).to_owned();
                 // A Deployment, its ReplicaSet and its Pod fail in one place of the manifest: said once.
                 let is_new = place.is_none() || self.seen.insert((policy.clone(), base, shown.clone()));
                 if is_new {
@@ -294,7 +293,7 @@ impl Judge<'_> {
         self.decision.results.push(ResourceResult {
             manifest,
             policy,
-            rule,
+            rule: rule.to_owned(),
             body,
             resource: resource.to_owned(),
             enforced,

@@ -98,9 +98,9 @@ pub enum Outcome {
 
 /// A rule's answer to one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleResult {
+pub struct RuleResult<'p> {
     /// The rule's name, with the prefix of autogen.
-    pub rule: String,
+    pub rule: &'p str,
     /// What the rule is made of.
     pub body: BodyKind,
     /// What the policy itself wants to become of a violation here.
@@ -123,7 +123,7 @@ impl From<JmesError> for Outcome {
 
 impl Policy {
     /// What every rule that is about the object answers, in the policy's order.
-    pub fn evaluate(&self, request: &Request<'_>) -> Vec<RuleResult> {
+    pub fn evaluate<'p>(&'p self, request: &Request<'_>) -> Vec<RuleResult<'p>> {
         let facts = Facts {
             operation: request.operation,
             subresource: request.subresource,
@@ -150,7 +150,7 @@ impl Policy {
                 outcome = Outcome::Skip { reason };
             }
             let is_applied = matches!(outcome, Outcome::Pass | Outcome::Fail { .. });
-            results.push(RuleResult { rule: rule.name.clone(), body: rule.kind, action, outcome });
+            results.push(RuleResult { rule: &rule.name, body: rule.kind, action, outcome });
             if self.applies_one_rule() && is_applied {
                 break;
             }

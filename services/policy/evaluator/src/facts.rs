@@ -1,7 +1,7 @@
 //! What rules ask of an object before they look into it: what is done, by whom, and where.
 
 use muster_core::selector::Labels;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fmt;
 
 /// What is done to the object.
@@ -108,7 +108,7 @@ pub(crate) struct Identity<'a> {
 impl<'a> Facts<'a> {
     /// Of the making of an object by somebody unknown in a namespace with unknown labels.
     pub fn of(object: &'a Value) -> Self {
-        let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+        let text = |key: &str| at_key(object, key).and_then(Value::as_str).unwrap_or_default();
         let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
         Self {
             object,
@@ -154,5 +154,23 @@ impl<'a> Facts<'a> {
 
 /// The value at a plain pointer, without the escapes of RFC 6901 that no field of these needs.
 pub(crate) fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
-    pointer.split('/').skip(1).try_fold(value, |value, key| value.get(key))
+    pointer.split('/').skip(1).try_fold(value, at_key)
+}
+
+fn at_key<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    value.as_object().and_then(|fields| field(fields, key))
+}
+
+/// A field of a mapping. Those of Kubernetes have few, where comparing is faster than hashing.
+pub(crate) fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    const FEW: usize = 16;
+    if fields.len() > FEW {
+        return fields.get(name);
+    }
+    fields.iter().find(|(key, _)| is_same(key, name)).map(|(_, value)| value)
+}
+
+/// Equality of short texts: those of one length mostly differ in their last byte.
+fn is_same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.as_bytes().last() == b.as_bytes().last() && a == b
 }

@@ -24,6 +24,11 @@ impl Gate {
         Ok(entries.and_then(|entries| Ok(Self { entries, preconditions: preconditions? })))
     }
 
+    /// Whether nothing stands before the body.
+    pub fn is_open(&self) -> bool {
+        self.entries.is_empty() && self.preconditions.is_empty()
+    }
+
     /// What the rule answers without its body being asked; `None` where the body decides.
     pub fn judge<'a>(&'a self, context: &mut Context<'a>) -> Option<Outcome> {
         context.add_entries(&self.entries);

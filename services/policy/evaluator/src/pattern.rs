@@ -10,11 +10,12 @@ pub use compile::Node;
 
 use crate::{
     anchor::Kind,
+    facts::field,
     path::{Path, Step},
 };
-use compile::{Entry, ListNode, MapNode, Wanted, expand_metadata_wildcards};
+use compile::{Entry, ListNode, MapNode, Wanted};
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::borrow::Cow;
 
 /// What a pattern says of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +54,6 @@ enum Mismatch {
 }
 
 impl Mismatch {
-    fn value(place: &Place<'_>, detail: impl FnOnce(&Path) -> String) -> Self {
-        let path = place.path();
-        Self::Value { detail: detail(&path), path: Some(path) }
-    }
-
     fn is_skip(&self) -> bool {
         matches!(self, Self::Condition(_) | Self::AllSkipped(_))
     }
@@ -100,9 +96,15 @@ impl Place<'_> {
     }
 }
 
+/// Whether a whole document fits. Nobody hears why it does not, so nothing is made to say it.
+pub fn fits(document: &Value, pattern: &Node) -> bool {
+    let mut walk = Walk { anchors_found: Vec::new(), words: Words::Unsaid };
+    walk.element(document, pattern, &Place::Root).is_ok()
+}
+
 /// Matches a whole document.
 pub fn match_document(document: &Value, pattern: &Node) -> Verdict {
-    let mut walk = Walk { anchors_found: Vec::new() };
+    let mut walk = Walk { anchors_found: Vec::new(), words: Words::Said };
     match walk.element(document, pattern, &Place::Root) {
         Ok(()) => Verdict::Pass,
         Err(mismatch) if mismatch.is_skip() => Verdict::Skip { detail: mismatch.into_detail() },
@@ -114,31 +116,59 @@ pub fn match_document(document: &Value, pattern: &Node) -> Verdict {
     }
 }
 
-struct Walk {
+struct Walk<'p> {
     /// Condition, existence and negation anchors met on the way, and whether their key was ever in the document.
-    anchors_found: Vec<(Arc<str>, bool)>,
+    anchors_found: Vec<(Cow<'p, str>, bool)>,
+    words: Words,
+}
+
+/// Whether places and details are put into words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Words {
+    Said,
+    Unsaid,
 }
 
 type Outcome = Result<(), Mismatch>;
 
-impl Walk {
-    fn element(&mut self, value: &Value, pattern: &Node, place: &Place<'_>) -> Outcome {
+impl<'p> Walk<'p> {
+    fn mismatch(&self, place: &Place<'_>, detail: impl FnOnce(&Path) -> String) -> Mismatch {
+        match self.words {
+            Words::Said => {
+                let path = place.path();
+                Mismatch::Value { detail: detail(&path), path: Some(path) }
+            }
+            Words::Unsaid => Mismatch::Value { path: None, detail: String::new() },
+        }
+    }
+
+    fn said(&self, detail: impl FnOnce() -> String) -> String {
+        match self.words {
+            Words::Said => detail(),
+            Words::Unsaid => String::new(),
+        }
+    }
+
+    fn element(&mut self, value: &Value, pattern: &'p Node, place: &Place<'_>) -> Outcome {
         match pattern {
             Node::Map(pattern) => {
                 let Value::Object(fields) = value else {
-                    return Err(Mismatch::value(place, |path| format!("{path} is {}, a mapping is expected", name_of(value))));
+                    return Err(self.mismatch(place, |path| format!("{path} is {}, a mapping is expected", name_of(value))));
                 };
                 self.note_anchors(fields, pattern);
-                match (&pattern.wildcards, fields.get("metadata")) {
-                    (Some(written), Some(Value::Object(metadata))) => {
-                        self.map(fields, &MapNode::compile(&expand_metadata_wildcards(metadata, written)), place)
-                    }
-                    _ => self.map(fields, pattern, place),
+                let metadata = || field(fields, "metadata").and_then(Value::as_object);
+                let expanded = pattern.wildcards.as_ref().and_then(|wildcards| wildcards.expanded(metadata()?));
+                let Some(expanded) = expanded else { return self.map(fields, pattern, place) };
+                let mut inner = Walk { anchors_found: Vec::new(), words: self.words };
+                let outcome = inner.map(fields, &expanded, place);
+                for (key, is_there) in inner.anchors_found {
+                    self.note(Cow::Owned(key.into_owned()), is_there);
                 }
+                outcome
             }
             Node::List(pattern) => {
                 let Value::Array(items) = value else {
-                    return Err(Mismatch::value(place, |path| format!("{path} is {}, a list is expected", name_of(value))));
+                    return Err(self.mismatch(place, |path| format!("{path} is {}, a list is expected", name_of(value))));
                 };
                 self.list(items, pattern, place)
             }
@@ -150,30 +180,36 @@ impl Walk {
                 if fits {
                     return Ok(());
                 }
-                Err(Mismatch::value(place, |path| format!("{path} is {}, expected {}", shown(value), scalar.written())))
+                Err(self.mismatch(place, |path| format!("{path} is {}, expected {}", shown(value), scalar.written())))
             }
         }
     }
 
-    fn note_anchors(&mut self, fields: &Map<String, Value>, pattern: &MapNode) {
+    /// Only a failure asks which anchors were found.
+    fn note_anchors(&mut self, fields: &Map<String, Value>, pattern: &'p MapNode) {
+        if self.words == Words::Unsaid {
+            return;
+        }
         for entry in &pattern.anchored {
-            if entry.kind == Some(Kind::Equality) {
-                continue;
-            }
-            let is_there = fields.contains_key(&entry.field);
-            match self.anchors_found.iter_mut().find(|(key, _)| *key == entry.key) {
-                Some((_, found)) => *found |= is_there,
-                None => self.anchors_found.push((Arc::clone(&entry.key), is_there)),
+            if entry.kind != Some(Kind::Equality) {
+                self.note(Cow::Borrowed(&entry.key), field(fields, &entry.field).is_some());
             }
         }
     }
 
-    fn map(&mut self, fields: &Map<String, Value>, pattern: &MapNode, place: &Place<'_>) -> Outcome {
+    fn note(&mut self, anchor: Cow<'p, str>, is_there: bool) {
+        match self.anchors_found.iter_mut().find(|(key, _)| *key == anchor) {
+            Some((_, found)) => *found |= is_there,
+            None => self.anchors_found.push((anchor, is_there)),
+        }
+    }
+
+    fn map(&mut self, fields: &Map<String, Value>, pattern: &'p MapNode, place: &Place<'_>) -> Outcome {
         self.anchored_keys(fields, &pattern.anchored, place)?;
         pattern.plain.iter().try_for_each(|entry| self.key(fields, entry, place))
     }
 
-    fn anchored_keys(&mut self, fields: &Map<String, Value>, entries: &[Entry], place: &Place<'_>) -> Outcome {
+    fn anchored_keys(&mut self, fields: &Map<String, Value>, entries: &'p [Entry], place: &Place<'_>) -> Outcome {
         let mut skipped: Vec<String> = Vec::new();
         let mut condition_unmet = false;
         let mut applied = 0_usize;
@@ -195,38 +231,42 @@ impl Walk {
         Ok(())
     }
 
-    fn key(&mut self, fields: &Map<String, Value>, entry: &Entry, place: &Place<'_>) -> Outcome {
+    fn key(&mut self, fields: &Map<String, Value>, entry: &'p Entry, place: &Place<'_>) -> Outcome {
         let place = &Place::Key(place, &entry.field);
-        let found = fields.get(&entry.field);
+        let found = field(fields, &entry.field);
         let Some(kind) = entry.kind else {
             let value = found.unwrap_or(&Value::Null);
             return match &entry.wanted {
                 Wanted::Presence if !value.is_null() => Ok(()),
-                Wanted::Presence => Err(Mismatch::value(place, |path| format!("{path} is missing"))),
+                Wanted::Presence => Err(self.mismatch(place, |path| format!("{path} is missing"))),
                 wanted => self.wanted(value, wanted, place),
             };
         };
         let Some(value) = found else {
             return match kind {
                 Kind::Condition => {
-                    Err(Mismatch::Condition(format!("the condition on {} is not met: it is missing", place.path())))
+                    Err(Mismatch::Condition(self.said(|| format!("the condition on {} is not met: it is missing", place.path()))))
                 }
                 _ => Ok(()),
             };
         };
         match kind {
             Kind::Negation => {
+                if self.words == Words::Unsaid {
+                    return Err(Mismatch::Forbidden { path: Path::root(), detail: String::new() });
+                }
                 let path = place.path();
                 Err(Mismatch::Forbidden { detail: format!("{path} is not allowed"), path })
             }
             Kind::Condition | Kind::Global => self.wanted(value, &entry.wanted, place).map_err(|mismatch| {
-                Mismatch::Condition(format!("the condition on {} is not met: {}", place.path(), mismatch.into_detail()))
+                let detail = || format!("the condition on {} is not met: {}", place.path(), mismatch.into_detail());
+                Mismatch::Condition(self.said(detail))
             }),
             Kind::Existence | Kind::Equality | Kind::AddIfAbsent => self.wanted(value, &entry.wanted, place),
         }
     }
 
-    fn wanted(&mut self, value: &Value, wanted: &Wanted, place: &Place<'_>) -> Outcome {
+    fn wanted(&mut self, value: &Value, wanted: &'p Wanted, place: &Place<'_>) -> Outcome {
         match wanted {
             Wanted::Presence => Ok(()),
             Wanted::Like(node) => self.element(value, node, place),
@@ -235,28 +275,28 @@ impl Walk {
         }
     }
 
-    fn some_element_each(&mut self, value: &Value, wanted: Option<&Vec<Option<(Node, Value)>>>, place: &Place<'_>) -> Outcome {
+    fn some_element_each(&mut self, value: &Value, wanted: Option<&'p Vec<Option<(Node, Value)>>>, place: &Place<'_>) -> Outcome {
         let Value::Array(items) = value else {
-            return Err(Mismatch::value(place, |path| format!("{path} is {}, ^() is for lists", name_of(value))));
+            return Err(self.mismatch(place, |path| format!("{path} is {}, ^() is for lists", name_of(value))));
         };
         let Some(wanted) = wanted else {
-            return Err(Mismatch::value(place, |path| format!("the pattern of ^() at {path} is no list")));
+            return Err(self.mismatch(place, |path| format!("the pattern of ^() at {path} is no list")));
         };
         for element in wanted {
             let Some((pattern, written)) = element else {
-                return Err(Mismatch::value(place, |path| format!("the pattern of ^() at {path} is no list of mappings")));
+                return Err(self.mismatch(place, |path| format!("the pattern of ^() at {path} is no list of mappings")));
             };
             let mut items = items.iter().enumerate();
             if !items.any(|(index, item)| self.element(item, pattern, &Place::Index(place, index)).is_ok()) {
-                return Err(Mismatch::value(place, |path| format!("no element of {path} fits {}", shown(written))));
+                return Err(self.mismatch(place, |path| format!("no element of {path} fits {}", shown(written))));
             }
         }
         Ok(())
     }
 
-    fn list(&mut self, items: &[Value], pattern: &ListNode, place: &Place<'_>) -> Outcome {
+    fn list(&mut self, items: &[Value], pattern: &'p ListNode, place: &Place<'_>) -> Outcome {
         match pattern {
-            ListNode::Empty => Err(Mismatch::value(place, |path| format!("the pattern at {path} is an empty list"))),
+            ListNode::Empty => Err(self.mismatch(place, |path| format!("the pattern at {path} is an empty list"))),
             ListNode::Each(each) => self.elements(items.iter().map(|item| (item, &**each)), place),
             ListNode::Positional(wanted) if items.len() < wanted.len() => {
                 let (path, found, least) = (place.path(), items.len(), wanted.len());
@@ -266,14 +306,14 @@ impl Walk {
             ListNode::Positional(wanted) => self.elements(items.iter().zip(wanted), place),
             ListNode::EachScalar(scalar) => match items.iter().position(|item| !scalar.matches(item)) {
                 None => Ok(()),
-                Some(index) => Err(Mismatch::value(&Place::Index(place, index), |path| {
+                Some(index) => Err(self.mismatch(&Place::Index(place, index), |path| {
                     format!("{path} is {}, expected {}", shown(&items[index]), scalar.written())
                 })),
             },
         }
     }
 
-    fn elements<'v>(&mut self, pairs: impl Iterator<Item = (&'v Value, &'v Node)>, place: &Place<'_>) -> Outcome {
+    fn elements<'v>(&mut self, pairs: impl Iterator<Item = (&'v Value, &'p Node)>, place: &Place<'_>) -> Outcome {
         let mut skipped = Vec::new();
         let mut applied = 0_usize;
         for (index, (item, wanted)) in pairs.enumerate() {

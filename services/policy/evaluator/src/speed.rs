@@ -139,7 +139,7 @@ fn answers_about(policies: &[Policy], objects: &[Value]) -> Vec<Answer> {
         for policy in policies {
             answers.extend(policy.evaluate(&Request::create(object)).into_iter().map(|result| Answer {
                 policy: policy.name().to_owned(),
-                rule: result.rule,
+                rule: result.rule.to_owned(),
                 object: name.to_owned(),
                 outcome: word(&result.outcome),
             }));

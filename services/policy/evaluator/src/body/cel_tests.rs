@@ -36,7 +36,7 @@ fn deployment(labels: Value) -> Value {
 
 fn outcomes(policy: &Policy, object: &Value) -> Vec<(String, Outcome)> {
     let results = policy.evaluate(&Request::create(object));
-    results.into_iter().map(|RuleResult { rule, outcome, .. }| (rule, outcome)).collect()
+    results.into_iter().map(|RuleResult { rule, outcome, .. }| (rule.to_owned(), outcome)).collect()
 }
 
 fn message(outcome: &Outcome) -> &str {

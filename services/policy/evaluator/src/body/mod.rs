@@ -13,7 +13,7 @@ pub(crate) use pod_security::Exemption;
 
 use crate::{
     conditions::Conditions,
-    evaluate::Outcome,
+    evaluate::{Outcome, Request},
     exception::PolicyException,
     field::{Field, PolicyError},
     rule::Rule,
@@ -136,6 +136,16 @@ impl Body {
             Self::Foreach(all) => foreach::judge(rule, context, all),
             Self::PodSecurity(security) => security.judge(rule, request.object, excused),
             Self::Cel(body) => body.judge(&request),
+        }
+    }
+
+    /// Whether the object passes, said without variables, messages and exceptions; where it is not, [`Body::judge`] decides.
+    pub fn passes_as_written(&self, request: &Request<'_>) -> bool {
+        match self {
+            Self::Pattern(patterns) | Self::AnyPattern(patterns) => {
+                request.operation != crate::Operation::Delete && patterns.fit_as_written(request.object)
+            }
+            Self::Deny(_) | Self::Foreach(_) | Self::PodSecurity(_) | Self::Cel(_) | Self::Unknown(_) => false,
         }
     }
 

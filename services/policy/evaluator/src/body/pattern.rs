@@ -55,6 +55,11 @@ impl Patterns {
         &self.written
     }
 
+    /// Whether the object fits one of them, as far as that can be said without variables.
+    pub fn fit_as_written(&self, object: &Value) -> bool {
+        self.compiled.iter().any(|pattern| pattern::fits(object, pattern))
+    }
+
     /// The patterns with everything put in.
     fn resolve(&self, context: &mut Context<'_>) -> Result<Cow<'_, [Node]>, JmesError> {
         if self.templates.is_empty() {

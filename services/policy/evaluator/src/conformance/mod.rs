@@ -116,7 +116,7 @@ fn row(suite: &Suite, policy: &PolicyDocument, entry: &Entry, name: &str, object
 fn answers(suite: &Suite, policy: &Policy, object: &Value, operation: Option<Operation>) -> Vec<(String, BodyKind, Outcome)> {
     let judge = |request: &Request<'_>| policy.evaluate(request);
     let results = asked(suite, policy, object, operation, judge);
-    results.into_iter().map(|result| (result.rule, result.body, result.outcome)).collect()
+    results.into_iter().map(|result| (result.rule.to_owned(), result.body, result.outcome)).collect()
 }
 
 /// Asks about an object with everything the suite says of it.

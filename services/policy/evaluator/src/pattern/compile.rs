@@ -2,11 +2,11 @@
 
 use crate::{
     anchor::{self, Kind},
+    facts::field,
     scalar::Scalar,
     wildcard,
 };
 use serde_json::{Map, Value};
-use std::sync::Arc;
 
 /// A pattern, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,15 +23,46 @@ pub struct MapNode {
     pub anchored: Vec<Entry>,
     /// The rest, those with anchors below first.
     pub plain: Vec<Entry>,
-    /// The mapping as it is written, where keys of labels or annotations hold wildcards: those depend on the document.
-    pub wildcards: Option<Map<String, Value>>,
+    /// Set where keys of labels or annotations hold wildcards: what those ask depends on the document.
+    pub wildcards: Option<Wildcards>,
+}
+
+/// A mapping whose `metadata` has wildcards among its keys.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wildcards {
+    /// The mapping as it is written.
+    written: Map<String, Value>,
+    /// The wildcards, each with the part of `metadata` it stands in.
+    keys: Vec<(String, String)>,
+}
+
+impl Wildcards {
+    fn of(pattern: &Map<String, Value>) -> Option<Self> {
+        let mut keys = Vec::new();
+        let metadata = pattern.iter().filter(|(key, _)| field_of(key) == "metadata").filter_map(|(_, value)| value.as_object());
+        for (part, wanted) in metadata.flatten().filter(|(part, _)| is_keyed_freely(part)) {
+            let fields = wanted.as_object().into_iter().flat_map(Map::keys).map(|key| field_of(key));
+            let wildcards = fields.filter(|field| wildcard::is_pattern(field));
+            keys.extend(wildcards.map(|field| (field_of(part).to_owned(), field.to_owned())));
+        }
+        (!keys.is_empty()).then(|| Self { written: pattern.clone(), keys })
+    }
+
+    /// The mapping with the document's own keys in place of the wildcards that match them; `None` where none does.
+    pub fn expanded(&self, metadata: &Map<String, Value>) -> Option<MapNode> {
+        let is_there = |(part, pattern): &(String, String)| {
+            let entries = field(metadata, part).and_then(Value::as_object);
+            entries.is_some_and(|entries| entries.keys().any(|key| wildcard::matches(pattern, key)))
+        };
+        self.keys.iter().any(is_there).then(|| MapNode::compile(&expand_metadata_wildcards(metadata, &self.written)))
+    }
 }
 
 /// A key and what is asked below it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// As it is written.
-    pub key: Arc<str>,
+    pub key: String,
     /// What its anchor asks; `None` for a plain key.
     pub kind: Option<Kind>,
     /// The field's name.
@@ -97,9 +128,7 @@ impl MapNode {
         let (mut early, late): (Vec<_>, Vec<_>) = plain.into_iter().partition(|(is_early, _)| *is_early);
         early.reverse();
         let plain = early.into_iter().chain(late).map(|(_, entry)| entry).collect();
-        let has_wildcards =
-            pattern.iter().any(|(key, value)| field_of(key) == "metadata" && value.as_object().is_some_and(has_wildcard_keys));
-        Self { anchored, plain, wildcards: has_wildcards.then(|| pattern.clone()) }
+        Self { anchored, plain, wildcards: Wildcards::of(pattern) }
     }
 }
 
@@ -116,7 +145,7 @@ impl Entry {
             (Some(Kind::Existence), _) => Wanted::NoElements,
             _ => Wanted::Like(Node::compile(value)),
         };
-        Self { key: key.into(), kind, field: field.to_owned(), wanted }
+        Self { key: key.to_owned(), kind, field: field.to_owned(), wanted }
     }
 }
 
@@ -138,7 +167,7 @@ fn has_anchors(pattern: &Value) -> bool {
 ///
 /// Kyverno takes one match, whichever its map yields first; here every match is taken, so that the verdict does not
 /// depend on chance and is the stricter of those Kyverno may give.
-pub fn expand_metadata_wildcards(found: &Map<String, Value>, pattern: &Map<String, Value>) -> Map<String, Value> {
+fn expand_metadata_wildcards(found: &Map<String, Value>, pattern: &Map<String, Value>) -> Map<String, Value> {
     let mut expanded = pattern.clone();
     for (_, value) in expanded.iter_mut().filter(|(key, _)| field_of(key) == "metadata") {
         let Value::Object(metadata) = value else { continue };
@@ -153,11 +182,6 @@ pub fn expand_metadata_wildcards(found: &Map<String, Value>, pattern: &Map<Strin
 /// The parts of `metadata` whose keys users choose.
 fn is_keyed_freely(key: &str) -> bool {
     matches!(field_of(key), "labels" | "annotations")
-}
-
-fn has_wildcard_keys(metadata: &Map<String, Value>) -> bool {
-    let parts = metadata.iter().filter(|(key, _)| is_keyed_freely(key)).filter_map(|(_, value)| value.as_object());
-    parts.flat_map(Map::keys).any(|key| wildcard::is_pattern(field_of(key)))
 }
 
 fn expand_keys(entries: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {
