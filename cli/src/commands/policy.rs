@@ -2,6 +2,7 @@
 
 mod check;
 mod test;
+mod translate;
 
 use super::App;
 use crate::{
@@ -21,6 +22,7 @@ Examples:
   muster policy check -f job.yaml -p policies/
   muster policy check -f manifests/ --cluster train-idc
   muster policy test policies/
+  muster policy translate -f require-labels.yaml
   muster policy report --fleet fleet-edge";
 
 const REPORT_EXAMPLES: &str = "\
@@ -41,6 +43,7 @@ pub struct Args {
 enum Verb {
     Check(check::Args),
     Test(test::Args),
+    Translate(translate::Args),
     /// Say who complies: by fleet and policy, or object by object in one cluster
     #[command(after_help = REPORT_EXAMPLES)]
     Report {
@@ -61,6 +64,7 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
     match args.verb {
         Verb::Check(args) => check::run(&args, app).await,
         Verb::Test(args) => test::run(&args, app),
+        Verb::Translate(args) => translate::run(&args, app),
         Verb::Report { fleet, cluster: None } => summary(fleet, app).await,
         Verb::Report { fleet: _, cluster: Some(cluster) } => in_cluster(&cluster, app).await,
     }

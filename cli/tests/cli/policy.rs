@@ -188,3 +188,25 @@ async fn thousands_of_manifests_are_judged_in_their_order() {
     let places: Vec<_> = ended.output.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(places, ["maps/0999.yaml:3", "maps/1999.yaml:3", "maps/2999.yaml:3"], "{}", ended.errors);
 }
+
+#[tokio::test]
+async fn a_policy_is_translated_or_says_what_has_no_other_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    write(folder, &[("owned.yaml", OWNED), ("from-a-map.yaml", FROM_A_MAP), ("maps.yaml", MAPS)]);
+    for kind in ["validating-policy", "validating-admission-policy"] {
+        let ended = run(folder, &format!("policy translate -f owned.yaml --to {kind}")).await;
+        assert_eq!(ended.status, 0, "{}", ended.errors);
+        write(folder, &[("translated.yaml", &ended.output)]);
+        let ended = run(folder, "policy check -f maps.yaml -p translated.yaml --no-headers").await;
+        assert_eq!((ended.status, ended.output.lines().count()), (4, 1), "{kind}: {}{}", ended.output, ended.errors);
+        assert!(ended.output.contains("ConfigMap default/bad") && ended.output.contains("say whose it is"), "{}", ended.output);
+    }
+    let ended = run(folder, "policy translate -f from-a-map.yaml").await;
+    assert_eq!((ended.status, ended.output.as_str()), (1, ""));
+    assert!(
+        ended.errors.contains("from-a-map.yaml:2: allowed: rule team: context: JMESPath has no counterpart"),
+        "{}",
+        ended.errors
+    );
+}

@@ -144,9 +144,9 @@ impl Template {
     }
 }
 
-/// The rule as it is for what makes Pods: read anew from its document, in which patterns are wrapped and texts that name
-/// the Pod's `spec` and `metadata` name the template's.
-fn derive(document: &Field<'_>, template: Template, kinds: &[&str]) -> Result<Rule, PolicyError> {
+/// A rule's document as it is for what makes Pods: patterns are wrapped, and texts that name the Pod's `spec` and
+/// `metadata` name the template's. The kinds stay as they are.
+pub fn rewritten(document: &Field<'_>, template: Template) -> Value {
     let mut value = document.value().cloned().unwrap_or_default();
     let is_cel = document.get("validate").get("cel").value().is_some();
     let replaced: Vec<(String, String)> = ["spec", "metadata"]
@@ -175,7 +175,12 @@ fn derive(document: &Field<'_>, template: Template, kinds: &[&str]) -> Result<Ru
             }
         }
     }
-    let mut rule = Rule::parse(&document.with_value(&value))?;
+    value
+}
+
+/// The rule as it is for what makes Pods, read anew from its document.
+fn derive(document: &Field<'_>, template: Template, kinds: &[&str]) -> Result<Rule, PolicyError> {
+    let mut rule = Rule::parse(&document.with_value(&rewritten(document, template)))?;
     rule.name = format!("{}-{}", template.prefix(), rule.name).chars().take(MAX_NAME).collect();
     rule.template = Some(template);
     let kinds: Vec<KindSelector> = kinds.iter().filter_map(|kind| KindSelector::parse(kind)).collect();

@@ -40,6 +40,13 @@ impl Part {
         }
     }
 
+    fn text(&self) -> &str {
+        match self {
+            Self::Any => "*",
+            Self::Word(text) | Self::Wildcard(text) => text,
+        }
+    }
+
     fn matches(&self, text: &str) -> bool {
         match self {
             Self::Any => true,
@@ -69,12 +76,14 @@ impl KindSelector {
         Some(Self { text: text.to_owned(), group, version, kind, subresource })
     }
 
+    /// Group, version, kind and subresource, each a word or a wildcard; the last empty for the object itself.
+    pub fn parts(&self) -> [&str; 4] {
+        [&self.group, &self.version, &self.kind, &self.subresource].map(Part::text)
+    }
+
     /// The kind's name, for the question whether a rule is about Pods.
     pub fn kind(&self) -> &str {
-        match &self.kind {
-            Part::Any => "*",
-            Part::Word(kind) | Part::Wildcard(kind) => kind,
-        }
+        self.kind.text()
     }
 
     fn matches(&self, facts: &Facts<'_>) -> bool {
