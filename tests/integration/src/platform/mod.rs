@@ -4,7 +4,9 @@
 //! when the value is dropped: agents first, then services, then the clusters, the databases and the folder.
 
 mod agent;
+mod configuration;
 mod database;
+mod replicas;
 mod service;
 mod simulator;
 
@@ -24,8 +26,7 @@ pub use simulator::{Cluster, Simulator};
 use crate::clients::{Addresses, Clients};
 use crate::kafka::{PARTITIONS, TOPICS};
 use crate::muster::Muster;
-use crate::parts;
-use crate::process::{Crash, Leash};
+use crate::process::Leash;
 use crate::spans::Spans;
 
 /// What a platform is made of.
@@ -349,85 +350,6 @@ impl Platform {
         self.agents.get_mut(cluster).with_context(|| format!("{cluster} has no agent"))
     }
 
-    /// The first process of a service.
-    pub fn replica(&mut self, service: Service) -> &mut Replica {
-        self.replicas.iter_mut().find(|replica| replica.service == service).expect("every service has a process")
-    }
-
-    /// Every process of a service.
-    pub fn replicas(&mut self, service: Service) -> impl Iterator<Item = &mut Replica> {
-        self.replicas.iter_mut().filter(move |replica| replica.service == service)
-    }
-
-    /// Kills every process of a service at once.
-    ///
-    /// # Errors
-    /// The signal can't be sent.
-    pub fn crash_all(&mut self, service: Service) -> Result<()> {
-        self.replicas(service).try_for_each(|replica| replica.process().crash())
-    }
-
-    /// Starts every process of a service again after they have ended.
-    ///
-    /// # Errors
-    /// One can't be started.
-    pub fn start_all_again(&mut self, service: Service) -> Result<()> {
-        let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
-        self.replicas(service).try_for_each(|replica| replica.start_again(&programs, &leash, Crash::Never))
-    }
-
-    /// Starts every process of a service but the first again after they have ended.
-    ///
-    /// # Errors
-    /// One can't be started.
-    pub fn start_others_again(&mut self, service: Service) -> Result<()> {
-        let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
-        self.replicas(service).skip(1).try_for_each(|replica| replica.start_again(&programs, &leash, Crash::Never))
-    }
-
-    /// Kills a service's first process at once.
-    ///
-    /// # Errors
-    /// The signal can't be sent.
-    pub fn crash(&mut self, service: Service) -> Result<()> {
-        self.replica(service).process().crash()
-    }
-
-    /// Starts a service's first process again and waits until it is ready.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub async fn start_again(&mut self, service: Service) -> Result<()> {
-        let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
-        let replica = self.replica(service);
-        replica.start_again(&programs, &leash, Crash::Never)?;
-        replica.wait_until_ready().await
-    }
-
-    /// Starts a service's first process again after it has ended, to die or to sleep at a crash point. It may be dead before it
-    /// is ready.
-    ///
-    /// # Errors
-    /// It can't be started.
-    pub fn start_again_to_fail(&mut self, service: Service, crash: Crash<'_>) -> Result<()> {
-        let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
-        self.replica(service).start_again(&programs, &leash, crash)
-    }
-
-    /// Starts a second process of a service on free ports, and waits until it is ready. Answers its URL.
-    ///
-    /// # Errors
-    /// It does not come up.
-    pub async fn add_replica(&mut self, service: Service) -> Result<String> {
-        let ports = Ports::free()?;
-        let suffix = format!("-{}", self.replicas.len());
-        let configuration = self.write_configuration(service, ports, &suffix)?;
-        self.start_replica_with(service, ports, configuration, &suffix)?;
-        let replica = self.replicas.last_mut().expect("one was just added");
-        replica.wait_until_ready().await?;
-        Ok(ports.url())
-    }
-
     /// Process ids by name: what the benchmark measures.
     pub fn processes(&mut self) -> Vec<(String, u32)> {
         let mut processes: Vec<(String, u32)> =
@@ -443,63 +365,6 @@ impl Platform {
         self.setup.programs.join(name)
     }
 
-    fn start_replica_with(&mut self, service: Service, ports: Ports, configuration: PathBuf, suffix: &str) -> Result<()> {
-        let log = self.folder.path().join(format!("logs/{}{suffix}.log", service.name()));
-        let replica = Replica::start(service, ports, &self.setup.programs, configuration, log, &self.setup.leash)?;
-        self.replicas.push(replica);
-        Ok(())
-    }
-
-    fn write_configuration(&self, service: Service, ports: Ports, suffix: &str) -> Result<PathBuf> {
-        let common = service::Common {
-            pki: &self.pki,
-            database_url: self.databases.url(service),
-            brokers: &self.brokers,
-            otlp_endpoint: self.spans.endpoint(),
-            peers: Service::ALL.map(|peer| (peer, self.ports[&peer].url())),
-            settings: self.settings(service, suffix)?,
-        };
-        let text = service::configuration(service, ports, common)?;
-        let file = self.folder.path().join(format!("config/{}{suffix}.toml", service.name()));
-        std::fs::write(&file, text)?;
-        Ok(file)
-    }
-
-    /// The service's own section.
-    fn settings(&self, service: Service, suffix: &str) -> Result<toml::Table> {
-        let mut settings = toml::Table::new();
-        let mut set = |key: &str, value: toml::Value| settings.insert(key.to_owned(), value);
-        match service {
-            Service::Registry => {
-                let pace = self.setup.pace;
-                set("ca_certificate_file", text(&self.pki.ca())?.into());
-                set("ca_key_file", text(&self.pki.ca_key())?.into());
-                set("heartbeat_interval_ms", number(pace.heartbeat_ms)?);
-                set("suspect_after_ms", number(pace.suspect_after_ms)?);
-                set("lost_after_ms", number(pace.lost_after_ms)?);
-            }
-            Service::Rollout => {
-                let work = self.folder.path().join(format!("rollout{suffix}"));
-                set("state_directory", text(&work)?.into());
-                set("kustomize_file", text(&self.setup.kustomize)?.into());
-                if let Some(password) = &self.setup.git_password {
-                    let file = self.folder.path().join("config/git.password");
-                    std::fs::write(&file, password)?;
-                    let credential = [("kind", "basic"), ("username", parts::git::USER), ("password_file", text(&file)?)];
-                    let credential = credential.map(|(key, value)| (key.to_owned(), toml::Value::from(value)));
-                    let credential = toml::Table::from_iter(credential);
-                    let credentials = toml::Table::from_iter([(GIT_SECRET.to_owned(), credential.into())]);
-                    set("git_credentials", credentials.into());
-                }
-                if let Some(file) = &self.setup.git_config {
-                    set("git_config_file", text(file)?.into());
-                }
-            }
-            Service::Scheduler | Service::Policy => {}
-        }
-        Ok(settings)
-    }
-
     async fn bootstrap_admin(&self, configuration: &Path) -> Result<String> {
         let file = self.token_file();
         service::run_to_end(
@@ -509,28 +374,6 @@ impl Platform {
         .await?;
         let token = std::fs::read_to_string(&file).context("the administrator's token")?;
         Ok(token.trim().to_owned())
-    }
-
-    fn write_context(&self) -> Result<()> {
-        let addresses = self.addresses();
-        let context = toml::Table::from_iter(
-            [
-                ("registry", addresses.registry.as_str()),
-                ("scheduler", &addresses.scheduler),
-                ("rollout", &addresses.rollout),
-                ("policy", &addresses.policy),
-                ("ca_file", text(&self.pki.ca())?),
-                ("token_file", text(&self.token_file())?),
-            ]
-            .map(|(key, value)| (key.to_owned(), toml::Value::String(value.to_owned()))),
-        );
-        let contexts = toml::Table::from_iter([("demo".to_owned(), toml::Value::Table(context))]);
-        let file = toml::Table::from_iter([
-            ("current_context".to_owned(), toml::Value::from("demo")),
-            ("contexts".to_owned(), toml::Value::Table(contexts)),
-        ]);
-        std::fs::write(self.context_file(), toml::to_string(&file)?)?;
-        Ok(())
     }
 }
 
@@ -560,8 +403,4 @@ async fn bootstrap_pki(setup: &Setup, folder: &Path) -> Result<Pki> {
 
 fn text(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is no UTF-8", path.display()))
-}
-
-fn number(value: u64) -> Result<toml::Value> {
-    Ok(toml::Value::Integer(i64::try_from(value)?))
 }
