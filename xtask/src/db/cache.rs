@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
@@ -66,6 +67,10 @@ pub async fn differences(book: Book, server: &Server) -> Result<Vec<String>> {
 
 /// Compiles the crate's library against its database and answers what the macros wrote.
 async fn describe(book: Book, server: &Server) -> Result<Descriptions> {
+    // The others first, from their own caches: two crates may ask the same words of different tables, and what is written
+    // below is read by all that is compiled then. What does not compile now is this crate, or says so again below.
+    let mut others = check();
+    others.arg("--keep-going").stderr(Stdio::null()).status().await.context("run cargo")?;
     let scratch = tempfile::tempdir()?;
     // The environment of a macro is not among the inputs cargo watches; a newer source file is.
     let source = book.folder().join("src/lib.rs");
@@ -74,24 +79,30 @@ async fn describe(book: Book, server: &Server) -> Result<Descriptions> {
         .open(&source)
         .and_then(|file| file.set_modified(SystemTime::now()))
         .with_context(|| format!("touch {}", source.display()))?;
-    let mut command = workspace::cargo();
+    let mut command = check();
     command
-        .args(["check", "--quiet", "--workspace", "--lib"])
-        .current_dir(workspace::root())
-        .env_remove("DATABASE_URL")
         .env("SQLX_OFFLINE", "false")
         .env("SQLX_OFFLINE_DIR", scratch.path())
-        .kill_on_drop(true);
-    // The crates it depends on have queries too; they are to be compiled from their caches.
-    for other in Book::ALL {
-        command.env_remove(other.url_variable());
-    }
-    command.env(book.url_variable(), server.url(book.database()));
+        .env(book.url_variable(), server.url(book.database()));
     let status = command.status().await.context("run cargo")?;
     if !status.success() {
         bail!("{} does not compile against its database", book.package());
     }
     read(scratch.path())
+}
+
+/// Compiles every library, with nobody's database.
+fn check() -> tokio::process::Command {
+    let mut command = workspace::cargo();
+    command
+        .args(["check", "--quiet", "--workspace", "--lib"])
+        .current_dir(workspace::root())
+        .env_remove("DATABASE_URL")
+        .kill_on_drop(true);
+    for book in Book::ALL {
+        command.env_remove(book.url_variable());
+    }
+    command
 }
 
 fn read(folder: &Path) -> Result<Descriptions> {
