@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use crate::event::Refused;
+use crate::event::{JobSpec, WorkerGroup};
 use crate::jobs::Hashing;
 use crate::rows::HistoryRow;
 
@@ -191,6 +192,20 @@ impl Estimates {
         self.histories += usize::from(new);
         Ok(())
     }
+}
+
+/// What finished jobs teach, each with how long it ran over all interruptions, in milliseconds: the rows to restore an engine
+/// with. What never ran teaches nothing.
+pub fn histories(finished: impl IntoIterator<Item = (JobSpec, i64)>) -> Vec<HistoryRow> {
+    let mut estimates = Estimates::default();
+    for (spec, lasted_ms) in finished.into_iter().filter(|(_, lasted_ms)| *lasted_ms > 0) {
+        let gpus = |group: &WorkerGroup| i64::from(group.replicas).saturating_mul(group.each.gpus());
+        let gpus = spec.gang.groups.iter().map(gpus).fold(0, i64::saturating_add);
+        let id = estimates.acquire(&spec.queue, &spec.kind, gpus);
+        estimates.finished(id, lasted_ms);
+        estimates.release(id);
+    }
+    estimates.rows()
 }
 
 /// What an index is computed from, whatever has finished.

@@ -300,6 +300,27 @@ pub async fn for_engine(tx: &mut Tx, after: i64, limit: i64) -> Result<Vec<Job>>
     rows.into_iter().map(Job::try_from).collect()
 }
 
+/// The jobs that ran and ended last, newest first.
+pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Job>> {
+    let rows = sqlx::query_as!(
+        JobRow,
+        r#"
+        select
+            job_id, namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
+            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, submitted_at, started_at,
+            finished_at
+        from job
+        where finished_at is not null and started_at is not null and not charged
+        order by finished_at desc
+        limit $1
+        "#,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(Job::try_from).collect()
+}
+
 /// Jobs with a charged run in a cluster, locked in row order.
 pub async fn charged_in(tx: &mut Tx, cluster: &str) -> Result<Vec<Job>> {
     let rows = sqlx::query_as!(

@@ -73,6 +73,25 @@ async fn a_running_engine_is_the_fold_of_its_tables() {
 }
 
 #[tokio::test]
+async fn a_new_leader_knows_what_its_predecessor_learned() {
+    let mut world = World::with_clusters().await;
+    for (name, seconds, phase) in [("train-1", 600, RunPhase::Succeeded), ("eval-1", 20, RunPhase::Failed)] {
+        world.submit(name, 1, 4).await;
+        world.settle().await;
+        world.runs("idc", name, 1).await;
+        world.settle().await;
+        world.pass(seconds);
+        world.ends("idc", name, 1, phase).await;
+        world.settle().await;
+    }
+    let kept = world.app.mind.lock().unwrap().clone().expect("the leader keeps its engine").engine.rows().histories;
+    assert_eq!(kept.iter().map(|history| history.kind.as_str()).collect::<Vec<_>>(), ["ml/eval-", "ml/train-"], "{kept:?}");
+    let mut tx = muster_kit::db::begin(world.db.pool()).await.unwrap();
+    let folded = muster_scheduler::app::mind::Mind::load(&mut tx, 0, world.app.now()).await.unwrap();
+    assert_eq!(folded.engine.rows().histories, kept);
+}
+
+#[tokio::test]
 async fn a_change_whose_answer_was_lost_is_sent_again_and_applied_once() {
     let mut world = World::with_clusters().await;
     world.submit("train", 1, 1).await;
