@@ -14,6 +14,7 @@ use super::{Fault, Ground};
 use crate::main_job::documents;
 use crate::main_job::releases::{self, EVENTS, PIPELINE, RELEASE_WITHIN, TRAINING_COMPLETE};
 use crate::main_job::scene::{Scene, request_id};
+use crate::main_job::simulation::TRAIN_IDC;
 use crate::patience::{Look, look};
 use crate::{eventually, eventually_within};
 
@@ -42,6 +43,8 @@ pub struct Recovery {
     pub well_after: Duration,
     /// From the mending until the jobs had succeeded and the newest version served everywhere.
     pub complete_after: Duration,
+    /// From a job's end in its cluster until Muster said so, the longer one of the round's two jobs.
+    pub unknown_for: Duration,
     /// The largest resident size of one of Muster's processes so far, MiB.
     pub memory: u64,
 }
@@ -141,9 +144,10 @@ async fn play_it(ground: &mut Ground, plan: &Plan, number: usize, promised: &mut
     }
     serves(&mut ground.scene, &second).await?;
     let complete_after = mended.elapsed();
+    let unknown_for = unknown_for(&ground.scene, &before).await?.max(unknown_for(&ground.scene, &meanwhile).await?);
     invariants::at_rest(ground, &promised.jobs, &promised.versions).await?;
     let memory = invariants::always(ground)?;
-    Ok(Recovery { at, job, event, well_after, complete_after, memory })
+    Ok(Recovery { at, job, event, well_after, complete_after, unknown_for, memory })
 }
 
 /// Tries until it is acknowledged, while the fault lasts.
@@ -204,6 +208,30 @@ async fn ends_well(scene: &Scene, name: &str) -> Result<()> {
     .await?;
     ensure!(job.run_epoch == 1, "{name} was run {} times", job.run_epoch);
     Ok(())
+}
+
+/// How long a job had ended, by its cluster's own record, before the event said so.
+async fn unknown_for(scene: &Scene, name: &str) -> Result<Duration> {
+    let writes = scene.platform.cluster(TRAIN_IDC)?.audit.writes()?;
+    let ended = writes
+        .iter()
+        .filter(|write| write.resource == "jobs.batch.volcano.sh" && write.name == name)
+        .find(|write| write.object.as_ref().is_some_and(|job| job["status"]["state"]["phase"] == "Completed"))
+        .with_context(|| format!("{name} never ended in its cluster"))?
+        .time;
+    let subject = format!("namespaces/ml/jobs/{name}");
+    let said = eventually(&format!("the end of {name} is on its topic"), async || {
+        let events = scene.topics.of("muster.jobs");
+        let said = events.iter().find(|event| {
+            let header = |name: &str| event.headers.get(name).map_or("", String::as_str);
+            header("ce_subject") == subject && header("ce_type").contains("job.succeeded")
+        });
+        let time = said.and_then(|event| event.headers.get("ce_time")?.parse::<Timestamp>().ok());
+        Ok(look(time.is_some(), time, || format!("{} events", events.len())))
+    })
+    .await?;
+    let said = said.context("it was just found")?;
+    Ok(Duration::try_from(said.duration_since(ended)).unwrap_or_default())
 }
 
 /// Waits until the release of a version is complete, and it serves everywhere, alone.

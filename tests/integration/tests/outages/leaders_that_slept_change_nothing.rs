@@ -1,5 +1,6 @@
 //! Two schedulers, two rollouts. The one that leads falls asleep for longer than its lease, between two things it does; the
-//! other takes over, and nothing counts that the first one does when it wakes.
+//! other takes over, and nothing counts that the first one does when it wakes: it is refused, or finds its lease gone. That it
+//! is elected anew later, when the machine is busy, is its good right.
 
 use std::io::Write;
 use std::time::Instant;
@@ -64,8 +65,7 @@ async fn the_scheduler_sleeps(
     started(second, &meanwhile).await?;
     say(point, fell_asleep);
 
-    let epoch = epoch(platform, Service::Scheduler).await?;
-    ensure!(epoch > led, "{point}: nobody else has led");
+    ensure!(epoch(platform, Service::Scheduler).await? > led, "{point}: nobody else has led");
     wakes(platform, Service::Scheduler, point).await?;
     common::submit(first, &common::job(&after, "short", 2, 4)).await?;
     for name in [&asleep, &meanwhile, &after] {
@@ -74,7 +74,6 @@ async fn the_scheduler_sleeps(
     }
     let pods = common::pods_by_run(platform, "train")?;
     ensure!(pods.values().all(|count| *count == 2), "a run was started twice: {pods:?}");
-    ensure!(epoch == self::epoch(platform, Service::Scheduler).await?, "{point}: the one that woke leads again");
     Ok(())
 }
 
@@ -103,13 +102,11 @@ async fn the_rollout_sleeps(
     complete().await?;
     say(point, fell_asleep);
 
-    let epoch = epoch(platform, Service::Rollout).await?;
-    ensure!(epoch > led, "{point}: nobody else has led");
+    ensure!(epoch(platform, Service::Rollout).await? > led, "{point}: nobody else has led");
     wakes(platform, Service::Rollout, point).await?;
     let releases = complete().await?;
     ensure!(releases.len() == number + 1, "a commit was released twice: {releases:?}");
     release::runs(platform, "train", &version).await?;
-    ensure!(epoch == self::epoch(platform, Service::Rollout).await?, "{point}: the one that woke leads again");
     Ok(())
 }
 
