@@ -7,6 +7,7 @@ pub mod baseline;
 pub mod dice;
 pub mod fault;
 pub mod figures;
+pub mod overflow;
 pub mod philly;
 pub mod play;
 mod pool;

@@ -7,20 +7,59 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use muster_scheduler_engine::{
     Amounts, ClusterSpec, ClusterState, Decision, Engine, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec, Placement,
-    QueueSpec, Refused, RunEnd, Time, WorkerGroup,
+    QueueSpec, Refused, RunEnd, Tier, TierOpens, Time, WorkerGroup,
 };
 
 use crate::figures::Outcome;
 use crate::workload::{GPUS_PER_NODE, Job, Workload};
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
+const MODEL: &str = "GPU";
+
+const OWN: &str = "pool";
+const DEAR: &str = "dear";
+
+/// Where a workload is played, all of it equal nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fleet {
+    /// Nodes of the cluster that is used first.
+    pub own: u32,
+    /// Nodes of a dear one, and when a job may go there.
+    pub dear: Option<(u32, TierOpens)>,
+}
+
+impl Fleet {
+    fn clusters(self) -> Vec<ClusterSpec> {
+        let dear = self.dear.map(|(nodes, _)| ClusterSpec {
+            prices: BTreeMap::from([(MODEL.to_owned(), 2)]),
+            takes_jobs: false,
+            ..cluster(DEAR, nodes)
+        });
+        let own = ClusterSpec { prices: BTreeMap::from([(MODEL.to_owned(), 1)]), ..cluster(OWN, self.own) };
+        std::iter::once(own).chain(dear).collect()
+    }
+
+    fn tiers(self) -> Vec<Tier> {
+        let Some((_, opens)) = self.dear else { return Vec::new() };
+        let tier = |name: &str, opens| Tier { clusters: BTreeSet::from([name.to_owned()]), selector: None, opens };
+        vec![tier(OWN, TierOpens::WhenFull), tier(DEAR, opens)]
+    }
+}
 
 /// Plays a workload on one cluster of equal nodes, shared by its queues with these weights.
 ///
 /// # Errors
 /// What the engine refuses; it takes everything that [`crate::study`] lets through.
 pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome, Refused> {
-    Ok(play_while(workload, nodes, weights, i64::MAX)?.expect("no play lasts so long that its waits are beyond any number"))
+    play_on(workload, Fleet { own: nodes, dear: None }, weights)
+}
+
+/// Like [`play`], where there may be a dear cluster beside the own one.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn play_on(workload: &Workload, fleet: Fleet, weights: &[u32]) -> Result<Outcome, Refused> {
+    Ok(played_while(workload, fleet, weights, i64::MAX)?.expect("no play lasts so long that its waits are beyond any number"))
 }
 
 /// Like [`play`], but gives up, with `None`, as soon as all jobs together are certain to wait longer than this many milliseconds.
@@ -28,6 +67,10 @@ pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome,
 /// # Errors
 /// What the engine refuses.
 pub fn play_while(workload: &Workload, nodes: u32, weights: &[u32], most_wait_ms: i64) -> Result<Option<Outcome>, Refused> {
+    played_while(workload, Fleet { own: nodes, dear: None }, weights, most_wait_ms)
+}
+
+fn played_while(workload: &Workload, fleet: Fleet, weights: &[u32], most_wait_ms: i64) -> Result<Option<Outcome>, Refused> {
     let mut play = Play {
         workload,
         engine: Engine::new(),
@@ -36,11 +79,15 @@ pub fn play_while(workload: &Workload, nodes: u32, weights: &[u32], most_wait_ms
         done_ms: vec![0; workload.jobs.len()],
         running: 0,
         finished: 0,
-        outcome: Outcome::new(workload, nodes),
+        dear_gpus: 0,
+        dear_workers: 0,
+        outcome: Outcome::new(workload, fleet.own),
     };
-    play.engine.apply(Event::Cluster(cluster("pool", nodes)))?;
+    for cluster in fleet.clusters() {
+        play.engine.apply(Event::Cluster(cluster))?;
+    }
     for (name, weight) in workload.queues.iter().zip(weights) {
-        play.engine.apply(Event::Queue(queue(name, *weight)))?;
+        play.engine.apply(Event::Queue(QueueSpec { tiers: fleet.tiers(), ..queue(name, *weight) }))?;
     }
     let mut next = 0;
     // What was waited until `last`, in all: a job waits while it is there and does not run.
@@ -72,6 +119,8 @@ pub fn play_while(workload: &Workload, nodes: u32, weights: &[u32], most_wait_ms
 #[derive(Clone, Copy)]
 struct Run {
     epoch: Epoch,
+    /// If it is on the dear cluster, since when.
+    dear_since_ms: Option<i64>,
     /// From when on it does work: its start, after what starting again costs.
     works_from_ms: i64,
 }
@@ -88,6 +137,9 @@ struct Play<'a> {
     /// Jobs that run, and jobs that are done.
     running: usize,
     finished: usize,
+    /// In use on the dear cluster.
+    dear_gpus: u32,
+    dear_workers: u32,
     outcome: Outcome,
 }
 
@@ -96,8 +148,7 @@ impl Play<'_> {
         while let Some(Reverse((at, job, epoch))) = self.ends.peek().copied().filter(|Reverse((at, _, _))| *at <= now) {
             self.ends.pop();
             if self.runs[job].is_some_and(|run| run.epoch == epoch) {
-                self.runs[job] = None;
-                self.running -= 1;
+                self.leave(job, at);
                 self.finished += 1;
                 self.outcome.finished(job, at);
                 self.engine.apply(Event::Ended { job: id(job), epoch, end: RunEnd::Finished })?;
@@ -127,17 +178,36 @@ impl Play<'_> {
         let restart_ms = if placement.epoch == Epoch(1) { 0 } else { job.restart_ms() };
         let works_from_ms = now + restart_ms;
         self.running += 1;
-        self.runs[index] = Some(Run { epoch: placement.epoch, works_from_ms });
+        let dear_since_ms = (placement.cluster == DEAR).then_some(now);
+        if dear_since_ms.is_some() {
+            self.dear_gpus += job.gpus;
+            self.dear_workers += job.nodes();
+            self.outcome.most_dear_gpus = self.outcome.most_dear_gpus.max(u64::from(self.dear_gpus));
+            self.outcome.most_dear_workers = self.outcome.most_dear_workers.max(self.dear_workers);
+        }
+        self.runs[index] = Some(Run { epoch: placement.epoch, dear_since_ms, works_from_ms });
         self.ends.push(Reverse((works_from_ms + job.duration_ms - self.done_ms[index], index, placement.epoch)));
         self.outcome.decisions += 1;
         self.outcome.restart_gpu_ms += restart_ms * i64::from(job.gpus);
         self.engine.apply(Event::Started { job: placement.job, epoch: placement.epoch, at: Time(now) })
     }
 
+    /// Takes a job's run from where it is.
+    fn leave(&mut self, job: usize, now: i64) -> Option<Run> {
+        let run = self.runs[job].take()?;
+        self.running -= 1;
+        if let Some(since) = run.dear_since_ms {
+            let job = &self.workload.jobs[job];
+            self.dear_gpus -= job.gpus;
+            self.dear_workers -= job.nodes();
+            self.outcome.dear_gpu_ms += (now - since) * i64::from(job.gpus);
+        }
+        Some(run)
+    }
+
     fn interrupt(&mut self, interruption: Interruption, now: i64) -> Result<(), Refused> {
         let Interruption { job, epoch, in_favour_of: _, cause: _ } = interruption;
-        if let Some(run) = self.runs[job.0 as usize].take() {
-            self.running -= 1;
+        if let Some(run) = self.leave(job.0 as usize, now) {
             self.done_ms[job.0 as usize] += (now - run.works_from_ms).max(0);
         }
         self.outcome.preemptions += 1;
@@ -158,7 +228,7 @@ pub(crate) fn cluster(name: &str, nodes: u32) -> ClusterSpec {
         takes_jobs: true,
         region: String::new(),
         apis: BTreeSet::new(),
-        nodes: NodeSpec::group("node", nodes, "GPU", &Amounts::new().with(GPU, i64::from(GPUS_PER_NODE))),
+        nodes: NodeSpec::group("node", nodes, MODEL, &Amounts::new().with(GPU, i64::from(GPUS_PER_NODE))),
         prices: BTreeMap::new(),
     }
 }
