@@ -1,6 +1,6 @@
 //! The engine's speed and, with the Philly trace, its figures, without the rest of the workspace: `cargo run --release -p
 //! muster-scheduler-simulator --example bench -- [speed|scale [PART]|philly TRACE QUEUES [LOAD …]|equal-wait TRACE QUEUES
-//! LOAD|overflow TRACE QUEUES [PERMILLE …]]`. All times are processor times of one thread.
+//! LOAD|overflow TRACE QUEUES [PERMILLE …]|plot TRACE QUEUES FOLDER]`. All times are processor times of one thread.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::civil::date;
 use muster_scheduler_simulator::figures::Figures;
 use muster_scheduler_simulator::overflow::overflow;
+use muster_scheduler_simulator::plot::plots;
 use muster_scheduler_simulator::scale::{self, Scale, Starts};
 use muster_scheduler_simulator::speed::{self, Right};
 use muster_scheduler_simulator::{Fault, Workload, equal_wait, philly, play, silo_easy, worst_off};
@@ -24,8 +25,9 @@ fn main() -> Outcome {
         ["scale", part] => at_scale(part.parse()?),
         ["equal-wait", trace, queues, load] => at_equal_wait(Path::new(trace), Path::new(queues), load.parse()?),
         ["overflow", trace, queues, multiples @ ..] => at_overflow(Path::new(trace), Path::new(queues), multiples),
+        ["plot", trace, queues, folder] => plot_into(Path::new(trace), Path::new(queues), Path::new(folder)),
         ["philly", trace, queues, loads @ ..] => on_philly(Path::new(trace), Path::new(queues), loads),
-        _ => Err("speed, scale [PART], philly TRACE QUEUES [LOAD …], equal-wait TRACE QUEUES LOAD, or overflow TRACE QUEUES [PERMILLE …]".into()),
+        _ => Err("speed, scale [PART], philly TRACE QUEUES [LOAD …], equal-wait TRACE QUEUES LOAD, overflow TRACE QUEUES [PERMILLE …], or plot TRACE QUEUES FOLDER".into()),
     }
 }
 
@@ -130,6 +132,19 @@ fn at_overflow(trace: &Path, queues: &Path, multiples: &[&str]) -> Outcome {
         );
     }
     println!("To reach: 85,000 GPU-h at +4 % of no wait's mean completion, and 15,000 GPU-h at 14,600 s.");
+    Ok(())
+}
+
+fn plot_into(trace: &Path, queues: &Path, folder: &Path) -> Outcome {
+    let workload = read(trace, queues)?;
+    let weights = workload.silos(0.7);
+    let (outcome, timeline) = play::play_recorded(&workload, play::Fleet { own: weights.iter().sum(), dear: None }, &weights)?;
+    std::fs::create_dir_all(folder)?;
+    for plot in plots(&workload.queues, outcome.gpus, &timeline) {
+        let path = folder.join(format!("{}.svg", plot.name));
+        std::fs::write(&path, plot.svg())?;
+        println!("{}", path.display());
+    }
     Ok(())
 }
 

@@ -10,11 +10,13 @@ pub mod figures;
 pub mod overflow;
 pub mod philly;
 pub mod play;
+pub mod plot;
 mod pool;
 pub mod scale;
 pub mod speed;
 pub mod study;
 mod table;
+pub mod timeline;
 pub mod workload;
 
 pub use fault::Fault;

@@ -11,6 +11,7 @@ use muster_scheduler_engine::{
 };
 
 use crate::figures::Outcome;
+use crate::timeline::{Moment, Timeline};
 use crate::workload::{GPUS_PER_NODE, Job, Workload};
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
@@ -59,7 +60,20 @@ pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome,
 /// # Errors
 /// What the engine refuses.
 pub fn play_on(workload: &Workload, fleet: Fleet, weights: &[u32]) -> Result<Outcome, Refused> {
-    Ok(played_while(workload, fleet, weights, i64::MAX)?.expect("no play lasts so long that its waits are beyond any number"))
+    let mut play = Play::new(workload, fleet, weights)?;
+    play.until_waits(i64::MAX)?;
+    Ok(play.outcome)
+}
+
+/// Like [`play_on`], with what was going on meanwhile.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn play_recorded(workload: &Workload, fleet: Fleet, weights: &[u32]) -> Result<(Outcome, Timeline), Refused> {
+    let mut play = Play::new(workload, fleet, weights)?;
+    play.timeline = Some(Timeline::new(workload.jobs.first().map_or(0, |job| job.submitted_ms)));
+    play.until_waits(i64::MAX)?;
+    Ok((play.outcome, play.timeline.unwrap_or_default()))
 }
 
 /// Like [`play`], but gives up, with `None`, as soon as all jobs together are certain to wait longer than this many milliseconds.
@@ -67,53 +81,8 @@ pub fn play_on(workload: &Workload, fleet: Fleet, weights: &[u32]) -> Result<Out
 /// # Errors
 /// What the engine refuses.
 pub fn play_while(workload: &Workload, nodes: u32, weights: &[u32], most_wait_ms: i64) -> Result<Option<Outcome>, Refused> {
-    played_while(workload, Fleet { own: nodes, dear: None }, weights, most_wait_ms)
-}
-
-fn played_while(workload: &Workload, fleet: Fleet, weights: &[u32], most_wait_ms: i64) -> Result<Option<Outcome>, Refused> {
-    let mut play = Play {
-        workload,
-        engine: Engine::new(),
-        ends: BinaryHeap::new(),
-        runs: vec![None; workload.jobs.len()],
-        done_ms: vec![0; workload.jobs.len()],
-        running: 0,
-        finished: 0,
-        dear_gpus: 0,
-        dear_workers: 0,
-        outcome: Outcome::new(workload, fleet.own),
-    };
-    for cluster in fleet.clusters() {
-        play.engine.apply(Event::Cluster(cluster))?;
-    }
-    for (name, weight) in workload.queues.iter().zip(weights) {
-        play.engine.apply(Event::Queue(QueueSpec { tiers: fleet.tiers(), ..queue(name, *weight) }))?;
-    }
-    let mut next = 0;
-    // What was waited until `last`, in all: a job waits while it is there and does not run.
-    let (mut waited_ms, mut last) = (0_i64, 0);
-    loop {
-        let arrival = workload.jobs.get(next).map(|job| job.submitted_ms);
-        let end = play.ends.peek().map(|Reverse((at, _, _))| *at);
-        let timer = play.engine.next_timer().map(|Time(at)| at);
-        // With nothing running and nothing to come, a timer could only ring for a job that waits.
-        let Some(now) = [arrival, end, timer].into_iter().flatten().min() else { break };
-        let waiting = next - play.running - play.finished;
-        waited_ms = waited_ms.saturating_add((now - last).saturating_mul(waiting as i64));
-        if waited_ms > most_wait_ms {
-            return Ok(None);
-        }
-        last = now;
-        play.end_until(now)?;
-        while let Some(job) = workload.jobs.get(next).filter(|job| job.submitted_ms <= now) {
-            let job = spec(workload, next, job);
-            play.engine.apply(Event::Submitted { job, suspended: false })?;
-            next += 1;
-        }
-        play.engine.apply(Event::Time(Time(now)))?;
-        play.decide(now)?;
-    }
-    Ok(Some(play.outcome))
+    let mut play = Play::new(workload, Fleet { own: nodes, dear: None }, weights)?;
+    Ok(play.until_waits(most_wait_ms)?.then_some(play.outcome))
 }
 
 #[derive(Clone, Copy)]
@@ -140,10 +109,69 @@ struct Play<'a> {
     /// In use on the dear cluster.
     dear_gpus: u32,
     dear_workers: u32,
+    /// In use by each queue.
+    queue_gpus: Vec<u32>,
+    timeline: Option<Timeline>,
     outcome: Outcome,
 }
 
-impl Play<'_> {
+impl<'a> Play<'a> {
+    fn new(workload: &'a Workload, fleet: Fleet, weights: &[u32]) -> Result<Self, Refused> {
+        let mut play = Self {
+            workload,
+            engine: Engine::new(),
+            ends: BinaryHeap::new(),
+            runs: vec![None; workload.jobs.len()],
+            done_ms: vec![0; workload.jobs.len()],
+            running: 0,
+            finished: 0,
+            dear_gpus: 0,
+            dear_workers: 0,
+            queue_gpus: vec![0; workload.queues.len()],
+            timeline: None,
+            outcome: Outcome::new(workload, fleet.own),
+        };
+        for cluster in fleet.clusters() {
+            play.engine.apply(Event::Cluster(cluster))?;
+        }
+        for (name, weight) in workload.queues.iter().zip(weights) {
+            play.engine.apply(Event::Queue(QueueSpec { tiers: fleet.tiers(), ..queue(name, *weight) }))?;
+        }
+        Ok(play)
+    }
+
+    /// Plays all of it, or until it is certain that all jobs together wait longer than this: then `false`.
+    fn until_waits(&mut self, most_wait_ms: i64) -> Result<bool, Refused> {
+        let mut next = 0;
+        // What was waited until `last`, in all: a job waits while it is there and does not run.
+        let (mut waited_ms, mut last) = (0_i64, 0);
+        loop {
+            let arrival = self.workload.jobs.get(next).map(|job| job.submitted_ms);
+            let end = self.ends.peek().map(|Reverse((at, _, _))| *at);
+            let timer = self.engine.next_timer().map(|Time(at)| at);
+            // With nothing running and nothing to come, a timer could only ring for a job that waits.
+            let Some(now) = [arrival, end, timer].into_iter().flatten().min() else { break };
+            let waiting = next - self.running - self.finished;
+            waited_ms = waited_ms.saturating_add((now - last).saturating_mul(waiting as i64));
+            if waited_ms > most_wait_ms {
+                return Ok(false);
+            }
+            last = now;
+            if let Some(timeline) = &mut self.timeline {
+                timeline.until(now, &Moment { waiting, dear_gpus: self.dear_gpus, queue_gpus: &self.queue_gpus });
+            }
+            self.end_until(now)?;
+            while let Some(job) = self.workload.jobs.get(next).filter(|job| job.submitted_ms <= now) {
+                let job = spec(self.workload, next, job);
+                self.engine.apply(Event::Submitted { job, suspended: false })?;
+                next += 1;
+            }
+            self.engine.apply(Event::Time(Time(now)))?;
+            self.decide(now)?;
+        }
+        Ok(true)
+    }
+
     fn end_until(&mut self, now: i64) -> Result<(), Refused> {
         while let Some(Reverse((at, job, epoch))) = self.ends.peek().copied().filter(|Reverse((at, _, _))| *at <= now) {
             self.ends.pop();
@@ -178,6 +206,7 @@ impl Play<'_> {
         let restart_ms = if placement.epoch == Epoch(1) { 0 } else { job.restart_ms() };
         let works_from_ms = now + restart_ms;
         self.running += 1;
+        self.queue_gpus[job.queue] += job.gpus;
         let dear_since_ms = (placement.cluster == DEAR).then_some(now);
         if dear_since_ms.is_some() {
             self.dear_gpus += job.gpus;
@@ -195,9 +224,10 @@ impl Play<'_> {
     /// Takes a job's run from where it is.
     fn leave(&mut self, job: usize, now: i64) -> Option<Run> {
         let run = self.runs[job].take()?;
+        let job = &self.workload.jobs[job];
         self.running -= 1;
+        self.queue_gpus[job.queue] -= job.gpus;
         if let Some(since) = run.dear_since_ms {
-            let job = &self.workload.jobs[job];
             self.dear_gpus -= job.gpus;
             self.dear_workers -= job.nodes();
             self.outcome.dear_gpu_ms += (now - since) * i64::from(job.gpus);
