@@ -104,6 +104,14 @@ impl Job {
     pub(crate) fn waits_since(&self) -> Time {
         Time(self.submitted_at.0.saturating_add(self.attained_ms))
     }
+
+    /// How long its earlier runs lasted together, in whole seconds of which the five highest bits count: no more than a
+    /// sixteenth too little, and few jobs have run for different times.
+    pub(crate) fn ran_ms(&self) -> i64 {
+        let seconds = (self.attained_ms / 1_000).max(0);
+        let dropped = seconds.max(1).ilog2().saturating_sub(4);
+        (seconds >> dropped << dropped) * 1_000
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +212,11 @@ impl Engine {
         self.sites.len() - 1
     }
 
+    /// A job's work: see [`crate::lanes::work_ms`].
+    pub(crate) fn work_ms(&self, job: &Job) -> i64 {
+        crate::lanes::work_ms(job.expected_ms, self.classes.get(job.class).gpus)
+    }
+
     /// A job as it was submitted.
     pub(crate) fn spec_of(&self, job: &Job) -> JobSpec {
         JobSpec {
@@ -216,18 +229,15 @@ impl Engine {
         }
     }
 
-    /// How many of the queue's tiers are open to a job that was submitted then, and when the next one opens by itself.
-    pub(crate) fn tiers_open(&self, owner: QueueIndex, submitted_at: Time) -> (usize, Option<Time>) {
+    /// How many of the queue's tiers are open to a job that was submitted then and is of this much work, and when the next one
+    /// opens by itself.
+    pub(crate) fn tiers_open(&self, owner: QueueIndex, submitted_at: Time, ran_ms: i64, work_ms: i64) -> (usize, Option<Time>) {
         let tiers = &self.queues.get(owner).spec.tiers;
         for (index, tier) in tiers.iter().enumerate().skip(1) {
-            match tier.opens {
-                crate::TierOpens::WhenFull => {}
-                crate::TierOpens::AfterWaitingMs(wait) => {
-                    let opens = Time(submitted_at.0.saturating_add(wait));
-                    if opens > self.now {
-                        return (index, Some(opens));
-                    }
-                }
+            let Some(wait_ms) = tier.opens.wait_ms(ran_ms, work_ms) else { continue };
+            let opens = Time(submitted_at.0.saturating_add(wait_ms));
+            if opens > self.now {
+                return (index, Some(opens));
             }
         }
         (tiers.len().max(1), None)

@@ -100,6 +100,32 @@ pub enum TierOpens {
     WhenFull,
     /// Once the job has waited this long since it was submitted, and no earlier tier has room.
     AfterWaitingMs(i64),
+    /// Once the job has waited, its runs not counted, for a multiple of the GPU-time that it is expected to take still, and no
+    /// earlier tier has room: what takes little soon goes elsewhere, and what takes much waits for longer. A job without GPUs
+    /// counts as one of one GPU, and one that has not run and like which nothing has finished as if it took
+    /// [`TierOpens::UNKNOWN_MS`].
+    AfterWaitingForWork {
+        /// The multiple in thousandths. 1000: a job of 2 GPUs that is expected to take an hour waits for two.
+        permille: u32,
+    },
+}
+
+impl TierOpens {
+    /// How long a job is taken to last that has not run and like which nothing has finished: an hour.
+    pub const UNKNOWN_MS: i64 = 60 * 60 * 1_000;
+
+    /// How long after its submission a job may use the tier that has run for so long and is of this much work in GPU-time; `None`
+    /// if it doesn't wait for a time.
+    pub(crate) fn wait_ms(self, ran_ms: i64, work_ms: i64) -> Option<i64> {
+        match self {
+            Self::WhenFull => None,
+            Self::AfterWaitingMs(wait) => Some(wait),
+            Self::AfterWaitingForWork { permille } => {
+                let wait = i128::from(ran_ms) + i128::from(work_ms) * i128::from(permille) / 1_000;
+                Some(i64::try_from(wait).unwrap_or(i64::MAX))
+            }
+        }
+    }
 }
 
 /// A queue in the vocabulary of Volcano.

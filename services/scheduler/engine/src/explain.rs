@@ -27,7 +27,7 @@ impl Engine {
             }
         };
         let owner = self.queues.tier_owner(job.queue);
-        let open = self.tiers_open(owner, job.submitted_at);
+        let open = self.tiers_open(owner, job.submitted_at, job.ran_ms(), self.work_ms(job));
         let mut empty_fits = BTreeMap::new();
         let mut clusters: Vec<ClusterVerdict> = self
             .sites

@@ -1,11 +1,11 @@
-//! Where jobs wait. A *lane* holds the waiting jobs of one (queue, class, priority, expectation) in order of submission: if its
-//! head can't be placed none behind it can, so that a lane is one entry, however many jobs it holds.
+//! Where jobs wait. A *lane* holds the waiting jobs of one (queue, class, priority, expectation, time run) in order of submission: if
+//! its head can't be placed none behind it can, so that a lane is one entry, however many jobs it holds.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::class::ClassId;
-use crate::event::{JobId, Time};
+use crate::event::{JobId, TierOpens, Time};
 use crate::groups::GroupId;
 use crate::jobs::NumberHashing;
 use crate::queues::QueueIndex;
@@ -29,6 +29,10 @@ pub(crate) struct Lane {
     pub(crate) expected_ms: i64,
     /// The same times the gang's GPUs.
     pub(crate) expected_gpu_ms: i64,
+    /// How long each of them has run: see [`Job::ran_ms`](crate::engine::Job::ran_ms).
+    pub(crate) ran_ms: i64,
+    /// What each of its jobs waits for a multiple of: see [`work_ms`].
+    pub(crate) work_ms: i64,
     pub(crate) jobs: BTreeSet<(Time, JobId)>,
     /// What decides whether it has room, and its entry in the queue's list.
     pub(crate) listed: Option<(GroupId, LaneOrder)>,
@@ -60,8 +64,16 @@ impl Lane {
     }
 }
 
-/// What the jobs of a lane have in common: queue, class, priority, expected remaining time in milliseconds.
-pub(crate) type LaneKey = (QueueIndex, ClassId, i32, i64);
+/// The GPU-time that a gang is expected to take, with an assumption where nothing is known of it: what it waits for a multiple of
+/// before a dearer tier opens ([`TierOpens::AfterWaitingForWork`]).
+pub(crate) fn work_ms(expected_ms: i64, gpus: i64) -> i64 {
+    let expected_ms = if expected_ms == 0 { TierOpens::UNKNOWN_MS } else { expected_ms };
+    expected_ms.saturating_mul(gpus.max(1))
+}
+
+/// What the jobs of a lane have in common: queue, class, priority, expected remaining time and how long they have run, in steps, in
+/// milliseconds.
+pub(crate) type LaneKey = (QueueIndex, ClassId, i32, i64, i64);
 
 /// All lanes.
 #[derive(Clone, Debug, Default)]
@@ -105,13 +117,15 @@ impl Lanes {
 
     /// A lane for gangs of so many GPUs.
     pub(crate) fn create(&mut self, key: LaneKey, gpus: i64) -> LaneId {
-        let (queue, class, priority, expected_ms) = key;
+        let (queue, class, priority, expected_ms, ran_ms) = key;
         let lane = Some(Lane {
             queue,
             class,
             priority,
             expected_ms,
             expected_gpu_ms: expected_ms.saturating_mul(gpus.max(1)),
+            ran_ms,
+            work_ms: work_ms(expected_ms, gpus),
             jobs: BTreeSet::new(),
             listed: None,
             tier_opens: None,
@@ -135,7 +149,7 @@ impl Lanes {
     pub(crate) fn remove(&mut self, id: LaneId) {
         self.unmark(id);
         if let Some(lane) = self.all[id].take() {
-            self.by_key.remove(&(lane.queue, lane.class, lane.priority, lane.expected_ms));
+            self.by_key.remove(&(lane.queue, lane.class, lane.priority, lane.expected_ms, lane.ran_ms));
             self.unused.push(id);
         }
     }

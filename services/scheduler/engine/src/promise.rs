@@ -147,9 +147,10 @@ impl Engine {
         if !there || self.queues.limit(entry.queue, &class.total).is_some() {
             return None;
         }
-        let (queue, class, submitted_at) = (entry.queue, entry.class, entry.submitted_at);
+        let (queue, class) = (entry.queue, entry.class);
         let (cluster, flavor) = (promise.cluster, promise.flavor);
-        let (open, _) = self.tiers_open(self.queues.tier_owner(queue), submitted_at);
+        let owner = self.queues.tier_owner(queue);
+        let (open, _) = self.tiers_open(owner, entry.submitted_at, entry.ran_ms(), self.work_ms(entry));
         let group = self.group(queue, class, open);
         self.renew(group);
         let candidates = &self.groups.get(group).candidates;

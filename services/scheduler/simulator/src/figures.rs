@@ -7,7 +7,7 @@ use crate::workload::Workload;
 pub struct Outcome {
     /// Per job, in the workload's order; −1 while it isn't finished.
     pub finished_ms: Vec<i64>,
-    /// GPUs there were.
+    /// GPUs there were, but for those of a dear cluster.
     pub gpus: u64,
     /// Gangs placed, repetitions included.
     pub decisions: u64,
@@ -15,6 +15,12 @@ pub struct Outcome {
     pub preemptions: u64,
     /// GPU-time spent on starting again after a preemption.
     pub restart_gpu_ms: i64,
+    /// GPU-time on the dear cluster, if there was one, starting again included.
+    pub dear_gpu_ms: i64,
+    /// GPUs that were in use there at a time, at most.
+    pub most_dear_gpus: u64,
+    /// Workers that ran there at a time, at most.
+    pub most_dear_workers: u32,
 }
 
 impl Outcome {
@@ -25,6 +31,9 @@ impl Outcome {
             decisions: 0,
             preemptions: 0,
             restart_gpu_ms: 0,
+            dear_gpu_ms: 0,
+            most_dear_gpus: 0,
+            most_dear_workers: 0,
         }
     }
 

@@ -7,13 +7,16 @@ pub mod baseline;
 pub mod dice;
 pub mod fault;
 pub mod figures;
+pub mod overflow;
 pub mod philly;
 pub mod play;
+pub mod plot;
 mod pool;
 pub mod scale;
 pub mod speed;
 pub mod study;
 mod table;
+pub mod timeline;
 pub mod workload;
 
 pub use fault::Fault;

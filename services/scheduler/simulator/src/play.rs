@@ -7,20 +7,73 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use muster_scheduler_engine::{
     Amounts, ClusterSpec, ClusterState, Decision, Engine, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec, Placement,
-    QueueSpec, Refused, RunEnd, Time, WorkerGroup,
+    QueueSpec, Refused, RunEnd, Tier, TierOpens, Time, WorkerGroup,
 };
 
 use crate::figures::Outcome;
+use crate::timeline::{Moment, Timeline};
 use crate::workload::{GPUS_PER_NODE, Job, Workload};
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
+const MODEL: &str = "GPU";
+
+const OWN: &str = "pool";
+const DEAR: &str = "dear";
+
+/// Where a workload is played, all of it equal nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fleet {
+    /// Nodes of the cluster that is used first.
+    pub own: u32,
+    /// Nodes of a dear one, and when a job may go there.
+    pub dear: Option<(u32, TierOpens)>,
+}
+
+impl Fleet {
+    fn clusters(self) -> Vec<ClusterSpec> {
+        let dear = self.dear.map(|(nodes, _)| ClusterSpec {
+            prices: BTreeMap::from([(MODEL.to_owned(), 2)]),
+            takes_jobs: false,
+            ..cluster(DEAR, nodes)
+        });
+        let own = ClusterSpec { prices: BTreeMap::from([(MODEL.to_owned(), 1)]), ..cluster(OWN, self.own) };
+        std::iter::once(own).chain(dear).collect()
+    }
+
+    fn tiers(self) -> Vec<Tier> {
+        let Some((_, opens)) = self.dear else { return Vec::new() };
+        let tier = |name: &str, opens| Tier { clusters: BTreeSet::from([name.to_owned()]), selector: None, opens };
+        vec![tier(OWN, TierOpens::WhenFull), tier(DEAR, opens)]
+    }
+}
 
 /// Plays a workload on one cluster of equal nodes, shared by its queues with these weights.
 ///
 /// # Errors
 /// What the engine refuses; it takes everything that [`crate::study`] lets through.
 pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome, Refused> {
-    Ok(play_while(workload, nodes, weights, i64::MAX)?.expect("no play lasts so long that its waits are beyond any number"))
+    play_on(workload, Fleet { own: nodes, dear: None }, weights)
+}
+
+/// Like [`play`], where there may be a dear cluster beside the own one.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn play_on(workload: &Workload, fleet: Fleet, weights: &[u32]) -> Result<Outcome, Refused> {
+    let mut play = Play::new(workload, fleet, weights)?;
+    play.until_waits(i64::MAX)?;
+    Ok(play.outcome)
+}
+
+/// Like [`play_on`], with what was going on meanwhile.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn play_recorded(workload: &Workload, fleet: Fleet, weights: &[u32]) -> Result<(Outcome, Timeline), Refused> {
+    let mut play = Play::new(workload, fleet, weights)?;
+    play.timeline = Some(Timeline::new(workload.jobs.first().map_or(0, |job| job.submitted_ms)));
+    play.until_waits(i64::MAX)?;
+    Ok((play.outcome, play.timeline.unwrap_or_default()))
 }
 
 /// Like [`play`], but gives up, with `None`, as soon as all jobs together are certain to wait longer than this many milliseconds.
@@ -28,50 +81,15 @@ pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome,
 /// # Errors
 /// What the engine refuses.
 pub fn play_while(workload: &Workload, nodes: u32, weights: &[u32], most_wait_ms: i64) -> Result<Option<Outcome>, Refused> {
-    let mut play = Play {
-        workload,
-        engine: Engine::new(),
-        ends: BinaryHeap::new(),
-        runs: vec![None; workload.jobs.len()],
-        done_ms: vec![0; workload.jobs.len()],
-        running: 0,
-        finished: 0,
-        outcome: Outcome::new(workload, nodes),
-    };
-    play.engine.apply(Event::Cluster(cluster("pool", nodes)))?;
-    for (name, weight) in workload.queues.iter().zip(weights) {
-        play.engine.apply(Event::Queue(queue(name, *weight)))?;
-    }
-    let mut next = 0;
-    // What was waited until `last`, in all: a job waits while it is there and does not run.
-    let (mut waited_ms, mut last) = (0_i64, 0);
-    loop {
-        let arrival = workload.jobs.get(next).map(|job| job.submitted_ms);
-        let end = play.ends.peek().map(|Reverse((at, _, _))| *at);
-        let timer = play.engine.next_timer().map(|Time(at)| at);
-        // With nothing running and nothing to come, a timer could only ring for a job that waits.
-        let Some(now) = [arrival, end, timer].into_iter().flatten().min() else { break };
-        let waiting = next - play.running - play.finished;
-        waited_ms = waited_ms.saturating_add((now - last).saturating_mul(waiting as i64));
-        if waited_ms > most_wait_ms {
-            return Ok(None);
-        }
-        last = now;
-        play.end_until(now)?;
-        while let Some(job) = workload.jobs.get(next).filter(|job| job.submitted_ms <= now) {
-            let job = spec(workload, next, job);
-            play.engine.apply(Event::Submitted { job, suspended: false })?;
-            next += 1;
-        }
-        play.engine.apply(Event::Time(Time(now)))?;
-        play.decide(now)?;
-    }
-    Ok(Some(play.outcome))
+    let mut play = Play::new(workload, Fleet { own: nodes, dear: None }, weights)?;
+    Ok(play.until_waits(most_wait_ms)?.then_some(play.outcome))
 }
 
 #[derive(Clone, Copy)]
 struct Run {
     epoch: Epoch,
+    /// If it is on the dear cluster, since when.
+    dear_since_ms: Option<i64>,
     /// From when on it does work: its start, after what starting again costs.
     works_from_ms: i64,
 }
@@ -88,16 +106,77 @@ struct Play<'a> {
     /// Jobs that run, and jobs that are done.
     running: usize,
     finished: usize,
+    /// In use on the dear cluster.
+    dear_gpus: u32,
+    dear_workers: u32,
+    /// In use by each queue.
+    queue_gpus: Vec<u32>,
+    timeline: Option<Timeline>,
     outcome: Outcome,
 }
 
-impl Play<'_> {
+impl<'a> Play<'a> {
+    fn new(workload: &'a Workload, fleet: Fleet, weights: &[u32]) -> Result<Self, Refused> {
+        let mut play = Self {
+            workload,
+            engine: Engine::new(),
+            ends: BinaryHeap::new(),
+            runs: vec![None; workload.jobs.len()],
+            done_ms: vec![0; workload.jobs.len()],
+            running: 0,
+            finished: 0,
+            dear_gpus: 0,
+            dear_workers: 0,
+            queue_gpus: vec![0; workload.queues.len()],
+            timeline: None,
+            outcome: Outcome::new(workload, fleet.own),
+        };
+        for cluster in fleet.clusters() {
+            play.engine.apply(Event::Cluster(cluster))?;
+        }
+        for (name, weight) in workload.queues.iter().zip(weights) {
+            play.engine.apply(Event::Queue(QueueSpec { tiers: fleet.tiers(), ..queue(name, *weight) }))?;
+        }
+        Ok(play)
+    }
+
+    /// Plays all of it, or until it is certain that all jobs together wait longer than this: then `false`.
+    fn until_waits(&mut self, most_wait_ms: i64) -> Result<bool, Refused> {
+        let mut next = 0;
+        // What was waited until `last`, in all: a job waits while it is there and does not run.
+        let (mut waited_ms, mut last) = (0_i64, 0);
+        loop {
+            let arrival = self.workload.jobs.get(next).map(|job| job.submitted_ms);
+            let end = self.ends.peek().map(|Reverse((at, _, _))| *at);
+            let timer = self.engine.next_timer().map(|Time(at)| at);
+            // With nothing running and nothing to come, a timer could only ring for a job that waits.
+            let Some(now) = [arrival, end, timer].into_iter().flatten().min() else { break };
+            let waiting = next - self.running - self.finished;
+            waited_ms = waited_ms.saturating_add((now - last).saturating_mul(waiting as i64));
+            if waited_ms > most_wait_ms {
+                return Ok(false);
+            }
+            last = now;
+            if let Some(timeline) = &mut self.timeline {
+                timeline.until(now, &Moment { waiting, dear_gpus: self.dear_gpus, queue_gpus: &self.queue_gpus });
+            }
+            self.end_until(now)?;
+            while let Some(job) = self.workload.jobs.get(next).filter(|job| job.submitted_ms <= now) {
+                let job = spec(self.workload, next, job);
+                self.engine.apply(Event::Submitted { job, suspended: false })?;
+                next += 1;
+            }
+            self.engine.apply(Event::Time(Time(now)))?;
+            self.decide(now)?;
+        }
+        Ok(true)
+    }
+
     fn end_until(&mut self, now: i64) -> Result<(), Refused> {
         while let Some(Reverse((at, job, epoch))) = self.ends.peek().copied().filter(|Reverse((at, _, _))| *at <= now) {
             self.ends.pop();
             if self.runs[job].is_some_and(|run| run.epoch == epoch) {
-                self.runs[job] = None;
-                self.running -= 1;
+                self.leave(job, at);
                 self.finished += 1;
                 self.outcome.finished(job, at);
                 self.engine.apply(Event::Ended { job: id(job), epoch, end: RunEnd::Finished })?;
@@ -127,17 +206,38 @@ impl Play<'_> {
         let restart_ms = if placement.epoch == Epoch(1) { 0 } else { job.restart_ms() };
         let works_from_ms = now + restart_ms;
         self.running += 1;
-        self.runs[index] = Some(Run { epoch: placement.epoch, works_from_ms });
+        self.queue_gpus[job.queue] += job.gpus;
+        let dear_since_ms = (placement.cluster == DEAR).then_some(now);
+        if dear_since_ms.is_some() {
+            self.dear_gpus += job.gpus;
+            self.dear_workers += job.nodes();
+            self.outcome.most_dear_gpus = self.outcome.most_dear_gpus.max(u64::from(self.dear_gpus));
+            self.outcome.most_dear_workers = self.outcome.most_dear_workers.max(self.dear_workers);
+        }
+        self.runs[index] = Some(Run { epoch: placement.epoch, dear_since_ms, works_from_ms });
         self.ends.push(Reverse((works_from_ms + job.duration_ms - self.done_ms[index], index, placement.epoch)));
         self.outcome.decisions += 1;
         self.outcome.restart_gpu_ms += restart_ms * i64::from(job.gpus);
         self.engine.apply(Event::Started { job: placement.job, epoch: placement.epoch, at: Time(now) })
     }
 
+    /// Takes a job's run from where it is.
+    fn leave(&mut self, job: usize, now: i64) -> Option<Run> {
+        let run = self.runs[job].take()?;
+        let job = &self.workload.jobs[job];
+        self.running -= 1;
+        self.queue_gpus[job.queue] -= job.gpus;
+        if let Some(since) = run.dear_since_ms {
+            self.dear_gpus -= job.gpus;
+            self.dear_workers -= job.nodes();
+            self.outcome.dear_gpu_ms += (now - since) * i64::from(job.gpus);
+        }
+        Some(run)
+    }
+
     fn interrupt(&mut self, interruption: Interruption, now: i64) -> Result<(), Refused> {
         let Interruption { job, epoch, in_favour_of: _, cause: _ } = interruption;
-        if let Some(run) = self.runs[job.0 as usize].take() {
-            self.running -= 1;
+        if let Some(run) = self.leave(job.0 as usize, now) {
             self.done_ms[job.0 as usize] += (now - run.works_from_ms).max(0);
         }
         self.outcome.preemptions += 1;
@@ -158,7 +258,7 @@ pub(crate) fn cluster(name: &str, nodes: u32) -> ClusterSpec {
         takes_jobs: true,
         region: String::new(),
         apis: BTreeSet::new(),
-        nodes: NodeSpec::group("node", nodes, "GPU", &Amounts::new().with(GPU, i64::from(GPUS_PER_NODE))),
+        nodes: NodeSpec::group("node", nodes, MODEL, &Amounts::new().with(GPU, i64::from(GPUS_PER_NODE))),
         prices: BTreeMap::new(),
     }
 }

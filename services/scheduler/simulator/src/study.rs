@@ -100,7 +100,7 @@ fn played(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome, F
     play::play(workload, nodes, weights).map_err(|refused| refusal(workload, refused))
 }
 
-fn refusal(workload: &Workload, refused: Refused) -> Fault {
+pub(crate) fn refusal(workload: &Workload, refused: Refused) -> Fault {
     let why = format!("the engine refuses it: {}", refused.why);
     Fault { file: workload.file.clone(), line: None, field: refused.field, why }
 }

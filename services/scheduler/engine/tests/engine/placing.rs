@@ -1,7 +1,7 @@
 //! Where gangs go, in what order, and what becomes of them.
 
 use crate::world::{GPU, amounts, cluster, engine, job, placed, plan, queue, submit, tier};
-use muster_scheduler_engine::{BoundNode, ClusterState, Engine, Epoch, Event, JobId, RunEnd, TierOpens, Time};
+use muster_scheduler_engine::{BoundNode, ClusterState, Engine, Epoch, Event, Hold, JobId, JobSpec, RunEnd, TierOpens, Time};
 
 fn ended(engine: &mut Engine, id: u64, epoch: u32, end: RunEnd) {
     engine.apply(Event::Ended { job: JobId(id), epoch: Epoch(epoch), end }).expect("a placed job");
@@ -152,6 +152,100 @@ fn a_later_tier_opens_after_the_wait_it_names() {
     assert!(plan(&mut engine).is_empty());
     engine.apply(Event::Time(Time(1_002))).unwrap();
     assert_eq!(placed(&plan(&mut engine)), [(2, "cloud")]);
+}
+
+/// An engine with a full node and a dear cluster that opens after this multiple of a job's work, having seen ten runs each of a
+/// minute and of an hour; with the instant.
+fn with_history(permille: u32) -> (Engine, i64) {
+    let mut tiered = queue("train", 1);
+    tiered.tiers = vec![tier(&["idc"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingForWork { permille })];
+    let mut engine = engine(vec![cluster("cloud", 9, "A100", 9), cluster("idc", 1, "V100", 1)], vec![tiered]);
+    let mut now = 0;
+    for id in 0..20 {
+        let (kind, lasts) = if id % 2 == 0 { ("short", 60_000) } else { ("long", 3_600_000) };
+        submit(&mut engine, of_kind(id, now, kind));
+        assert_eq!(placed(&plan(&mut engine)), [(id, "idc")]);
+        engine.apply(Event::Started { job: JobId(id), epoch: Epoch(1), at: Time(now) }).unwrap();
+        now += lasts;
+        engine.apply(Event::Time(Time(now))).unwrap();
+        ended(&mut engine, id, 1, RunEnd::Finished);
+    }
+    submit(&mut engine, of_kind(20, now, "filler"));
+    assert_eq!(placed(&plan(&mut engine)), [(20, "idc")]);
+    (engine, now)
+}
+
+/// A job that takes all GPUs of a node.
+fn of_kind(id: u64, at: i64, kind: &str) -> JobSpec {
+    JobSpec { kind: kind.to_owned(), submitted_at: Time(at), ..job(id, "train", 1, 8) }
+}
+
+/// How long a job of a kind waits for the dear cluster.
+fn waits_ms(permille: u32, kind: &str) -> i64 {
+    let (mut engine, now) = with_history(permille);
+    submit(&mut engine, of_kind(21, now, kind));
+    if let [placement] = plan(&mut engine).as_slice() {
+        assert_eq!((placement.cluster.as_str(), placement.tier), ("cloud", 1));
+        return 0;
+    }
+    let opens = engine.explain(JobId(21)).unwrap().holds.into_iter().find_map(|hold| match hold {
+        Hold::TierOpens { tier: 1, at } => Some(at),
+        _ => None,
+    });
+    let opens = opens.expect("the explanation says when the tier opens");
+    engine.apply(Event::Time(Time(opens.0 - 1))).unwrap();
+    assert!(plan(&mut engine).is_empty());
+    engine.apply(Event::Time(opens)).unwrap();
+    assert_eq!(placed(&plan(&mut engine)), [(21, "cloud")]);
+    opens.0 - now
+}
+
+#[test]
+fn a_tier_opens_after_a_multiple_of_the_work_that_is_expected() {
+    let (short, long) = (waits_ms(100, "short"), waits_ms(100, "long"));
+    // A tenth of the GPU-time of eight GPUs; expectations are in steps of half a doubling.
+    assert!((24_000..=80_000).contains(&short), "{short}");
+    assert!((1_440_000..=4_800_000).contains(&long), "{long}");
+    assert_eq!(waits_ms(200, "short"), 2 * short);
+    assert_eq!(waits_ms(0, "long"), 0);
+}
+
+#[test]
+fn a_job_of_which_nothing_is_known_waits_as_if_it_took_an_hour() {
+    assert_eq!(waits_ms(100, "new"), 8 * 360_000);
+}
+
+#[test]
+fn what_a_job_has_run_is_no_waiting() {
+    let (mut engine, now) = with_history(100);
+    ended(&mut engine, 20, 1, RunEnd::Finished);
+    let mut goes_on = of_kind(21, now, "long");
+    goes_on.gang.restart_ms = Some(1_000);
+    submit(&mut engine, goes_on);
+    assert_eq!(placed(&plan(&mut engine)), [(21, "idc")]);
+    engine.apply(Event::Started { job: JobId(21), epoch: Epoch(1), at: Time(now) }).unwrap();
+    // If its run counted, it would have waited for more than a tenth of what eight GPUs are expected to take still.
+    let later = now + 12 * 24 * 3_600_000;
+    engine.apply(Event::Time(Time(later))).unwrap();
+    submit(&mut engine, of_kind(22, now, "filler"));
+    ended(&mut engine, 21, 1, RunEnd::Retry { not_before: Time(later + 1) });
+    assert_eq!(placed(&plan(&mut engine)), [(22, "idc")]);
+    engine.apply(Event::Time(Time(later + 1))).unwrap();
+    assert!(plan(&mut engine).is_empty());
+    let holds = engine.explain(JobId(21)).unwrap().holds;
+    let opens = holds.iter().find_map(|hold| if let Hold::TierOpens { at, .. } = hold { Some(*at) } else { None }).unwrap();
+    engine.apply(Event::Time(opens)).unwrap();
+    assert_eq!(placed(&plan(&mut engine)), [(21, "cloud")]);
+}
+
+#[test]
+fn a_multiple_beyond_all_times_is_never_reached() {
+    let (mut engine, now) = with_history(u32::MAX);
+    submit(&mut engine, of_kind(21, now, "long"));
+    engine.apply(Event::Time(Time(now + 1_000 * 60 * 60 * 1_000))).unwrap();
+    assert!(plan(&mut engine).is_empty());
+    ended(&mut engine, 20, 1, RunEnd::Finished);
+    assert_eq!(placed(&plan(&mut engine)), [(21, "idc")]);
 }
 
 #[test]

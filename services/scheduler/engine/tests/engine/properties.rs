@@ -111,6 +111,9 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     spec
 }
 
+/// What opens the dear tier.
+const OPENS: [TierOpens; 2] = [TierOpens::AfterWaitingMs(40), TierOpens::AfterWaitingForWork { permille: 10 }];
+
 fn world_of(dice: &mut Dice) -> (Engine, Twin) {
     let mut mixed = cluster("mixed", 2, "V100", 3);
     mixed.nodes.extend(cluster("x", 2, "A100", 5).nodes.into_iter().enumerate().map(|(number, mut node)| {
@@ -118,17 +121,14 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         node
     }));
     mixed.prices.insert("A100".to_owned(), 5);
-    let clusters = vec![
-        cluster("idc", 3, "V100", 1),
-        cluster("cloud", 2 + dice.roll(2) as u32, "A100", 9),
-        mixed,
-        cluster("plain", 2, "", 0),
-    ];
+    let size = dice.roll(2);
+    let clusters =
+        vec![cluster("idc", 3, "V100", 1), cluster("cloud", 2 + size as u32, "A100", 9), mixed, cluster("plain", 2, "", 0)];
     let (mut a, mut b, mut c) = (queue("a", 1), queue("b", 3), queue("c", 1));
     a.capability = amounts(200, 0, 20);
     b.parent = Some("lab".to_owned());
     c.parent = Some("lab".to_owned());
-    c.tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(40))];
+    c.tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], OPENS[size as usize])];
     let mut lab = queue("lab", 2);
     lab.capability = Amounts::new().with(GPU, 40);
     let twin = Twin {

@@ -2,6 +2,7 @@
 
 use crate::trace::Trace;
 use muster_scheduler_simulator::baseline::{self, Backfill};
+use muster_scheduler_simulator::overflow::overflow;
 use muster_scheduler_simulator::philly::{self, Window};
 use muster_scheduler_simulator::{Terms, Workload, play, study};
 
@@ -115,4 +116,18 @@ fn a_short_job_takes_the_place_of_a_long_run_which_pays_its_restart() {
     let outcome = play::play(&workload, 1, &[1, 1]).unwrap();
     assert_eq!(ends(&workload, &outcome.finished_ms), [86_400 + 60 + 30, 3_660]);
     assert_eq!((outcome.preemptions, outcome.restart_gpu_ms), (1, 240_000));
+}
+
+#[test]
+fn who_does_not_wait_goes_to_the_dear_cluster_and_who_waits_stays() {
+    // One node, taken for an hour; a minute later comes a gang of 8 for half an hour.
+    let workload = Trace::of_jobs(&[(0, 3600, 8, "a"), (1, 1800, 8, "a")]).read().unwrap();
+    let at_once = overflow(&workload, 1, &[1], 0).unwrap();
+    assert_eq!((at_once.dear_gpu_hours, at_once.most_dear_gpus, at_once.all.mean_wait_s), (4.0, 8, 0.0));
+    // Where nothing is known an hour on each of 8 GPUs is assumed; a hundredth of that is 288 seconds.
+    let a_little = overflow(&workload, 1, &[1], 10).unwrap();
+    assert_eq!((a_little.dear_gpu_hours, a_little.all.most_wait_s), (4.0, 288.0));
+    // Before as much as that is over the gang takes the place of the first, which goes on after it and pays half a minute.
+    let waiting = overflow(&workload, 1, &[1], 1_000).unwrap();
+    assert_eq!((waiting.dear_gpu_hours, waiting.all.most_wait_s, waiting.preemptions), (0.0, 1_830.0, 1));
 }
