@@ -68,7 +68,8 @@ impl Ground {
         let folder = TempDir::with_prefix("muster-faults-")?;
         let leash = setup.leash.clone();
         let (postgres, kafka, cluster) = tokio::try_join!(
-            Postgres::start(&programs.postgres, Durability::None, &leash),
+            // It is killed: what it has acknowledged must be on disk.
+            Postgres::start(&programs.postgres, Durability::Full, &leash),
             Kafka::start(programs.kafka.clone(), &leash),
             Kubernetes::start(&programs.kubernetes, &leash, TRAIN_IDC, IDC_GPUS / 8, "V100"),
         )?;
