@@ -130,7 +130,9 @@ impl Ground {
         }
         self.postgres.ready().await?;
         self.kafka.ready().await?;
-        self.cluster.ready().await?;
+        if faults.iter().any(|fault| matches!(fault, Fault::ApiServer | Fault::Etcd)) {
+            self.cluster.recover().await?;
+        }
         for fault in faults {
             self.mend_process(*fault).await?;
         }

@@ -142,17 +142,16 @@ impl Kubernetes {
         &mut self.etcd
     }
 
-    /// Returns when its API server answers again, and what it can't do without it runs: controllers that give up while it is
-    /// away are started again, as a kubelet does.
+    /// Returns when its API server answers again. Its controllers, scheduler and nodes are started anew, as their probes would
+    /// do, since they may hang on what they saw last.
     ///
     /// # Errors
     /// The API server does not answer within 90 seconds.
-    pub async fn ready(&mut self) -> Result<()> {
+    pub async fn recover(&mut self) -> Result<()> {
         answers(&self.api, &self.name, self.server.process()).await?;
         for client in &mut self.clients {
-            if client.process().ended()?.is_some() {
-                client.start_again()?;
-            }
+            client.process().crash()?;
+            client.start_again()?;
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! The main job while parts of it are killed, cut off and starved, on real parts of its own.
 
 mod every_fault_is_recovered_from;
-mod ten_minutes_of_chaos;
 
 use std::io::Write;
 
