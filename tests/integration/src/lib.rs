@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod clients;
 pub mod cluster_api;
+pub mod draw;
 pub mod faults;
 pub mod kafka;
 pub mod main_job;

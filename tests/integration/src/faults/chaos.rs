@@ -7,27 +7,15 @@ use tokio::time::Instant;
 
 use super::round::{Breaks, Plan, Promised, Recovery, play};
 use super::{Fault, Ground};
-use crate::platform::Service;
-use crate::proxy::Weather;
+use crate::draw::Draw;
 
-/// What the services are.
-const SERVICES: [Fault; 4] = [
-    Fault::Service(Service::Registry),
-    Fault::Service(Service::Scheduler),
-    Fault::Service(Service::Rollout),
-    Fault::Service(Service::Policy),
-];
-/// What they stand on.
-const PARTS: [Fault; 4] = [Fault::Kafka, Fault::Postgres, Fault::ApiServer, Fault::Etcd];
-/// What is between them and a cluster.
-const MEMBERS: [Fault; 7] = [
-    Fault::Agents,
-    Fault::Network(Weather::Cut),
-    Fault::Network(Weather::Slow(Duration::from_millis(500))),
-    Fault::Network(Weather::Lossy(5)),
-    Fault::Network(Weather::HalfOpen),
-    Fault::FullDisk,
-    Fault::Clock,
+/// Faults of different kinds may come at once.
+const KINDS: [fn(&Fault) -> bool; 3] = [
+    |fault| matches!(fault, Fault::Service(_)),
+    // What the services stand on, and a member's.
+    |fault| matches!(fault, Fault::Kafka | Fault::Postgres | Fault::ApiServer | Fault::Etcd),
+    // What is between them and a cluster.
+    |fault| matches!(fault, Fault::Agents | Fault::Network(_) | Fault::FullDisk | Fault::Clock),
 ];
 
 /// Draws faults and plays rounds until the time is over; the last one is played to its end. `say` is told of each round.
@@ -35,49 +23,39 @@ const MEMBERS: [Fault; 7] = [
 /// # Errors
 /// The first round in which something that must hold did not; the message names the round and the seed.
 pub async fn run(ground: &mut Ground, seed: u64, time: Duration, mut say: impl FnMut(usize, &Plan, &Recovery)) -> Result<usize> {
-    let mut draw = Draw::new(seed);
+    let mut draw = begin(seed);
     let mut promised = Promised::default();
     let deadline = Instant::now() + time;
     let mut rounds = 0;
     while Instant::now() < deadline {
         rounds += 1;
-        let plan = draw.plan();
+        let plan = plan(&mut draw);
         let recovery = play(ground, &plan, rounds, &mut promised).await.with_context(|| format!("seed {seed}"))?;
         say(rounds, &plan, &recovery);
     }
     Ok(rounds)
 }
 
-/// Seeded choices (xorshift, Marsaglia 2003).
-struct Draw(u64);
+/// A history's beginning: spread, since small seeds would begin alike.
+fn begin(seed: u64) -> Draw {
+    Draw(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+}
 
-impl Draw {
-    fn new(seed: u64) -> Self {
-        // Spread, since small seeds would begin alike, and never 0, which the generator does not leave.
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+/// One fault, or two of different kinds; it begins within eight seconds and lasts up to twenty.
+fn plan(draw: &mut Draw) -> Plan {
+    let mut faults: Vec<Fault> = KINDS
+        .iter()
+        .map(|is| {
+            let all: Vec<Fault> = Fault::ALL.into_iter().filter(is).collect();
+            all[draw.below(all.len())]
+        })
+        .collect();
+    faults.remove(draw.below(3));
+    if draw.below(2) == 0 {
+        faults.remove(draw.below(2));
     }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % limit
-    }
-
-    fn of(&mut self, faults: &[Fault]) -> Fault {
-        faults[self.below(faults.len())]
-    }
-
-    /// One fault, or two of different kinds; it begins within eight seconds and lasts up to twenty.
-    fn plan(&mut self) -> Plan {
-        let mut faults = [self.of(&SERVICES), self.of(&PARTS), self.of(&MEMBERS)].to_vec();
-        faults.remove(self.below(3));
-        if self.below(2) == 0 {
-            faults.remove(self.below(2));
-        }
-        let breaks = Breaks::After(Duration::from_millis(self.below(8_000) as u64));
-        Plan { faults, breaks, lasts: Duration::from_millis(1_000 + self.below(19_000) as u64) }
-    }
+    let breaks = Breaks::After(Duration::from_millis(draw.below(8_000) as u64));
+    Plan { faults, breaks, lasts: Duration::from_millis(1_000 + draw.below(19_000) as u64) }
 }
 
 #[cfg(test)]
@@ -87,8 +65,8 @@ mod tests {
     #[test]
     fn a_seed_is_the_whole_of_a_history() {
         let plans = |seed| {
-            let mut draw = Draw::new(seed);
-            (0..200).map(|_| draw.plan()).collect::<Vec<_>>()
+            let mut draw = begin(seed);
+            (0..200).map(|_| plan(&mut draw)).collect::<Vec<_>>()
         };
         let told = |plans: &[Plan]| format!("{plans:?}");
         assert_eq!(told(&plans(7)), told(&plans(7)));

@@ -11,10 +11,10 @@ use tokio::time::{Instant, timeout};
 
 use super::invariants::{self, PODS};
 use super::{Fault, Ground};
-use crate::main_job::documents;
 use crate::main_job::releases::{self, EVENTS, PIPELINE, RELEASE_WITHIN, TRAINING_COMPLETE};
 use crate::main_job::scene::{Scene, request_id};
 use crate::main_job::simulation::TRAIN_IDC;
+use crate::main_job::{documents, train};
 use crate::patience::{Look, look};
 use crate::{eventually, eventually_within};
 
@@ -145,8 +145,7 @@ async fn play_it(ground: &mut Ground, plan: &Plan, number: usize, promised: &mut
     serves(&mut ground.scene, &second).await?;
     let complete_after = mended.elapsed();
     let unknown_for = unknown_for(&ground.scene, &before).await?.max(unknown_for(&ground.scene, &meanwhile).await?);
-    invariants::at_rest(ground, &promised.jobs, &promised.versions).await?;
-    let memory = invariants::always(ground)?;
+    let memory = invariants::at_rest(ground, &promised.jobs, &promised.versions).await?;
     Ok(Recovery { at, job, event, well_after, complete_after, unknown_for, memory })
 }
 
@@ -164,7 +163,7 @@ async fn insist(until: Instant, mut attempt: impl AsyncFnMut() -> Result<()>) ->
 
 /// Submits a job of some seconds.
 async fn submit(scene: &Scene, name: &str) -> Result<()> {
-    let manifest = documents::job(name, "train-queue", "v3", PODS as u32, 8);
+    let manifest = documents::job(name, "train-queue", "v3", PODS, 8);
     let job = scheduler::Job { manifest, ..Default::default() };
     let request = scheduler::CreateJobRequest { job: Some(job), request_id: request_id(), ..Default::default() };
     scene.clients()?.jobs().create_job(request).await?;
@@ -180,7 +179,7 @@ async fn publish(scene: &Scene, version: &str) -> Result<()> {
 /// The job runs, and the release of the version has told a cluster.
 async fn on_its_way(scene: &Scene, job: &str, version: &str) -> Result<()> {
     eventually(&format!("{job} runs and {version} is on its way"), async || {
-        let job = get(scene, job).await?;
+        let job = train::get(scene, job).await?;
         let release = releases::of_version(scene, version).await?.into_iter().next();
         let moves = release.as_ref().is_some_and(|release| release.state() == rollout::release::State::Progressing);
         let started = !matches!(job.state(), scheduler::job::State::Queued | scheduler::job::State::Unspecified);
@@ -189,15 +188,10 @@ async fn on_its_way(scene: &Scene, job: &str, version: &str) -> Result<()> {
     .await
 }
 
-async fn get(scene: &Scene, name: &str) -> Result<scheduler::Job> {
-    let request = scheduler::GetJobRequest { name: format!("namespaces/ml/jobs/{name}") };
-    Ok(scene.clients()?.jobs().get_job(request).await?.into_inner())
-}
-
 /// Waits until a job has succeeded, in its first run.
 async fn ends_well(scene: &Scene, name: &str) -> Result<()> {
     let job = eventually_within(ENDS_WITHIN, &format!("{name} ends well"), async || {
-        let job = get(scene, name).await?;
+        let job = train::get(scene, name).await?;
         let said = || format!("{:?}: {}", job.state(), job.reason);
         Ok(match job.state() {
             scheduler::job::State::Succeeded => Look::Is(job.clone()),

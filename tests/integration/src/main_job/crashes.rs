@@ -5,7 +5,6 @@
 //! each is seen to have been. The moments are of the round, seen from outside (a job decided, a weight shifted), and a
 //! seeded delay of some milliseconds after each, so that the kill falls before, in and after what follows.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,9 +13,11 @@ use muster_proto::scheduler::v1 as scheduler;
 
 use super::points::{agent_dies_at, service_dies_at, start_agent_to_die};
 use super::releases::{self, RELEASE_WITHIN, routings, sound};
+use super::runs::pods_made;
 use super::scene::{Scene, path};
 use super::simulation::{EDGES, SERVE_ONLINE, TRAIN_IDC};
-use super::{Checked, documents, layout};
+use super::{Checked, documents, layout, train};
+use crate::draw::Draw;
 use crate::eventually_within;
 use crate::patience::look;
 use crate::platform::Service;
@@ -185,8 +186,7 @@ async fn submit(scene: &Scene, name: &str) -> Result<()> {
 
 async fn ends_well(scene: &Scene, name: &str) -> Result<()> {
     eventually_within(Duration::from_secs(120), &format!("{name} ends well"), async || {
-        let request = scheduler::GetJobRequest { name: format!("namespaces/ml/jobs/{name}") };
-        let job = scene.clients()?.jobs().get_job(request).await?.into_inner();
+        let job = train::get(scene, name).await?;
         let ended = job.state() == scheduler::job::State::Succeeded;
         Ok(look(ended, (), || format!("{:?}: {}", job.state(), job.reason)))
     })
@@ -195,30 +195,13 @@ async fn ends_well(scene: &Scene, name: &str) -> Result<()> {
 
 /// Pods that were created for each run, by the clusters' own record: as many as the job has, in one cluster.
 fn none_twice(scene: &Scene) -> Result<usize> {
-    let mut pods: BTreeMap<String, BTreeSet<(String, String)>> = BTreeMap::new();
-    let mut created: BTreeMap<String, u32> = BTreeMap::new();
-    for cluster in scene.clusters() {
-        for write in scene.platform.cluster(cluster)?.audit.writes()? {
-            if write.resource != "pods" || write.verb != "create" || !write.subresource.is_empty() {
-                continue;
-            }
-            if let Some(run) = write.label("muster.dev/run") {
-                *created.entry(run.to_owned()).or_default() += 1;
-                pods.entry(run.to_owned()).or_default().insert(((*cluster).to_owned(), write.name.clone()));
-            }
-        }
-    }
+    let made = pods_made(scene)?;
     for name in names(scene) {
         let run = format!("ml.{name}.1");
-        let count = created.get(&run).copied().with_context(|| format!("no pod was made for {run}"))?;
-        ensure!(count == PODS, "{count} pods were made for {run}, not {PODS}: {:?}", pods[&run]);
+        let count = made.get(&run).copied().with_context(|| format!("no pod was made for {run}"))?;
+        ensure!(count == PODS, "{count} pods were made for {run}, not {PODS}");
     }
-    for (run, count) in &created {
-        let clusters: BTreeSet<&String> = pods[run].iter().map(|(cluster, _)| cluster).collect();
-        ensure!(clusters.len() == 1, "{run} was started in {clusters:?}");
-        ensure!(*count as usize == pods[run].len(), "{run} made a pod twice: {:?}", pods[run]);
-    }
-    Ok(created.len())
+    Ok(made.len())
 }
 
 /// How the round goes, and what has died in it.
@@ -238,9 +221,14 @@ impl Round {
         format!("killed at {} named points and {} moments of seed {}", self.points, self.kills, self.seed)
     }
 
+    /// Up to 400 ms.
+    fn delay(&mut self) -> Duration {
+        Duration::from_millis(self.draw.number() % 400)
+    }
+
     /// Kills a service at some moment, and starts it again.
     async fn kill(&mut self, scene: &mut Scene, service: Service) -> Result<()> {
-        tokio::time::sleep(self.draw.delay()).await;
+        tokio::time::sleep(self.delay()).await;
         self.kills += 1;
         scene.platform.crash(service)?;
         scene.platform.start_again(service).await
@@ -248,7 +236,7 @@ impl Round {
 
     /// Kills an agent at some moment, and starts it again.
     async fn kill_agent(&mut self, scene: &mut Scene, cluster: &str) -> Result<()> {
-        tokio::time::sleep(self.draw.delay()).await;
+        tokio::time::sleep(self.delay()).await;
         self.kills += 1;
         let agent = scene.platform.agent(cluster)?;
         agent.process().crash()?;
@@ -261,26 +249,5 @@ impl Round {
             services.swap(last, self.draw.below(last + 1));
         }
         services
-    }
-}
-
-/// Seeded choices (xorshift, Marsaglia 2003).
-struct Draw(u64);
-
-impl Draw {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, count: usize) -> usize {
-        (self.next() % count as u64) as usize
-    }
-
-    /// Up to 400 ms.
-    fn delay(&mut self) -> Duration {
-        Duration::from_millis(self.next() % 400)
     }
 }

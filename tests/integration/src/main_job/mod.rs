@@ -15,6 +15,7 @@ pub mod layout;
 mod points;
 pub mod releases;
 pub mod reports;
+pub mod runs;
 pub mod scene;
 pub mod share;
 pub mod simulation;

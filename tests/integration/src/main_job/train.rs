@@ -128,7 +128,7 @@ async fn submit(scene: &Scene, manifest: &str) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn get(scene: &Scene, name: &str) -> Result<scheduler::Job> {
+pub(crate) async fn get(scene: &Scene, name: &str) -> Result<scheduler::Job> {
     let request = scheduler::GetJobRequest { name: job_name(name) };
     Ok(scene.clients()?.jobs().get_job(request).await?.into_inner())
 }

@@ -10,22 +10,29 @@ use tokio::process::Command;
 
 use crate::parts::variable;
 
-/// Runs a command with this input; answers what it printed.
-pub async fn run(mut command: Command, input: &str) -> Result<String> {
+/// Runs a command with this input to its end, which must be a good one; answers what it printed.
+pub async fn run(command: Command, input: &str) -> Result<String> {
+    Ok(run_aloud(command, input).await?.0)
+}
+
+/// The same; answers also what it said on its standard error.
+pub async fn run_aloud(mut command: Command, input: &str) -> Result<(String, String)> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .context("start it")?;
+        .with_context(|| format!("start {command:?}"))?;
     let mut stdin = child.stdin.take().context("its input")?;
-    stdin.write_all(input.as_bytes()).await?;
+    let written = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
     let output = child.wait_with_output().await?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{command:?}: {}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
-    Ok(said)
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    ensure!(output.status.success(), "{command:?}: {}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
+    // One that ends without reading has said why by its status.
+    written?;
+    Ok((text(&output.stdout), text(&output.stderr)))
 }
 
 /// The client in Python, with what is generated from `proto/` and where everything is.

@@ -18,7 +18,8 @@ use muster_integration_tests::process::{Leash, Process, Program};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::manifests::{self, list, text};
+use crate::clients;
+use crate::manifests::{list, text};
 use crate::parts;
 
 /// As long as the file's own health checks would try.
@@ -28,7 +29,7 @@ const WELL_WITHIN: Duration = Duration::from_secs(120);
 pub async fn loaded(file: &Path, variables: &[(&str, String)]) -> Result<Value> {
     let mut command = Command::new(parts::variable("MUSTER_TEST_COMPOSE")?);
     command.arg(file).envs(variables.iter().map(|(name, value)| (name, value)));
-    let (project, said) = manifests::run(command, "").await?;
+    let (project, said) = clients::run_aloud(command, "").await?;
     ensure!(said.is_empty(), "the loader says of {}: {said}", file.display());
     Ok(serde_json::from_str(&project)?)
 }
@@ -224,7 +225,7 @@ impl Machine {
     pub async fn exec(&self, container: &Container, words: &[String]) -> Result<String> {
         let mut command = Command::new("env");
         command.args(self.command(container, words)?).current_dir(&self.folder);
-        let (said, _) = manifests::run(command, "").await.with_context(|| container.name.clone())?;
+        let said = clients::run(command, "").await.with_context(|| container.name.clone())?;
         Ok(said)
     }
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use muster_integration_tests::Setup;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::clients::run_aloud;
 use crate::parts;
 
 /// The repository's folder `deploy`.
@@ -21,7 +20,7 @@ pub fn folder() -> PathBuf {
 pub async fn rendered(setup: &Setup, which: &str) -> Result<String> {
     let mut command = Command::new(&setup.kustomize);
     command.arg("build").arg(folder().join("k8s").join(which));
-    let (output, warnings) = run(command, "").await?;
+    let (output, warnings) = run_aloud(command, "").await?;
     // As of a field that kustomize will drop.
     ensure!(warnings.is_empty(), "kustomize says of {which}: {warnings}");
     Ok(output)
@@ -45,7 +44,7 @@ impl Kubectl {
     pub async fn run(&self, arguments: &[&str], input: &str) -> Result<(String, String)> {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments).env("KUBECACHEDIR", &self.cache);
-        run(command, input).await
+        run_aloud(command, input).await
     }
 
     /// Applies manifests, strictly; a warning of the API server is an error.
@@ -75,25 +74,6 @@ impl Kubectl {
             other => anyhow::bail!("kubectl {arguments:?}: {other:?} {}", String::from_utf8_lossy(&output.stderr)),
         }
     }
-}
-
-/// Runs a program with this input to its end, which must be a good one.
-pub async fn run(mut command: Command, input: &str) -> Result<(String, String)> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("start {command:?}"))?;
-    let mut stdin = child.stdin.take().context("its input")?;
-    // One that ends without reading says why by its status.
-    stdin.write_all(input.as_bytes()).await.ok();
-    drop(stdin);
-    let output = child.wait_with_output().await?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    ensure!(output.status.success(), "{command:?}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr));
-    Ok((text(&output.stdout), text(&output.stderr)))
 }
 
 /// A field that is a list, without which it counts as empty.

@@ -22,7 +22,7 @@ use tokio::process::Command;
 
 use crate::composition::{Container, Machine, loaded};
 use crate::manifests::{self, Kubectl, list, rendered, text};
-use crate::{jobs, parts};
+use crate::{clients, jobs, parts};
 
 /// What is started; the rest are programs of others, which something real plays where it is needed.
 const STARTED: [&str; 17] = [
@@ -66,7 +66,7 @@ async fn the_compose_file_runs_as_it_is_written() -> Result<()> {
 async fn the_example_model_server_counts_its_requests_by_version() -> Result<()> {
     let mut command = Command::new("go");
     command.args(["test", "./..."]).current_dir(file("model-server")).env("GOFLAGS", "").env("GOWORK", "off");
-    manifests::run(command, "").await.map(drop)
+    clients::run(command, "").await.map(drop)
 }
 
 async fn play(setup: &Setup, databases: &mut Databases) -> Result<()> {
@@ -198,7 +198,7 @@ async fn kafka(machine: &mut Machine, project: &Value, setup: &Setup, folder: &P
     };
     let mut format = Command::new("java");
     format.args(java("kafka.tools.StorageTool")).args(["format", "-t", &container.environment["CLUSTER_ID"], "-c", &file]);
-    manifests::run(format, "").await?;
+    clients::run(format, "").await?;
     let mut process = Program::new("kafka", "java")
         .arguments(java("kafka.Kafka"))
         .argument(file)

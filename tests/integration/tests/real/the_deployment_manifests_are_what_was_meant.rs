@@ -15,10 +15,10 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::manifests::{self, Kubectl, called, entries, list, of_kind, rendered, selects, text};
-use crate::parts;
 use crate::workloads::{
     addressed, environment, harmless, has_port, named, pod, pod_labels, probed, reaching, replicated, workloads,
 };
+use crate::{clients, parts};
 
 /// Controllers and a scheduler have to see it, one after the other.
 const WITHIN: Duration = Duration::from_secs(90);
@@ -202,7 +202,7 @@ impl Stage {
         let script = text(container, "/args/0").replace("/opt/kafka/bin/kafka-topics.sh", "echo");
         let mut command = Command::new("sh");
         command.args(["-ec", &script]).envs(environment(job, objects));
-        let (said, _) = manifests::run(command, "").await?;
+        let said = clients::run(command, "").await?;
         let asked: BTreeSet<&str> = said.lines().filter_map(|line| line.split_once("--topic ")?.1.split(' ').next()).collect();
         ensure!(asked == TOPICS.into_iter().collect(), "the Job makes {asked:?}");
         ensure!(said.lines().all(|line| line.contains("--bootstrap-server kafka")), "{said}");
@@ -225,7 +225,7 @@ impl Stage {
             let mut command = Command::new(self.setup.programs.join(service.program()));
             command.args(["migrate", "--config"]).arg(file).envs(environment(deployment, objects));
             command.env("MUSTER_DATABASE__URL", databases.url(service));
-            manifests::run(command, "").await.with_context(|| format!("{name} does not take its configuration"))?;
+            clients::run(command, "").await.with_context(|| format!("{name} does not take its configuration"))?;
         }
         Ok(())
     }
@@ -241,7 +241,7 @@ impl Stage {
         std::fs::write(&own, kubeconfig.to_string())?;
         let mut command = Command::new(self.setup.programs.join("muster-agent"));
         command.args(["preflight", "--config"]).arg(self.config(agent, objects)?).env("KUBECONFIG", own);
-        let (said, _) = manifests::run(command, "").await?;
+        let said = clients::run(command, "").await?;
         ensure!(said.contains("all is well"), "{said}");
         Ok(())
     }
