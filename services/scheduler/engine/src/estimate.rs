@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use crate::event::Refused;
-use crate::event::{JobSpec, WorkerGroup};
 use crate::jobs::Hashing;
 use crate::rows::HistoryRow;
 
@@ -194,15 +193,25 @@ impl Estimates {
     }
 }
 
-/// What finished jobs teach, each with how long it ran over all interruptions, in milliseconds: the rows to restore an engine
-/// with. What never ran teaches nothing.
-pub fn histories(finished: impl IntoIterator<Item = (JobSpec, i64)>) -> Vec<HistoryRow> {
+/// A job that is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Its queue.
+    pub queue: String,
+    /// Its kind, as in its [`JobSpec`](crate::JobSpec).
+    pub kind: String,
+    /// GPUs of all its workers.
+    pub gpus: i64,
+    /// How long it ran over all interruptions, in milliseconds.
+    pub lasted_ms: i64,
+}
+
+/// What finished jobs teach: the rows to restore an engine with. What never ran teaches nothing.
+pub fn histories(finished: impl IntoIterator<Item = Finished>) -> Vec<HistoryRow> {
     let mut estimates = Estimates::default();
-    for (spec, lasted_ms) in finished.into_iter().filter(|(_, lasted_ms)| *lasted_ms > 0) {
-        let gpus = |group: &WorkerGroup| i64::from(group.replicas).saturating_mul(group.each.gpus());
-        let gpus = spec.gang.groups.iter().map(gpus).fold(0, i64::saturating_add);
-        let id = estimates.acquire(&spec.queue, &spec.kind, gpus);
-        estimates.finished(id, lasted_ms);
+    for job in finished.into_iter().filter(|job| job.lasted_ms > 0) {
+        let id = estimates.acquire(&job.queue, &job.kind, job.gpus);
+        estimates.finished(id, job.lasted_ms);
         estimates.release(id);
     }
     estimates.rows()

@@ -35,7 +35,7 @@ mod waiting;
 pub use amounts::{Amounts, CPU, MEMORY, is_gpu, show};
 pub use class::{MAX_GROUPS, MAX_WORKERS, check};
 pub use engine::{Engine, Stats};
-pub use estimate::histories;
+pub use estimate::{Finished, histories};
 pub use event::{
     BoundNode, Cause, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec, Placement,
     QueueSpec, Refused, RunEnd, Slot, Tier, TierOpens, Time, WorkerGroup,

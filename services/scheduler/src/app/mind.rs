@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use muster_kit::{Error, Result, Tx};
 use muster_scheduler_engine::{
-    Engine, Epoch, Event, HistoryRow, JobId, JobRow, JobState as EngineState, Refused, Rows, RunEnd, Slot, histories,
+    Engine, Epoch, Event, JobId, JobRow, JobState as EngineState, Refused, Rows, RunEnd, Slot, histories,
 };
 
 use super::queues::read;
@@ -82,7 +82,7 @@ impl Mind {
             }
         }
         let specs = facts.iter().map(|facts| facts.spec(&mind.charged_in(&facts.name))).collect();
-        let histories = learned(tx).await?;
+        let histories = histories(store::job::finished(tx, LEARNED_FROM).await?);
         mind.engine = Engine::restore(Rows { clusters: specs, queues, jobs: rows, histories }, time(now)).map_err(out_of_step)?;
         let names: Vec<String> = mind.clusters.keys().cloned().collect();
         for name in names {
@@ -292,20 +292,6 @@ pub fn fold_queues(engine: &mut Engine, definitions: &BTreeMap<String, QueueDefi
             }
         }
     }
-}
-
-/// What the jobs teach that ended last.
-async fn learned(tx: &mut Tx) -> Result<Vec<HistoryRow>> {
-    let mut finished = Vec::new();
-    for job in store::job::finished(tx, LEARNED_FROM).await? {
-        let lasted_ms = match (job.gang.restart_ms, job.started_at, job.finished_at) {
-            (Some(_), _, _) => attained_ms(tx, &job).await?,
-            (None, Some(began), Some(ended)) => ended.as_millisecond() - began.as_millisecond(),
-            (None, _, _) => 0,
-        };
-        finished.push((job.spec(), lasted_ms));
-    }
-    Ok(histories(finished))
 }
 
 /// How long the runs before the current one lasted together, of a job that goes on from checkpoints.

@@ -104,13 +104,6 @@ impl Job {
         self.history.drain(..surplus);
     }
 
-    /// What jobs of its like have in common: the namespace, and the name without the digits that number them.
-    #[must_use]
-    pub fn likeness(&self) -> String {
-        let pattern: String = self.name.chars().filter(|letter| !letter.is_ascii_digit()).collect();
-        format!("{}/{pattern}", self.namespace)
-    }
-
     /// The job as the engine sees it.
     #[must_use]
     pub fn spec(&self) -> JobSpec {
@@ -118,11 +111,18 @@ impl Job {
             id: engine_id(self.id),
             queue: self.queue.clone(),
             priority: self.priority,
-            kind: self.likeness(),
+            kind: likeness(&self.namespace, &self.name),
             submitted_at: time(self.submitted_at),
             gang: self.gang.clone(),
         }
     }
+}
+
+/// What jobs of one like have in common: the namespace, and the name without the digits that number them.
+#[must_use]
+pub fn likeness(namespace: &str, name: &str) -> String {
+    let pattern: String = name.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+    format!("{namespace}/{pattern}")
 }
 
 /// The engine's number of a row.

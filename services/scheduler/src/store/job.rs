@@ -2,12 +2,13 @@
 
 use jiff_sqlx::ToSqlx;
 use muster_kit::{Error, Result, Tx};
+use muster_scheduler_engine::Finished;
 use serde_json::Value;
 use sqlx::PgPool;
 
 use super::{column, corrupt, count, json};
 use crate::domain::job::JobState;
-use crate::domain::record::Job;
+use crate::domain::record::{Job, likeness};
 
 struct JobRow {
     job_id: i64,
@@ -300,15 +301,19 @@ pub async fn for_engine(tx: &mut Tx, after: i64, limit: i64) -> Result<Vec<Job>>
     rows.into_iter().map(Job::try_from).collect()
 }
 
-/// The jobs that ran and ended last, newest first.
-pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Job>> {
-    let rows = sqlx::query_as!(
-        JobRow,
+/// The jobs that ran and ended last, newest first. One that goes on from checkpoints lasted as long as all its runs did,
+/// another as long as its last one.
+pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Finished>> {
+    let rows = sqlx::query!(
         r#"
-        select
-            job_id, namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, submitted_at, started_at,
-            finished_at
+        select queue, namespace, name, gpus,
+            (1000 * extract(epoch from case
+                when gang ->> 'restart_ms' is null then finished_at - started_at
+                else (
+                    select sum(run.finished_at - run.started_at) from run
+                    where run.job_id = job.job_id and run.finished_at > run.started_at
+                )
+            end))::bigint as lasted_ms
         from job
         where finished_at is not null and started_at is not null and not charged
         order by finished_at desc
@@ -318,7 +323,13 @@ pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Job>> {
     )
     .fetch_all(&mut **tx)
     .await?;
-    rows.into_iter().map(Job::try_from).collect()
+    let finished = rows.into_iter().map(|row| Finished {
+        kind: likeness(&row.namespace, &row.name),
+        queue: row.queue,
+        gpus: row.gpus.into(),
+        lasted_ms: row.lasted_ms.unwrap_or_default(),
+    });
+    Ok(finished.collect())
 }
 
 /// Jobs with a charged run in a cluster, locked in row order.

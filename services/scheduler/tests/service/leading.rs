@@ -84,11 +84,9 @@ async fn a_new_leader_knows_what_its_predecessor_learned() {
         world.ends("idc", name, 1, phase).await;
         world.settle().await;
     }
-    let kept = world.app.mind.lock().unwrap().clone().expect("the leader keeps its engine").engine.rows().histories;
+    let (kept, folded) = world.learned().await;
     assert_eq!(kept.iter().map(|history| history.kind.as_str()).collect::<Vec<_>>(), ["ml/eval-", "ml/train-"], "{kept:?}");
-    let mut tx = muster_kit::db::begin(world.db.pool()).await.unwrap();
-    let folded = muster_scheduler::app::mind::Mind::load(&mut tx, 0, world.app.now()).await.unwrap();
-    assert_eq!(folded.engine.rows().histories, kept);
+    assert_eq!(folded, kept);
 }
 
 #[tokio::test]

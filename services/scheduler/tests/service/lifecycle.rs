@@ -245,4 +245,12 @@ async fn a_long_run_that_allows_it_makes_room_for_a_short_job_and_goes_on_after_
     world.settle().await;
     let long = world.job("long").await;
     assert_eq!((long.state(), long.run_epoch), (State::Placed, 2));
+    world.runs("idc", "long", 2).await;
+    world.settle().await;
+    world.pass(600);
+    world.ends("idc", "long", 2, RunPhase::Succeeded).await;
+    world.settle().await;
+    let (kept, folded) = world.learned().await;
+    assert!(kept.iter().any(|history| history.kind == "ml/long"), "{kept:?}");
+    assert_eq!(folded, kept, "both of its runs together");
 }

@@ -18,6 +18,7 @@ use muster_proto::scheduler::v1::queue_service_client::QueueServiceClient;
 use muster_proto::scheduler::v1::{
     CreateJobRequest, ExplainJobRequest, GetJobRequest, Job, JobExplanation, Queue, UpdateQueueRequest, job,
 };
+use muster_scheduler::app::mind::Mind;
 use muster_scheduler::app::observe::{ItemPhase, Observed};
 use muster_scheduler::app::{App, Leadership};
 use muster_scheduler::config::Settings;
@@ -29,6 +30,7 @@ use muster_scheduler::reconcile::lead::Lead;
 use muster_scheduler::reconcile::standing::Stand;
 use muster_scheduler::reconcile::tell::Tell;
 use muster_scheduler::store::desired::Pending;
+use muster_scheduler_engine::HistoryRow;
 use muster_testkit::TestDb;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -268,6 +270,14 @@ impl World {
 
     pub async fn explain(&mut self, name: &str) -> JobExplanation {
         self.jobs.explain_job(ExplainJobRequest { name: resource(name) }).await.expect("a job").into_inner()
+    }
+
+    /// What the leader has learned of how long jobs take, and what a new one would know.
+    pub async fn learned(&self) -> (Vec<HistoryRow>, Vec<HistoryRow>) {
+        let kept = self.app.mind.lock().unwrap().clone().expect("the leader keeps its engine");
+        let mut tx = db::begin(self.db.pool()).await.unwrap();
+        let folded = Mind::load(&mut tx, 0, self.app.now()).await.unwrap();
+        (kept.engine.rows().histories, folded.engine.rows().histories)
     }
 
     /// Decides and tells until nothing changes any more.
