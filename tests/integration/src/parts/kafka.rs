@@ -38,9 +38,15 @@ impl Kafka {
         std::fs::write(&properties, settings(port, controller, &folder.path().join("data")))?;
         let properties = properties.display().to_string();
         let cluster = URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().as_bytes());
-        let mut format = tokio::process::Command::new("java");
-        format.args(java(&jars, "kafka.tools.StorageTool")).args(["format", "-t", &cluster, "-c", &properties]);
-        finished(format, "kafka.tools.StorageTool format").await?;
+        // One word with its option: an id may begin with a dash.
+        let mut storage = tokio::process::Command::new("java");
+        storage.args(java(&jars, "kafka.tools.StorageTool")).args([
+            "format",
+            &format!("--cluster-id={cluster}"),
+            "--config",
+            &properties,
+        ]);
+        finished(storage, "kafka.tools.StorageTool format").await?;
         let broker = Program::new("kafka", "java")
             .arguments(java(&jars, "kafka.Kafka"))
             .argument(properties)
