@@ -3,7 +3,7 @@
 use crate::{
     commands::{
         apply, cluster, completion, config, cost, delete, describe, events, explain, get, job, logs, model, policy, rollout,
-        simulate, source, submit, token,
+        simulate, source, submit, token, what_if,
     },
     output::Format,
 };
@@ -79,6 +79,7 @@ pub enum Command {
     Model(model::Args),
     Policy(policy::Args),
     Cost(cost::Args),
+    WhatIf(what_if::Args),
     Simulate(simulate::Args),
     Config(config::Args),
     Completion(completion::Args),
@@ -104,6 +105,7 @@ impl Command {
             Self::Model(_) => "model",
             Self::Policy(_) => "policy",
             Self::Cost(_) => "cost",
+            Self::WhatIf(_) => "what-if",
             Self::Simulate(_) => "simulate",
             Self::Config(_) => "config",
             Self::Completion(_) => "completion",

@@ -19,6 +19,7 @@ pub mod simulate;
 pub mod source;
 pub mod submit;
 pub mod token;
+pub mod what_if;
 
 use crate::{
     args::{Command, Global},
@@ -101,6 +102,7 @@ pub async fn run(command: Command, app: &App) -> Result<()> {
         Command::Model(args) => model::run(args, app).await,
         Command::Policy(args) => policy::run(args, app).await,
         Command::Cost(args) => cost::run(args, app).await,
+        Command::WhatIf(args) => what_if::run(args, app).await,
         Command::Simulate(args) => simulate::run(args, app).await,
         Command::Config(args) => config::run(args, app),
         Command::Completion(args) => completion::run(args),

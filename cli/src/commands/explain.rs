@@ -1,13 +1,13 @@
 //! `muster explain`: why a job is where it is, cluster by cluster.
 
-use super::App;
+use super::{App, what_if::instant};
 use crate::{
     client::{Peer, Session},
     error::{Failure, Result},
     kinds::{find, resource_name, short, sized},
     output::{Table, table::Titles},
 };
-use muster_proto::scheduler::v1::{ExplainJobRequest, JobExplanation, job_service_client::JobServiceClient};
+use muster_proto::scheduler::v1::{ExplainJobRequest, ForeseenStart, JobExplanation, job_service_client::JobServiceClient};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,7 +55,17 @@ pub async fn ask(session: &Session, name: &str) -> Result<JobExplanation> {
 
 /// The explanation for people.
 pub fn words(explanation: &JobExplanation) -> String {
-    let JobExplanation { job, summary, position, waiting_jobs, queue_limits, candidates, unblocked_by } = explanation;
+    let JobExplanation {
+        job,
+        summary,
+        position,
+        waiting_jobs,
+        queue_limits,
+        candidates,
+        unblocked_by,
+        expected_start,
+        late_start,
+    } = explanation;
     let mut text = format!("{}: {summary}\n", short(job));
     if *position > 0 {
         text.push_str(&format!("Place in its queue: {position} of {waiting_jobs}\n"));
@@ -70,6 +80,9 @@ pub fn words(explanation: &JobExplanation) -> String {
     };
     lines("Held by its queue", queue_limits);
     lines("Would be unblocked by", unblocked_by);
+    if let Some(start) = expected_start {
+        text.push_str(&expectation(start, late_start.as_ref()));
+    }
     if !candidates.is_empty() {
         let mut table = Table::new(["CLUSTER", "FITS", "TIER", "FLAVOR", "PER GPU-HOUR", "REASON"]);
         for candidate in candidates {
@@ -86,6 +99,18 @@ pub fn words(explanation: &JobExplanation) -> String {
         text.push_str(&table.render(Titles::Shown, 0));
     }
     text
+}
+
+/// When the job is expected to start, and how sure that is.
+fn expectation(start: &ForeseenStart, late: Option<&ForeseenStart>) -> String {
+    let late = late.map_or_else(|| "not within 30 days".to_owned(), |late| format!("at {}", instant(late)));
+    let ForeseenStart { ends_before, ends_learned, .. } = start;
+    format!(
+        "Expected to start at {} on {}; {late} if runs last as long as nine of ten of their like do.\n  \
+         {ends_before} runs end before; for {ends_learned} of them it is known how long their like lasts.\n",
+        instant(start),
+        short(&start.cluster),
+    )
 }
 
 #[cfg(test)]
@@ -121,12 +146,22 @@ mod tests {
             queue_limits: vec!["nvidia.com/gpu: 64 of 64".to_owned()],
             candidates: vec![candidate("idc", "4 GPUs are free"), candidate("cloud", "is cordoned")],
             unblocked_by: vec![],
+            expected_start: Some(ForeseenStart {
+                time: Some(muster_proto::Timestamp { seconds: 3_600, nanos: 0 }),
+                cluster: "clusters/idc".to_owned(),
+                ends_before: 3,
+                ends_learned: 2,
+                ..ForeseenStart::default()
+            }),
+            late_start: None,
         };
         let expected = "\
 ml/a: waits for 8 GPUs
 Place in its queue: 2 of 5
 Held by its queue:
   - nvidia.com/gpu: 64 of 64
+Expected to start at 1970-01-01T01:00:00Z on idc; not within 30 days if runs last as long as nine of ten of their like do.
+  3 runs end before; for 2 of them it is known how long their like lasts.
 CLUSTER   FITS   TIER   FLAVOR   PER GPU-HOUR   REASON
 idc       no     1      V100     1.20           4 GPUs are free
 cloud     no     1      V100     1.20           is cordoned

@@ -5,8 +5,8 @@ use crate::output::human;
 use jiff::Timestamp;
 use muster_proto::scheduler::v1::{
     CreateJobRequest, DeleteJobRequest, DeleteQueueRequest, GetJobRequest, GetQueueRequest, GetRunRequest, Job, ListJobsRequest,
-    ListQueuesRequest, ListRunsRequest, Queue, Run, UpdateQueueRequest, job::State, job_service_client::JobServiceClient,
-    queue_service_client::QueueServiceClient,
+    ListQueuesRequest, ListRunsRequest, Queue, QueueBudget, Run, UpdateQueueRequest, job::State,
+    job_service_client::JobServiceClient, queue_budget::Unit, queue_service_client::QueueServiceClient,
 };
 
 kind! {
@@ -14,7 +14,7 @@ kind! {
     Queues at Scheduler through QueueServiceClient,
     Spec {
         plural: "queues", singular: "queue", aliases: &["q"], pattern: "queues/{queue}", lists_all_parents: false,
-        columns: &["NAME", "WEIGHT", "CAPABILITY", "ALLOCATED", "WAITING", "ACTIVE", "GPU-HOURS", "COST", "AGE"],
+        columns: &["NAME", "WEIGHT", "CAPABILITY", "ALLOCATED", "WAITING", "ACTIVE", "GPU-HOURS", "COST", "+BUDGETS", "AGE"],
     },
     get get_queue |name| GetQueueRequest { name },
     list list_queues |_, page_size, page_token| ListQueuesRequest { page_size, page_token } => queues,
@@ -74,9 +74,21 @@ impl Resource for Queue {
             self.active_jobs.to_string(),
             gpu_hours,
             cost,
+            self.budgets.iter().map(budget).collect::<Vec<_>>().join(", "),
             human::age(self.create_time.as_ref(), now),
         ]
     }
+}
+
+/// What counts of what in which window, as in `4.00 of 12.00 GPU-h P30D`.
+fn budget(budget: &QueueBudget) -> String {
+    let (per_one, what) = match budget.unit() {
+        Unit::GpuSeconds => (3_600.0, " GPU-h"),
+        Unit::MoneyMicros | Unit::Unspecified => (1_000_000.0, ""),
+    };
+    let shown = |amount: i64| amount as f64 / per_one;
+    let soft = if budget.hard { "" } else { " (soft)" };
+    format!("{:.2} of {:.2}{what} {}{soft}", shown(budget.counted), shown(budget.amount), budget.window)
 }
 
 fn job_standing(state: State) -> Standing {
@@ -176,6 +188,20 @@ mod tests {
         assert_eq!(object.cells.len(), find("jobs").expect("known").spec().columns.len());
         assert_eq!((object.standing, object.saying.as_str()), (Standing::Working, "Running on train-idc: 4 of 4 pods run"));
         assert_eq!(object.json["usage"]["costMicros"], "1500000");
+    }
+
+    #[test]
+    fn a_budget_says_what_counts_of_what() {
+        let of = |unit: Unit, hard, counted, amount| QueueBudget {
+            unit: unit.into(),
+            hard,
+            counted,
+            amount,
+            window: "month".to_owned(),
+            ..QueueBudget::default()
+        };
+        assert_eq!(budget(&of(Unit::GpuSeconds, true, 5_400, 43_200)), "1.50 of 12.00 GPU-h month");
+        assert_eq!(budget(&of(Unit::MoneyMicros, false, 0, 2_500_000)), "0.00 of 2.50 month (soft)");
     }
 
     #[test]

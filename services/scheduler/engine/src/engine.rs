@@ -184,6 +184,12 @@ impl Engine {
         self.timers.first().map(|(at, _)| *at).into_iter().chain(overdue).min()
     }
 
+    /// Unfinished jobs.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        self.jobs.by_row().len()
+    }
+
     /// Counts of work done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
-use crate::event::Refused;
+use crate::event::{Refused, TierOpens};
 use crate::jobs::Hashing;
 use crate::rows::HistoryRow;
 
@@ -160,6 +160,26 @@ impl Estimates {
             None if attained_ms < 1_000 => 0,
             None => begin_ms(level),
         }
+    }
+
+    /// How long a gang that has run so long goes on at most, in so many of a thousand cases; and whether that was learned from runs
+    /// that lasted as long. Otherwise as long again is assumed, and an hour at least where nothing like it has finished.
+    pub(crate) fn remaining_quantile_ms(&self, id: LikenessId, attained_ms: i64, permille: u16) -> (i64, bool) {
+        let history = self.all[id].as_ref().and_then(|likeness| likeness.history.as_ref());
+        let Some(history) = history else { return (TierOpens::UNKNOWN_MS.max(attained_ms), false) };
+        let from = level_of(attained_ms);
+        let runs = || (from..).zip(&history.finished[usize::from(from)..]);
+        let all: u64 = runs().map(|(_, count)| u64::from(*count)).sum();
+        let wanted = (all * u64::from(permille)).div_ceil(1_000).max(1);
+        let mut seen = 0;
+        for (level, count) in runs() {
+            seen += u64::from(*count);
+            if seen >= wanted {
+                let middle_ms = (begin_ms(level) + begin_ms(level + 1)) / 2;
+                return ((middle_ms - attained_ms).max(1_000), true);
+            }
+        }
+        (attained_ms.max(1_000), false)
     }
 
     pub(crate) fn rows(&self) -> Vec<HistoryRow> {

@@ -15,6 +15,7 @@ mod estimate;
 mod event;
 mod explain;
 mod fold;
+mod forecast;
 mod groups;
 mod interrupt;
 mod jobs;
@@ -40,6 +41,7 @@ pub use event::{
     BoundNode, Budget, BudgetLimit, BudgetUnit, Cause, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, Interruption,
     JobId, JobSpec, NodeSpec, Placement, QueueSpec, Refused, RunEnd, Slot, Tier, TierOpens, Time, WorkerGroup,
 };
+pub use forecast::{Forecast, Outlook, Start};
 pub use queues::MAX_DEPTH;
 pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing, show_budget};
 pub use rows::{Audit, HistoryRow, JobRow, JobState, Promised, Remaining, Rows};

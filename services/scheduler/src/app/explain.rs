@@ -8,6 +8,7 @@ use muster_kit::{Error, Result, db};
 use muster_scheduler_engine::{Explanation, Hold, Reason, Standing, Time, show, show_budget};
 
 use super::App;
+use super::forecast::ForeseenStart;
 use super::mind::Mind;
 use crate::domain::cluster::ClusterFacts;
 use crate::domain::job::JobState;
@@ -30,6 +31,10 @@ pub struct JobExplanation {
     pub candidates: Vec<Candidate>,
     /// What would unblock it.
     pub unblocked_by: Vec<String>,
+    /// When it is expected to start.
+    pub expected_start: Option<ForeseenStart>,
+    /// When it starts if every run lasts long.
+    pub late_start: Option<ForeseenStart>,
 }
 
 /// A cluster's answer.
@@ -73,7 +78,13 @@ impl App {
             }
         };
         Ok(match known {
-            Some((explanation, known)) => tell(&job, &explanation, &known, waiting, self.now()),
+            Some((explanation, known)) => {
+                let mut told = tell(&job, &explanation, &known, waiting, self.now());
+                if matches!(explanation.standing, Standing::Waiting | Standing::BackOff { .. }) {
+                    (told.expected_start, told.late_start) = self.expected_start(engine_id(job.id), job.gpus).await?;
+                }
+                told
+            }
             None => unknown(&job, waiting, store::queue::get(&self.pool, &job.queue).await?.is_some()),
         })
     }
@@ -105,7 +116,16 @@ fn unknown(job: &Job, waiting: u32, queue_exists: bool) -> JobExplanation {
     } else {
         (format!("queue {:?} does not exist", job.queue), vec![format!("queue {:?} is made", job.queue)])
     };
-    JobExplanation { summary, position: 0, waiting, queue_limits: Vec::new(), candidates: Vec::new(), unblocked_by }
+    JobExplanation {
+        summary,
+        position: 0,
+        waiting,
+        queue_limits: Vec::new(),
+        candidates: Vec::new(),
+        unblocked_by,
+        expected_start: None,
+        late_start: None,
+    }
 }
 
 fn tell(job: &Job, explanation: &Explanation, known: &Known, waiting: u32, now: Timestamp) -> JobExplanation {
@@ -158,7 +178,7 @@ fn tell(job: &Job, explanation: &Explanation, known: &Known, waiting: u32, now: 
             format!("waits in queue {:?}, number {position}: {}", explanation.queue, holds.join("; "))
         }
     };
-    JobExplanation { summary, position, waiting, queue_limits, candidates, unblocked_by }
+    JobExplanation { summary, position, waiting, queue_limits, candidates, unblocked_by, expected_start: None, late_start: None }
 }
 
 /// The cheapest model that would do, and its price; nothing without GPUs.

@@ -248,7 +248,7 @@ impl Mind {
         self.charged.get(cluster).map(|runs| runs.keys().cloned().collect()).unwrap_or_default()
     }
 
-    fn tell_cluster(&mut self, name: &str) -> Result<()> {
+    pub(super) fn tell_cluster(&mut self, name: &str) -> Result<()> {
         if let Some(facts) = self.clusters.get(name) {
             let spec = facts.spec(&self.charged_in(name));
             self.engine.apply(Event::Cluster(spec)).map_err(out_of_step)?;
@@ -269,7 +269,7 @@ impl Mind {
         }
     }
 
-    fn tell_queues(&mut self) {
+    pub(super) fn tell_queues(&mut self) {
         let facts: Vec<ClusterFacts> = self.clusters.values().cloned().collect();
         fold_queues(&mut self.engine, &self.definitions, &facts);
     }

@@ -5,11 +5,13 @@ pub mod control;
 pub mod costs;
 pub mod decide;
 pub mod explain;
+pub mod forecast;
 pub mod jobs;
 pub mod mind;
 pub mod observe;
 pub mod queues;
 pub mod submit;
+pub mod what_if;
 
 use std::sync::Arc;
 

@@ -10,7 +10,9 @@ use crate::app::JobView;
 use crate::app::budgets::BudgetView;
 use crate::app::costs::CostRow;
 use crate::app::explain::{Candidate, JobExplanation};
+use crate::app::forecast::ForeseenStart;
 use crate::app::queues::QueueView;
+use crate::app::what_if::{Answer, ChangedStart, Outcome};
 use crate::domain::cost::{Charge, Usage};
 use crate::domain::job::JobState;
 use crate::domain::manifest::totals;
@@ -224,7 +226,8 @@ pub fn cost_row(row: &CostRow) -> wire::CostRow {
 /// An explanation on the wire.
 #[must_use]
 pub fn explanation(job: String, explanation: JobExplanation) -> wire::JobExplanation {
-    let JobExplanation { summary, position, waiting, queue_limits, candidates, unblocked_by } = explanation;
+    let JobExplanation { summary, position, waiting, queue_limits, candidates, unblocked_by, expected_start, late_start } =
+        explanation;
     wire::JobExplanation {
         job,
         summary,
@@ -233,6 +236,65 @@ pub fn explanation(job: String, explanation: JobExplanation) -> wire::JobExplana
         queue_limits,
         candidates: candidates.into_iter().map(candidate).collect(),
         unblocked_by,
+        expected_start: expected_start.map(start),
+        late_start: late_start.map(start),
+    }
+}
+
+fn start(start: ForeseenStart) -> wire::ForeseenStart {
+    let ForeseenStart {
+        time,
+        cluster,
+        flavor,
+        tier,
+        micros_per_gpu_hour,
+        lasts_ms,
+        learned,
+        cost_micros,
+        ends_before,
+        ends_learned,
+    } = start;
+    wire::ForeseenStart {
+        time: Some(to_proto(time)),
+        cluster: format!("clusters/{cluster}"),
+        flavor,
+        tier,
+        micros_per_gpu_hour,
+        lasts_seconds: lasts_ms / 1_000,
+        learned,
+        cost_micros,
+        ends_before,
+        ends_learned,
+    }
+}
+
+/// An answer to what would be.
+#[must_use]
+pub fn what_if(answer: Answer) -> wire::WhatIfResponse {
+    let Answer { today, then, jobs, changed } = answer;
+    let job = |ChangedStart { job, queue, today, then }: ChangedStart| wire::WhatIfJob {
+        job,
+        queue: format!("queues/{queue}"),
+        today: today.map(start),
+        then: then.map(start),
+    };
+    wire::WhatIfResponse {
+        today: Some(outcome(&today)),
+        then: Some(outcome(&then)),
+        jobs: jobs.into_iter().map(job).collect(),
+        changed_jobs: u32::try_from(changed).unwrap_or(u32::MAX),
+    }
+}
+
+fn outcome(outcome: &Outcome) -> wire::WhatIfOutcome {
+    let Outcome { waiting, started, mean_wait_seconds, cost_micros, interrupted, until } = outcome;
+    wire::WhatIfOutcome {
+        waiting: *waiting,
+        started: *started,
+        mean_wait_seconds: *mean_wait_seconds,
+        cost_micros: *cost_micros,
+        interrupted: *interrupted,
+        until: Some(to_proto(*until)),
     }
 }
 

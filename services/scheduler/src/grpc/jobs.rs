@@ -11,7 +11,8 @@ use muster_proto::scheduler::v1::job_service_server::JobService;
 use muster_proto::scheduler::v1::{
     CancelJobRequest, CreateJobRequest, DeleteJobRequest, DeleteJobResponse, ExplainJobRequest, GetJobRequest, GetRunRequest,
     Job, JobExplanation, ListJobsRequest, ListJobsResponse, ListRunsRequest, ListRunsResponse, ResumeJobRequest, Run,
-    SuspendJobRequest, UpdateJobRequest, WatchJobsRequest, WatchJobsResponse, watch_jobs_response::Type,
+    SuspendJobRequest, UpdateJobRequest, WatchJobsRequest, WatchJobsResponse, WhatIfRequest, WhatIfResponse,
+    watch_jobs_response::Type,
 };
 use tonic::{Request, Response, Status};
 
@@ -165,6 +166,11 @@ impl JobService for Jobs {
         Caller::of(&request).require(Role::Viewer)?;
         let name: JobName = parse_name("name", &request.get_ref().name)?;
         Ok(Response::new(convert::explanation(name.to_string(), self.app.explain(&name).await?)))
+    }
+
+    async fn what_if(&self, request: Request<WhatIfRequest>) -> Result<Response<WhatIfResponse>, Status> {
+        Caller::of(&request).require(Role::Viewer)?;
+        Ok(Response::new(convert::what_if(super::what_if::what_if(&self.app, request.into_inner()).await?)))
     }
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<Run>, Status> {

@@ -3,6 +3,7 @@
 pub mod convert;
 mod jobs;
 mod queues;
+mod what_if;
 
 use muster_kit::watch::Tail;
 use muster_kit::{Error, Result};

@@ -353,3 +353,28 @@ pub async fn charged_in(tx: &mut Tx, cluster: &str) -> Result<Vec<Job>> {
     .await?;
     rows.into_iter().map(Job::try_from).collect()
 }
+
+/// What a job is called and what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its row.
+    pub id: i64,
+    /// `namespaces/{namespace}/jobs/{job}`.
+    pub resource: String,
+    /// Its queue.
+    pub queue: String,
+    /// GPUs of all its workers.
+    pub gpus: u32,
+}
+
+/// The names of some jobs.
+pub async fn named(pool: &PgPool, jobs: &[i64]) -> Result<Vec<Named>> {
+    let rows =
+        sqlx::query!("select job_id, namespace, name, queue, gpus from job where job_id = any($1)", jobs).fetch_all(pool).await?;
+    rows.into_iter()
+        .map(|row| {
+            let resource = format!("namespaces/{}/jobs/{}", row.namespace, row.name);
+            Ok(Named { id: row.job_id, resource, queue: row.queue, gpus: count("a number of GPUs", row.gpus)? })
+        })
+        .collect()
+}

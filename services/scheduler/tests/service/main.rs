@@ -5,6 +5,7 @@ mod api;
 mod budgets;
 mod costs;
 mod desired;
+mod foreseeing;
 mod leading;
 mod lifecycle;
 mod policy;

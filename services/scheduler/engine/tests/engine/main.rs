@@ -3,6 +3,7 @@
 mod budgets;
 mod explaining;
 mod fairness;
+mod forecasting;
 mod interrupting;
 mod overdue;
 mod placing;

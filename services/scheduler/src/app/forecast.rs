@@ -1,0 +1,122 @@
+//! What is foreseen: a copy of the engine plays on as if nothing else were submitted. The live one is never touched.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use muster_kit::{Error, Result, db};
+use muster_scheduler_engine::{Engine, Forecast, JobId, Outlook, Start};
+
+use super::App;
+use super::mind::Mind;
+use crate::store;
+
+/// A larger engine is not copied: that would take seconds and its memory again.
+pub(super) const MOST_JOBS: usize = 20_000;
+/// Ends of runs and other moments played at most: some seconds of work.
+const MOST_STEPS: u32 = 100_000;
+/// The farthest horizon.
+pub const FARTHEST_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+/// Runs last as long as half of their like at most.
+pub(super) const MEDIAN: u16 = 500;
+/// Runs last as long as nine of ten of their like at most.
+pub(super) const LONG: u16 = 900;
+/// Milliseconds of an hour, for which prices are.
+const HOUR_MS: i128 = 3_600_000;
+
+/// A start that is foreseen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeseenStart {
+    /// When.
+    pub time: Timestamp,
+    /// In which cluster.
+    pub cluster: String,
+    /// On which model; empty without GPUs.
+    pub flavor: String,
+    /// In the queue's which tier, from 1.
+    pub tier: u32,
+    /// At what price; 0 without one.
+    pub micros_per_gpu_hour: i64,
+    /// How long the run is taken to last.
+    pub lasts_ms: i64,
+    /// Whether something like it has finished.
+    pub learned: bool,
+    /// GPUs × time × price.
+    pub cost_micros: i64,
+    /// Runs that end before it.
+    pub ends_before: u32,
+    /// Those of them like which something has finished.
+    pub ends_learned: u32,
+}
+
+impl ForeseenStart {
+    pub(super) fn new(start: &Start, gpus: u32) -> Self {
+        let Start { at, placement, lasts_ms, learned, ends: (ends_before, ends_learned) } = start;
+        let price = placement.price_micros.unwrap_or(0);
+        let cost = i128::from(*lasts_ms) * i128::from(gpus) * i128::from(price) / HOUR_MS;
+        Self {
+            time: Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::MAX),
+            cluster: placement.cluster.clone(),
+            flavor: placement.flavor.clone().unwrap_or_default(),
+            tier: u32::try_from(placement.tier + 1).unwrap_or(u32::MAX),
+            micros_per_gpu_hour: price,
+            lasts_ms: *lasts_ms,
+            learned: *learned,
+            cost_micros: i64::try_from(cost).unwrap_or(i64::MAX),
+            ends_before: *ends_before,
+            ends_learned: *ends_learned,
+        }
+    }
+}
+
+/// Plays on, away from the threads that serve.
+pub(super) async fn play(engine: Engine, horizon_ms: i64, permille: u16) -> Result<Forecast> {
+    let outlook = Outlook { horizon_ms, most_steps: MOST_STEPS, permille };
+    tokio::task::spawn_blocking(move || engine.forecast(outlook)).await.map_err(Error::internal)
+}
+
+impl App {
+    /// A copy of the leader's mind, or one that is read from the tables.
+    ///
+    /// # Errors
+    /// Too many jobs, or the database away.
+    pub(super) async fn fork(&self) -> Result<Mind> {
+        let copied = {
+            let mind = self.mind.lock().expect("no holder of this lock panics");
+            let own = mind.as_ref().filter(|mind| self.leadership.epoch() == Some(mind.epoch));
+            own.map(|mind| (mind.engine.jobs() <= MOST_JOBS).then(|| mind.clone()))
+        };
+        let mind = match copied {
+            Some(mind) => mind,
+            None => {
+                let mut tx = db::begin(&self.pool).await?;
+                let mind = Mind::load(&mut tx, 0, self.now()).await?;
+                tx.rollback().await?;
+                Some(mind).filter(|mind| mind.engine.jobs() <= MOST_JOBS)
+            }
+        };
+        mind.ok_or_else(|| Error::precondition("TOO_MANY_JOBS", format!("more than {MOST_JOBS} jobs are unfinished")))
+    }
+
+    /// When a waiting job is expected to start: by the median of what runs last, and by what nine of ten last at most.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub(super) async fn expected_start(&self, job: JobId, gpus: u32) -> Result<(Option<ForeseenStart>, Option<ForeseenStart>)> {
+        let engine = match self.fork().await {
+            Ok(mind) => mind.engine,
+            Err(error) if error.reason() == "TOO_MANY_JOBS" => return Ok((None, None)),
+            Err(error) => return Err(error),
+        };
+        let found = |forecast: Forecast| forecast.starts.get(&job).map(|start| ForeseenStart::new(start, gpus));
+        let expected = found(play(engine.clone(), FARTHEST_MS, MEDIAN).await?);
+        let late = found(play(engine, FARTHEST_MS, LONG).await?);
+        Ok((expected, late))
+    }
+
+    /// The names and GPUs of jobs, by row.
+    pub(super) async fn names(&self, jobs: &[JobId]) -> Result<BTreeMap<JobId, store::job::Named>> {
+        let rows: Vec<i64> = jobs.iter().map(|job| job.0.cast_signed()).collect();
+        let named = store::job::named(&self.pool, &rows).await?;
+        Ok(named.into_iter().map(|named| (crate::domain::record::engine_id(named.id), named)).collect())
+    }
+}
