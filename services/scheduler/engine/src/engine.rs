@@ -187,7 +187,7 @@ impl Engine {
     /// Unfinished jobs.
     #[must_use]
     pub fn jobs(&self) -> usize {
-        self.jobs.by_row().len()
+        self.jobs.len()
     }
 
     /// Counts of work done so far.

@@ -59,6 +59,10 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     pub(crate) fn contains(&self, id: JobId) -> bool {
         self.places.contains_key(&id.0)
     }
