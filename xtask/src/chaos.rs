@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use muster_integration_tests::Setup;
 use muster_integration_tests::faults::{self, Ground, chaos};
-use muster_integration_tests::platform::{Pace, Surroundings};
+use muster_integration_tests::platform::{Git, Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use serde_json::json;
 
@@ -54,7 +54,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         real: Vec::new(),
         simulation: json!({}),
         documented_ports: false,
-        git_password: None,
+        git: Git::Folder,
         agents: Surroundings::default(),
         pace: Pace::default(),
     };
