@@ -61,14 +61,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let mut ground = Ground::start(setup, &programs).await.context("bring everything up")?;
     let time = Duration::from_secs(arguments.minutes * 60);
     let rounds = chaos::run(&mut ground, seed, time, |number, plan, recovery| {
-        println!(
-            "{} round {number}: {plan} for {:.1} s; all well after {:.1} s, main job done after {:.1} s, at most {} MiB",
-            recovery.at.strftime("%H:%M:%S"),
-            plan.lasts.as_secs_f64(),
-            recovery.well_after.as_secs_f64(),
-            recovery.complete_after.as_secs_f64(),
-            recovery.memory,
-        );
+        println!("{}", recovery.line(number, plan));
     })
     .await?;
     println!("{rounds} rounds of seed {seed} held");
