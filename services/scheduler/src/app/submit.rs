@@ -172,8 +172,8 @@ impl App {
             .gang
             .total()
             .map_err(|resource| in_field(MANIFEST, Fault::new("spec", format!("the sum of {resource} is too large"))))?;
-        let gpus =
-            u32::try_from(total.gpus()).map_err(|_| in_field(MANIFEST, Fault::new("spec", "the sum of GPUs is too large")))?;
+        let gpus = u32::try_from(total.gpus_rounded_up())
+            .map_err(|_| in_field(MANIFEST, Fault::new("spec", "the sum of GPUs is too large")))?;
         let mut job = Job {
             id: 0,
             namespace: name.namespace().to_owned(),
@@ -273,6 +273,7 @@ impl App {
             queues: Vec::new(),
             jobs: Vec::new(),
             histories: Vec::new(),
+            mix: Vec::new(),
         };
         let mut engine = Engine::restore(rows, time(self.now())).map_err(Error::internal)?;
         super::mind::fold_queues(&mut engine, &definitions, &clusters);
