@@ -1,5 +1,6 @@
 //! Amounts of named resources, and the dense vectors the engine computes with. An amount is a whole number of the
-//! resource's *base unit*: `cpu` in thousandths of a core, everything else (bytes, GPUs, named extended resources) in ones.
+//! resource's *base unit*: `cpu` in thousandths of a core, everything else (bytes, GPUs, named extended resources) in ones. A part
+//! of a GPU is asked for as `nvidia.com/gpu-milli`, in thousandths; inside the engine it counts as so much of `nvidia.com/gpu`.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +9,30 @@ pub const CPU: &str = "cpu";
 /// Counted in bytes.
 pub const MEMORY: &str = "memory";
 
+/// Ends the name of a GPU resource of which thousandths are counted.
+const THOUSANDTHS: &str = "-milli";
+/// Thousandths of a whole GPU.
+pub(crate) const WHOLE: i64 = 1_000;
+
 /// True if units of this resource are whole GPUs: the part after the last `/` is `gpu` (`nvidia.com/gpu`,
 /// `amd.com/gpu`, `gpu`). MIG profiles and shared fractions are named resources, but no whole GPUs.
 #[must_use]
 pub fn is_gpu(resource: &str) -> bool {
     resource.rsplit('/').next() == Some("gpu")
+}
+
+/// The GPU resource of which this one counts thousandths: `nvidia.com/gpu` for `nvidia.com/gpu-milli`.
+#[must_use]
+pub fn part_of_gpu(resource: &str) -> Option<&str> {
+    resource.strip_suffix(THOUSANDTHS).filter(|whole| is_gpu(whole))
+}
+
+/// True if what has this resource runs on a GPU: whole ones, parts of one, or a MIG profile (`nvidia.com/mig-1g.5gb`).
+#[must_use]
+pub fn is_on_gpu(resource: &str) -> bool {
+    is_gpu(resource)
+        || part_of_gpu(resource).is_some()
+        || resource.rsplit('/').next().is_some_and(|name| name.starts_with("mig-"))
 }
 
 /// A map of resource name to amount in base units. Zero amounts are not stored, so equal meaning is equal value.
@@ -63,6 +83,19 @@ impl Amounts {
     #[must_use]
     pub fn gpus(&self) -> i64 {
         self.iter().filter(|(name, _)| is_gpu(name)).map(|(_, amount)| amount).sum()
+    }
+
+    /// GPUs of any vendor, parts together rounded up to whole ones.
+    #[must_use]
+    pub fn gpus_rounded_up(&self) -> i64 {
+        let parts: i64 = self.iter().filter(|(name, _)| part_of_gpu(name).is_some()).map(|(_, part)| part).sum();
+        self.gpus().saturating_add(parts.saturating_add(WHOLE - 1) / WHOLE)
+    }
+
+    /// Whether anything named here runs on a GPU: see [`is_on_gpu`].
+    #[must_use]
+    pub fn on_gpu(&self) -> bool {
+        self.iter().any(|(name, _)| is_on_gpu(name))
     }
 
     /// The sum, or the name of the resource that overflows.
@@ -269,6 +302,15 @@ impl Vector {
     }
 }
 
+/// The resource that is counted, and how much of it in the engine's units.
+fn units(name: &str, amount: i64) -> (&str, i64) {
+    match part_of_gpu(name) {
+        Some(whole) => (whole, amount),
+        None if is_gpu(name) => (name, amount.saturating_mul(WHOLE)),
+        None => (name, amount),
+    }
+}
+
 /// Resource names, numbered in the order they were first seen. Only grows: there are tens of them, never thousands.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ResourceTable {
@@ -278,10 +320,11 @@ pub(crate) struct ResourceTable {
 }
 
 impl ResourceTable {
+    /// The amounts in the engine's units: those of the caller, but for GPUs, which are in thousandths.
     pub(crate) fn intern(&mut self, amounts: &Amounts) -> Vector {
         let mut vector = Vector::default();
-        for (name, amount) in amounts.iter() {
-            vector.set(self.index_of(name), amount);
+        for (index, amount) in self.intern_all(amounts) {
+            vector.set(index, vector.get(index).saturating_add(amount));
         }
         vector.trim();
         vector
@@ -289,7 +332,24 @@ impl ResourceTable {
 
     /// Every named resource, also those of which there shall be none.
     pub(crate) fn intern_all(&mut self, amounts: &Amounts) -> Vec<(usize, i64)> {
-        amounts.iter().map(|(name, amount)| (self.index_of(name), amount)).collect()
+        let units = |(name, amount)| {
+            let (name, amount) = units(name, amount);
+            (self.index_of(name), amount)
+        };
+        amounts.iter().map(units).collect()
+    }
+
+    /// Like [`ResourceTable::intern`], for resources that have been heard of; others are left out.
+    pub(crate) fn find_all(&self, amounts: &Amounts) -> Vector {
+        let mut vector = Vector::default();
+        for (name, amount) in amounts.iter() {
+            let (name, amount) = units(name, amount);
+            if let Some(index) = self.find(name) {
+                vector.set(index, vector.get(index).saturating_add(amount));
+            }
+        }
+        vector.trim();
+        vector
     }
 
     pub(crate) fn index_of(&mut self, name: &str) -> usize {
@@ -313,11 +373,42 @@ impl ResourceTable {
         &self.names[index]
     }
 
+    /// Whole GPUs.
     pub(crate) fn gpus(&self, vector: &Vector) -> i64 {
-        self.gpus.iter().map(|index| vector.get(*index)).sum()
+        self.gpus.iter().map(|index| vector.get(*index).div_euclid(WHOLE)).sum()
+    }
+
+    pub(crate) fn is_gpu(&self, index: usize) -> bool {
+        self.gpus.contains(&index)
+    }
+
+    /// GPUs, a number that is not whole rounded up.
+    pub(crate) fn gpus_rounded_up(&self, vector: &Vector) -> i64 {
+        self.gpus.iter().map(|index| vector.get(*index).saturating_add(WHOLE - 1).div_euclid(WHOLE)).sum()
+    }
+
+    /// The first GPU resource of which there is some.
+    pub(crate) fn gpu_of(&self, vector: &Vector) -> Option<usize> {
+        self.gpus.iter().copied().find(|index| vector.get(*index) > 0)
+    }
+
+    /// Amounts under the name and in the unit of the caller: numbers of GPUs that are not all whole in thousandths.
+    pub(crate) fn named<const SOME: usize>(&self, index: usize, amounts: [i64; SOME]) -> (String, [i64; SOME]) {
+        let name = self.names[index].clone();
+        if !self.is_gpu(index) {
+            (name, amounts)
+        } else if amounts.iter().all(|amount| amount % WHOLE == 0) {
+            (name, amounts.map(|amount| amount / WHOLE))
+        } else {
+            (name + THOUSANDTHS, amounts)
+        }
     }
 
     pub(crate) fn amounts(&self, vector: &Vector) -> Amounts {
-        vector.iter().map(|(index, amount)| (self.names[index].clone(), amount)).collect()
+        let named = |(index, amount)| {
+            let (name, [amount]) = self.named(index, [amount]);
+            (name, amount)
+        };
+        vector.iter().map(named).collect()
     }
 }

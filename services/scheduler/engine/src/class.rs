@@ -4,9 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::amounts::{ResourceTable, Vector};
+use crate::amounts::{ResourceTable, Vector, WHOLE, is_gpu, part_of_gpu};
 use crate::event::{Gang, Refused};
 use crate::jobs::Hashing;
+use crate::mix::{Mix, Shape, ShapeId};
 
 /// Number of a GPU model in [`Flavors`].
 pub(crate) type FlavorId = u32;
@@ -44,6 +45,11 @@ impl Flavors {
         id
     }
 
+    /// Numbers that were given so far.
+    pub(crate) fn ids(&self) -> std::ops::Range<FlavorId> {
+        0..self.names.len() as FlavorId
+    }
+
     pub(crate) fn name(&self, id: FlavorId) -> &str {
         &self.names[id as usize]
     }
@@ -53,9 +59,18 @@ impl Flavors {
 #[derive(Clone, Debug)]
 pub(crate) struct ClassGroup {
     pub(crate) replicas: u32,
+    /// What a worker asks for.
+    pub(crate) asked: Vector,
+    /// The same without a part of a GPU.
     pub(crate) each: Vector,
-    /// GPUs of each worker.
+    /// Whole GPUs of each worker.
     pub(crate) gpus: i64,
+    /// The part of one GPU that each worker gets, in thousandths; 0 if it gets none.
+    pub(crate) part: i64,
+    /// Whether its workers run on GPUs, whole ones, parts or MIG profiles, and so on nodes of the gang's model.
+    pub(crate) on_gpu: bool,
+    /// What the mix counts it as.
+    pub(crate) shape: ShapeId,
 }
 
 /// What one gang of the class needs.
@@ -64,7 +79,14 @@ pub(crate) struct Class {
     pub(crate) gang: Gang,
     pub(crate) groups: Vec<ClassGroup>,
     pub(crate) total: Vector,
+    /// GPUs of all workers together, parts rounded up to whole ones.
     pub(crate) gpus: i64,
+    /// Of these what workers get whole.
+    pub(crate) whole: i64,
+    /// Whether some of its workers run on GPUs.
+    pub(crate) on_gpu: bool,
+    /// Whether some of its workers get a part of a GPU.
+    pub(crate) in_parts: bool,
     /// Models that will do; empty: any. Without meaning for a class without GPUs.
     pub(crate) flavors: BTreeSet<FlavorId>,
     /// Group indices, most GPUs per worker first, then most of everything: large pieces are packed before small ones.
@@ -95,6 +117,7 @@ impl Classes {
         gang: &Gang,
         resources: &mut ResourceTable,
         flavors: &mut Flavors,
+        mix: &mut Mix,
     ) -> Result<ClassId, Refused> {
         let known = match self.latest {
             Some(id) if self.get(id).gang == *gang => Some(id),
@@ -106,7 +129,7 @@ impl Classes {
             return Ok(id);
         }
         check(gang)?;
-        let entry = Some((build(gang, resources, flavors), 1));
+        let entry = Some((build(gang, resources, flavors, mix), 1));
         let id = match self.unused.pop() {
             Some(id) => {
                 self.entries[id as usize] = entry;
@@ -123,7 +146,7 @@ impl Classes {
     }
 
     /// True if this was the last job of the class.
-    pub(crate) fn release(&mut self, id: ClassId) -> bool {
+    pub(crate) fn release(&mut self, id: ClassId, mix: &mut Mix) -> bool {
         let entry = self.entries[id as usize].as_mut().expect("a job holds its class");
         entry.1 -= 1;
         if entry.1 > 0 {
@@ -131,6 +154,7 @@ impl Classes {
         }
         if let Some((class, _)) = self.entries[id as usize].take() {
             self.index.remove(&class.gang);
+            class.groups.iter().for_each(|group| mix.release(group.shape));
         }
         self.unused.push(id);
         self.latest = self.latest.filter(|latest| *latest != id);
@@ -138,28 +162,34 @@ impl Classes {
     }
 }
 
-pub(crate) fn build(gang: &Gang, resources: &mut ResourceTable, flavors: &mut Flavors) -> Class {
+pub(crate) fn build(gang: &Gang, resources: &mut ResourceTable, flavors: &mut Flavors, mix: &mut Mix) -> Class {
+    let models: BTreeSet<FlavorId> = gang.flavors.iter().map(|name| flavors.intern(name)).collect();
+    let mut total = Vector::default();
     let groups: Vec<ClassGroup> = gang
         .groups
         .iter()
         .map(|group| {
-            let each = resources.intern(&group.each);
-            ClassGroup { replicas: group.replicas, gpus: resources.gpus(&each), each }
+            let asked = resources.intern(&group.each);
+            total.add(&asked.times(group.replicas));
+            let shape = Shape::new(&group.each, models.clone(), resources);
+            let Shape { each, part, on_gpu, models: _ } = shape.clone();
+            let gpus = resources.gpus(&each);
+            let shape = mix.acquire(&group.each, &gang.flavors, || shape);
+            ClassGroup { replicas: group.replicas, asked, each, gpus, part, on_gpu, shape }
         })
         .collect();
-    let mut total = Vector::default();
-    for group in &groups {
-        total.add(&group.each.times(group.replicas));
-    }
     let mut packing_order: Vec<usize> = (0..groups.len()).collect();
     // By names, never by numbers: those depend on which resource was heard of first.
     packing_order.sort_by_key(|index| (Reverse(groups[*index].gpus), Reverse(&gang.groups[*index].each), *index));
     Class {
         gang: gang.clone(),
-        gpus: resources.gpus(&total),
+        gpus: resources.gpus_rounded_up(&total),
+        whole: groups.iter().map(|group| group.gpus.saturating_mul(i64::from(group.replicas))).sum(),
+        on_gpu: groups.iter().any(|group| group.on_gpu),
+        in_parts: groups.iter().any(|group| group.part > 0),
         groups,
         total,
-        flavors: gang.flavors.iter().map(|name| flavors.intern(name)).collect(),
+        flavors: models,
         packing_order,
     }
 }
@@ -183,6 +213,18 @@ pub fn check(gang: &Gang) -> Result<(), Refused> {
         for (name, amount) in group.each.iter() {
             if amount < 0 {
                 return Err(Refused::new(format!("groups[{index}].each[{name}]"), "must not be negative"));
+            }
+            let Some(whole) = part_of_gpu(name) else { continue };
+            if amount >= WHOLE {
+                let why = format!("must be less than {WHOLE} thousandths; {whole} counts whole GPUs");
+                return Err(Refused::new(format!("groups[{index}].each[{name}]"), why));
+            }
+            let gpus = group.each.iter().filter(|(other, _)| is_gpu(other) || part_of_gpu(other).is_some()).count();
+            if gpus > 1 {
+                return Err(Refused::new(
+                    format!("groups[{index}].each[{name}]"),
+                    "a worker gets whole GPUs or a part of one, not both",
+                ));
             }
         }
     }

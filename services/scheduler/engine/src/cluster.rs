@@ -118,7 +118,7 @@ pub(crate) fn candidates(tiers: &[Tier], class: &Class, sites: &[Site], flavors:
         if !cluster.serves(&class.gang.api) {
             continue;
         }
-        if class.gpus == 0 {
+        if !class.on_gpu {
             found.push(Candidate { tier, cluster: index, flavor: None, price: None });
             continue;
         }

@@ -11,6 +11,7 @@ use crate::event::{BoundNode, Epoch, JobId, JobSpec, Time};
 use crate::groups::Groups;
 use crate::jobs::Jobs;
 use crate::lanes::{LaneId, Lanes};
+use crate::mix::Mix;
 use crate::nodes::Place;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
@@ -38,6 +39,8 @@ pub struct Engine {
     pub(crate) now: Time,
     pub(crate) resources: ResourceTable,
     pub(crate) flavors: Flavors,
+    /// What has been asked for lately.
+    pub(crate) mix: Mix,
     /// Clusters, also those that are gone and still have runs.
     pub(crate) sites: Vec<Site>,
     pub(crate) site_by_name: BTreeMap<String, ClusterIndex>,
@@ -151,6 +154,7 @@ impl Engine {
             now: Time::default(),
             resources: ResourceTable::default(),
             flavors: Flavors::default(),
+            mix: Mix::default(),
             sites: Vec::new(),
             site_by_name: BTreeMap::new(),
             queues: Queues::new(),

@@ -40,7 +40,7 @@ pub struct NodeSpec {
     pub name: String,
     /// GPU model, empty for a node without GPUs.
     pub flavor: String,
-    /// What pods may ask for in total.
+    /// What pods may ask for in total. Parts of its GPUs may be used if it names them (`nvidia.com/gpu-milli`, of whatever amount).
     pub allocatable: Amounts,
     /// What pods ask for that were not placed by this engine.
     pub used_by_others: Amounts,
@@ -272,6 +272,8 @@ pub struct Slot {
     pub node: String,
     /// How many workers.
     pub workers: u32,
+    /// Number, on its node, of the GPU of which its one worker gets a part; slots with one number share a GPU.
+    pub gpu: Option<u16>,
 }
 
 /// What was decided about a gang.

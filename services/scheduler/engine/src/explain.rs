@@ -70,13 +70,10 @@ impl Engine {
         }
         for queue in self.queues.chain(job.queue) {
             for (resource, limit, used, _) in self.queues.excess(queue, &class.total) {
-                holds.push(Hold::Capability {
-                    queue: self.queues.get(queue).spec.name.clone(),
-                    resource: self.resources.name(resource).to_owned(),
-                    limit,
-                    used,
-                    asked: class.total.get(resource),
-                });
+                let amounts = [limit, used, class.total.get(resource)];
+                let (resource, [limit, used, asked]) = self.resources.named(resource, amounts);
+                let queue = self.queues.get(queue).spec.name.clone();
+                holds.push(Hold::Capability { queue, resource, limit, used, asked });
             }
         }
         let prices = clusters.iter().filter(|verdict| matches!(verdict.reason, Reason::Room | Reason::Full(_)));
@@ -165,7 +162,7 @@ impl Engine {
 
     /// Models of the nodes that would do; `[None]` for a gang without GPUs.
     fn flavors_for(&self, class: &Class, nodes: &Nodes) -> Vec<Option<FlavorId>> {
-        if class.gpus == 0 {
+        if !class.on_gpu {
             return vec![None];
         }
         nodes.flavors().filter(|flavor| class.flavors.is_empty() || class.flavors.contains(flavor)).map(Some).collect()
@@ -175,7 +172,7 @@ impl Engine {
     fn try_flavors(&self, class: &Class, nodes: &Nodes, flavors: &[Option<FlavorId>]) -> Result<(), Shortage> {
         let mut closest: Option<Shortage> = None;
         for flavor in flavors {
-            match nodes.clone().place(class, *flavor, &self.resources) {
+            match nodes.clone().place(class, *flavor, &self.resources, &self.mix) {
                 Ok(_) => return Ok(()),
                 Err(shortage) if closest.as_ref().is_none_or(|known| known.fitting < shortage.fitting) => {
                     closest = Some(shortage)
@@ -230,7 +227,7 @@ impl Engine {
             return Err(Refused::new("queue", format!("queue {:?} has queues below it; jobs go to those", spec.queue)));
         }
         // The tables are copied, so that a job that is refused leaves no trace; they are small.
-        let class = class::build(&spec.gang, &mut self.resources.clone(), &mut self.flavors.clone());
+        let class = class::build(&spec.gang, &mut self.resources.clone(), &mut self.flavors.clone(), &mut self.mix.clone());
         let tiers = self.queues.tiers(queue);
         let mut refusals = Vec::new();
         let known = self.sites.iter().filter_map(|site| Some((&site.nodes, site.cluster.as_ref()?)));

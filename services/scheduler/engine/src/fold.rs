@@ -1,10 +1,13 @@
 //! Folding facts into the state. A fact that can't be true is refused and changes nothing.
 
-use crate::amounts::Vector;
+use std::collections::BTreeMap;
+
+use crate::amounts::{ResourceTable, Vector, WHOLE};
+use crate::class::Class;
 use crate::cluster::{Cluster, ClusterIndex};
 use crate::engine::{Engine, Job, Run, State, Timer};
 use crate::event::{BoundNode, ClusterSpec, Epoch, Event, JobId, JobSpec, QueueSpec, Refused, RunEnd, Time};
-use crate::nodes::{NodeIndex, Nodes};
+use crate::nodes::{Held, NodeIndex, Nodes, Place};
 use crate::queues::Charge;
 
 impl Engine {
@@ -98,6 +101,9 @@ impl Engine {
         }
         let shape_changed = old.is_none_or(|old| old.differs_beyond_use(&spec));
         let mut nodes = Nodes::new(&spec.nodes, &mut self.resources, &mut self.flavors);
+        if self.mix.lacks_models(&self.flavors) {
+            self.mix.show(&self.flavors);
+        }
         let allocatable = nodes.allocatable();
         self.move_to(index, &mut nodes);
         let site = &mut self.sites[index];
@@ -210,7 +216,11 @@ impl Engine {
         if !self.queues.get(queue).children.is_empty() {
             return Err(Refused::new("queue", format!("queue {:?} has queues below it; jobs go to those", spec.queue)));
         }
-        let class = self.classes.acquire(&spec.gang, &mut self.resources, &mut self.flavors)?;
+        let class = self.classes.acquire(&spec.gang, &mut self.resources, &mut self.flavors, &mut self.mix)?;
+        for group in &self.classes.get(class).groups {
+            self.mix.count(group.shape, group.replicas);
+        }
+        self.mix.publish_if_due(&self.flavors);
         let likeness = self.estimates.acquire(&spec.queue, &spec.kind, self.classes.get(class).gpus);
         self.queues.get_mut(queue).jobs += 1;
         self.jobs.insert(Job {
@@ -232,7 +242,7 @@ impl Engine {
         if let Some(job) = self.jobs.remove(id) {
             self.queues.get_mut(job.queue).jobs -= 1;
             self.estimates.release(job.likeness);
-            if self.classes.release(job.class) {
+            if self.classes.release(job.class, &mut self.mix) {
                 self.groups.forget(job.class);
             }
         }
@@ -275,28 +285,20 @@ impl Engine {
     }
 
     /// What a placed job holds, node by node: what is bound where that is known, else what is planned.
-    pub(crate) fn reserved(&self, id: JobId) -> Vec<(NodeIndex, Vector)> {
+    pub(crate) fn reserved(&self, id: JobId) -> Vec<(NodeIndex, Held)> {
         let Some(Job { class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return Vec::new() };
+        let (class, nodes) = (self.classes.get(*class), &self.sites[run.cluster].nodes);
         match &run.bound {
-            Some(nodes) => {
-                let known =
-                    nodes.iter().filter_map(|bound| Some((self.sites[run.cluster].nodes.find(&bound.node)?, &bound.used)));
-                known
-                    .map(|(node, used)| {
-                        let mut amount = Vector::default();
-                        for (name, units) in used.iter() {
-                            if let Some(index) = self.resources.find(name) {
-                                amount.put(index, units);
-                            }
-                        }
-                        (node, amount)
-                    })
-                    .collect()
+            Some(bound) => {
+                let bound =
+                    bound.iter().filter_map(|bound| Some((nodes.find(&bound.node)?, self.resources.find_all(&bound.used))));
+                let bound: Vec<(NodeIndex, Vector)> = bound.collect();
+                if class.in_parts && as_planned(class, &run.places, &bound) {
+                    return planned(class, &run.places);
+                }
+                bound.into_iter().map(|(node, amount)| (node, in_whole_gpus(class, amount, &self.resources))).collect()
             }
-            None => {
-                let groups = &self.classes.get(*class).groups;
-                run.places.iter().map(|place| (place.node, groups[place.group as usize].each.times(place.workers))).collect()
-            }
+            None => planned(class, &run.places),
         }
     }
 
@@ -396,4 +398,31 @@ impl Engine {
         self.hold(id, Charge::Add);
         self.list_started(id);
     }
+}
+
+fn planned(class: &Class, places: &[Place]) -> Vec<(NodeIndex, Held)> {
+    places.iter().map(|place| (place.node, place.held(class))).collect()
+}
+
+/// Whether on each node there is what was planned for it.
+fn as_planned(class: &Class, places: &[Place], bound: &[(NodeIndex, Vector)]) -> bool {
+    let mut differs: BTreeMap<NodeIndex, Vector> = BTreeMap::new();
+    for (node, amount) in bound {
+        differs.entry(*node).or_default().add(amount);
+    }
+    for place in places {
+        differs.entry(place.node).or_default().sub(&class.groups[place.group as usize].asked.times(place.workers));
+    }
+    differs.values().all(|differs| *differs == Vector::default())
+}
+
+/// What pods that are elsewhere than planned hold: nobody knows of which GPUs they have parts, and nobody gets the rest of these.
+fn in_whole_gpus(class: &Class, mut amount: Vector, resources: &ResourceTable) -> Held {
+    let parts = || class.groups.iter().filter(|group| group.part > 0);
+    if let (Some(least), Some(gpu)) = (parts().map(|group| group.part).min(), resources.gpu_of(&amount)) {
+        let workers: i64 = parts().map(|group| i64::from(group.replicas)).sum();
+        let gpus = amount.get(gpu).div_euclid(least) + 1;
+        amount.put(gpu, gpus.min(class.whole + workers) * WHOLE);
+    }
+    Held { amount, parts: Vec::new() }
 }

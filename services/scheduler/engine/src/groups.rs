@@ -58,9 +58,18 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// The first candidate with room, as it was found last.
-    pub(crate) fn first(&self) -> Option<&Candidate> {
-        self.fits_at.map(|(place, _)| &self.candidates[place])
+    /// The first candidate with room, and those behind it on the same cluster at the same price that may have room.
+    pub(crate) fn equals_of_first(&self) -> impl Iterator<Item = &Candidate> {
+        let (place, first) = self.fits_at.map_or((0, None), |(place, _)| (place, Some(&self.candidates[place])));
+        let equal = move |candidate: &&Candidate| {
+            first.is_some_and(|first| {
+                (first.tier, first.cluster, first.price) == (candidate.tier, candidate.cluster, candidate.price)
+            })
+        };
+        let behind = self.candidates.iter().enumerate().skip(place + 1);
+        let behind = behind.map_while(move |(at, candidate)| equal(&candidate).then_some((at, candidate)));
+        let behind = behind.filter(|(at, _)| self.room[at / 64] >> (at % 64) & 1 == 1).map(|(_, candidate)| candidate);
+        first.into_iter().chain(behind)
     }
 
     /// The first candidate from a place on that may have room.
@@ -210,8 +219,9 @@ impl Engine {
             return *id;
         }
         let shape = self.classes.get(class);
-        let gpus = shape.gpus;
-        let needs: Vec<Need> = if gpus == 0 {
+        // Room for parts may come where no GPU is whole.
+        let gpus = shape.whole;
+        let needs: Vec<Need> = if !shape.on_gpu {
             vec![Need { what: NeedOf::NoGpu, gpus }]
         } else if shape.flavors.is_empty() {
             vec![Need { what: NeedOf::AnyGpu, gpus }]
@@ -291,7 +301,7 @@ impl Engine {
             let candidate = &group.candidates[place];
             let site = &mut self.sites[candidate.cluster];
             self.stats.fits_tried += 1;
-            if site.nodes.fits(class, candidate.flavor, &self.resources) {
+            if site.nodes.fits(class, candidate.flavor, &self.resources, &self.mix) {
                 group.fits_at = Some((place, site.taken));
                 return true;
             }
@@ -374,7 +384,7 @@ impl Engine {
                 continue;
             }
             self.stats.fits_tried += 1;
-            let fits = site.nodes.fits(class, group.candidates[place].flavor, &self.resources);
+            let fits = site.nodes.fits(class, group.candidates[place].flavor, &self.resources, &self.mix);
             let may = fits || (class.groups.len() > 1 && site.nodes.could_fit(class, group.candidates[place].flavor));
             group.set(place, may);
             // Before the first candidate with room there is none that may have room. Where none is known it is found when asked for.

@@ -11,7 +11,7 @@ use crate::cluster::{Candidate, ClusterIndex, Interruptible};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::estimate::{begin_ms, level_of};
 use crate::event::{Cause, Decision, JobId, Time};
-use crate::nodes::{NodeIndex, Place};
+use crate::nodes::{Held, NodeIndex, Place};
 use crate::promise::Promise;
 use crate::queues::Work;
 use crate::rows::Remaining;
@@ -133,7 +133,7 @@ impl Engine {
         let (priority, class_id) = (job.priority, job.class);
         let site = &self.sites[candidate.cluster];
         let class = self.classes.get(class_id);
-        let mut missing = class.gpus - candidate.flavor.map_or(0, |flavor| site.nodes.gpus_free(flavor));
+        let mut missing = class.whole - candidate.flavor.map_or(0, |flavor| site.nodes.gpus_free(flavor));
         let mut looked_at = 0;
         let mut eligible: Vec<JobId> = Vec::new();
         for (Reverse(remaining), id) in site.interruptible.iter().take(MOST_RUNS) {
@@ -182,7 +182,7 @@ impl Engine {
         enough: &dyn Fn(&Vector) -> bool,
     ) -> Option<(Vec<Place>, BTreeSet<JobId>)> {
         let cluster = candidate.cluster;
-        let mut freed: Vec<(JobId, Vec<(NodeIndex, Vector)>)> = Vec::new();
+        let mut freed: Vec<(JobId, Vec<(NodeIndex, Held)>)> = Vec::new();
         // What was given to the nodes, and what is to be before the next try.
         let (mut given, mut pending) = (Vec::new(), Vec::new());
         let mut thought = Thought::new(self.classes.get(class_id), candidate.flavor, &self.sites[cluster].nodes);
@@ -192,8 +192,8 @@ impl Engine {
             let reserved = self.reserved(*id);
             let class = self.classes.get(class_id);
             let nodes = &mut self.sites[cluster].nodes;
-            for (node, amount) in &reserved {
-                thought.give(class, nodes, *node, amount);
+            for (node, held) in &reserved {
+                thought.give(class, nodes, *node, held);
             }
             pending.extend(reserved.iter().cloned());
             freed.push((*id, reserved));
@@ -206,7 +206,7 @@ impl Engine {
                 given.push((node, amount));
             }
             self.stats.fits_tried += 1;
-            if let Ok(found) = nodes.place(class, candidate.flavor, &self.resources) {
+            if let Ok(found) = nodes.place(class, candidate.flavor, &self.resources, &self.mix) {
                 places = Some(found);
                 break;
             }
@@ -222,10 +222,7 @@ impl Engine {
         let (mut ended, mut held) = (BTreeSet::new(), Vec::new());
         while let Some((id, reserved)) = freed.pop() {
             // On nodes that the gang does not get nothing has to end.
-            let has_place = |(node, amount): &(NodeIndex, Vector)| {
-                !of_gang.contains(node)
-                    || nodes.free_on(*node).is_none_or(|free| amount.iter().all(|(resource, units)| free.get(resource) >= units))
-            };
+            let has_place = |(node, held): &(NodeIndex, Held)| !of_gang.contains(node) || nodes.has_room_for(*node, held);
             let mut less = sum.clone();
             less.sub(&self.classes.get(self.jobs.held(id).class).total);
             if reserved.iter().all(has_place) && enough(&less) {
@@ -246,7 +243,7 @@ impl Engine {
 }
 
 /// What there is on each node together: a node changes once then, however many runs are on it.
-fn by_node(mut amounts: Vec<(NodeIndex, Vector)>) -> Vec<(NodeIndex, Vector)> {
+fn by_node(mut amounts: Vec<(NodeIndex, Held)>) -> Vec<(NodeIndex, Held)> {
     amounts.sort_by_key(|(node, _)| *node);
     amounts.dedup_by(|(node, amount), (first, sum)| {
         let same = node == first;

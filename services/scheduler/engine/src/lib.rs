@@ -21,6 +21,7 @@ mod interrupt;
 mod jobs;
 mod lanes;
 mod memo;
+mod mix;
 mod nodes;
 mod overdue;
 mod plan;
@@ -33,7 +34,7 @@ mod rows;
 mod thought;
 mod waiting;
 
-pub use amounts::{Amounts, CPU, MEMORY, is_gpu, show};
+pub use amounts::{Amounts, CPU, MEMORY, is_gpu, is_on_gpu, part_of_gpu, show};
 pub use class::{MAX_GROUPS, MAX_WORKERS, check};
 pub use engine::{Engine, Stats};
 pub use estimate::{Finished, histories};
@@ -44,4 +45,4 @@ pub use event::{
 pub use forecast::{Forecast, Outlook, Start};
 pub use queues::MAX_DEPTH;
 pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing, show_budget};
-pub use rows::{Audit, HistoryRow, JobRow, JobState, Promised, Remaining, Rows};
+pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Rows};

@@ -1,13 +1,22 @@
 //! The nodes of one cluster and how gangs are packed onto them. Nodes with the same GPU model and the same free amounts
 //! stand in one *bucket*; a fit looks at buckets, of which there are few, and never at every node.
+//!
+//! A GPU of which parts are in use is *split*: it is no whole GPU any more, and has a number on its node under which what runs on it
+//! is known. Which of the node's GPUs it really is does not matter.
 
-use std::cmp::Ordering;
+mod bucket;
+mod choice;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::amounts::{Amounts, CPU, MEMORY, ResourceTable, Vector};
+use crate::amounts::{Amounts, CPU, MEMORY, ResourceTable, Vector, WHOLE, part_of_gpu};
 use crate::class::{Class, ClassGroup, FlavorId, Flavors, NO_FLAVOR};
 use crate::event::NodeSpec;
+use crate::mix::Mix;
+
+use bucket::{Bucket, Members, Split};
+pub(crate) use choice::Choice;
 
 /// Number of a node in its cluster.
 pub(crate) type NodeIndex = u32;
@@ -18,7 +27,35 @@ pub(crate) struct Place {
     pub(crate) group: u32,
     pub(crate) node: NodeIndex,
     pub(crate) workers: u32,
+    /// Number of the node's GPU of which its one worker gets a part.
+    pub(crate) gpu: Option<u16>,
 }
+
+/// What is reserved on a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) amount: Vector,
+    /// Parts of GPUs: the GPU's number on the node, and thousandths.
+    pub(crate) parts: Vec<(u16, i64)>,
+}
+
+impl Held {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.amount.add(&other.amount);
+        self.parts.extend_from_slice(&other.parts);
+    }
+}
+
+impl Place {
+    /// What workers of a class hold there.
+    pub(crate) fn held(self, class: &Class) -> Held {
+        let group = &class.groups[self.group as usize];
+        Held { amount: group.each.times(self.workers), parts: self.gpu.map(|gpu| (gpu, group.part)).into_iter().collect() }
+    }
+}
+
+/// The number of the GPU of which others use a part.
+const OF_OTHERS: u16 = u16::MAX;
 
 #[derive(Clone, Debug)]
 struct Node {
@@ -30,23 +67,27 @@ struct Node {
     /// Allocatable − used by others − reserved here. Below zero where others took what was planned for us, and where room is
     /// promised to a gang before it is there.
     free: Vector,
+    /// Which resource its GPUs are, if parts of them may be used.
+    parts_of: Option<usize>,
+    /// Split GPUs: number and what is free, in thousandths. Below zero as `free`.
+    split: Vec<(u16, i64)>,
 }
 
-/// Equal free amounts, in the order in which nodes are filled: the fewest GPUs first, then the least cpu, then the least memory.
-/// What comes after that keeps buckets apart and decides nothing: it depends on which resource was heard of first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Bucket {
-    flavor: FlavorId,
-    gpus: i64,
-    cpu: i64,
-    memory: i64,
-    free: Vector,
-}
-
-impl Bucket {
-    /// Which of two buckets is filled first, as far as that is decided by what is free.
-    fn filling(&self) -> (i64, i64, i64) {
-        (self.gpus, self.cpu, self.memory)
+impl Node {
+    /// Changes what is free of a split GPU. One that is whole again is split no more, and one that was whole is split now.
+    fn change_part(&mut self, gpu: u16, by: i64) {
+        let Some(resource) = self.parts_of else { return };
+        match self.split.binary_search_by_key(&gpu, |(gpu, _)| *gpu) {
+            Ok(at) if self.split[at].1 + by == WHOLE => {
+                self.split.remove(at);
+                self.free.put(resource, self.free.get(resource) + WHOLE);
+            }
+            Ok(at) => self.split[at].1 += by,
+            Err(at) => {
+                self.split.insert(at, (gpu, WHOLE + by));
+                self.free.put(resource, self.free.get(resource) - WHOLE);
+            }
+        }
     }
 }
 
@@ -55,10 +96,12 @@ impl Bucket {
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
     by_name: BTreeMap<Arc<str>, NodeIndex>,
-    buckets: BTreeMap<Bucket, BTreeSet<NodeIndex>>,
+    buckets: BTreeMap<Bucket, Members>,
     /// Free whole GPUs per model that stands here, by the model's name: a model's number depends on which was heard of first, and
     /// nothing that is decided may.
     gpus_free: Vec<(FlavorId, i64)>,
+    /// Whether parts of some GPUs may be used.
+    pub(crate) in_parts: bool,
 }
 
 /// Why the gang's groups don't all fit on the nodes.
@@ -76,12 +119,24 @@ impl Nodes {
         let models: BTreeSet<&str> = specs.iter().map(|spec| spec.flavor.as_str()).collect();
         all.gpus_free = models.into_iter().map(|model| (flavors.intern(model), 0)).collect();
         for spec in specs {
-            let allocatable = resources.intern(&spec.allocatable);
+            let in_parts = spec.allocatable.iter().any(|(name, _)| part_of_gpu(name).is_some());
+            // Parts of GPUs are allocatable as often as there are GPUs: what is said of them says only that they are.
+            let whole: Amounts = spec.allocatable.iter().filter(|(name, _)| part_of_gpu(name).is_none()).map(owned).collect();
+            let allocatable = resources.intern(&whole);
+            let parts_of = resources.gpu_of(&allocatable).filter(|_| in_parts);
+            all.in_parts |= parts_of.is_some();
             let mut free = allocatable.clone();
             free.sub(&resources.intern(&spec.used_by_others));
             let flavor = flavors.intern(&spec.flavor);
             let name: Arc<str> = spec.name.as_str().into();
-            let index = all.push(Node { name, flavor, present: true, allocatable, free });
+            let mut node = Node { name, flavor, present: true, allocatable, free, parts_of, split: Vec::new() };
+            // Others are taken to use whole GPUs but for one.
+            let rest = parts_of.map_or(0, |gpu| (-node.free.get(gpu)).rem_euclid(WHOLE));
+            if let Some(gpu) = parts_of.filter(|_| rest > 0) {
+                node.free.put(gpu, node.free.get(gpu) + rest);
+                node.change_part(OF_OTHERS, -rest);
+            }
+            let index = all.push(node);
             all.enter(index, resources);
         }
         all
@@ -100,7 +155,8 @@ impl Nodes {
             Some(index) => *index,
             None => {
                 let (allocatable, free) = (Vector::default(), Vector::default());
-                self.push(Node { name: name.into(), flavor: NO_FLAVOR, present: false, allocatable, free })
+                let (parts_of, split) = (None, Vec::new());
+                self.push(Node { name: name.into(), flavor: NO_FLAVOR, present: false, allocatable, free, parts_of, split })
             }
         }
     }
@@ -119,7 +175,7 @@ impl Nodes {
         let mut empty = self.clone();
         for index in 0..empty.nodes.len() {
             let allocatable = empty.nodes[index].allocatable.clone();
-            empty.change(index as NodeIndex, resources, |free| *free = allocatable);
+            empty.change(index as NodeIndex, resources, |node| (node.free, node.split) = (allocatable, Vec::new()));
         }
         empty
     }
@@ -128,7 +184,8 @@ impl Nodes {
         let node = &self.nodes[index as usize];
         let free = |name| resources.find(name).map_or(0, |index| node.free.get(index));
         let (cpu, memory) = (free(CPU), free(MEMORY));
-        Bucket { flavor: node.flavor, gpus: resources.gpus(&node.free), cpu, memory, free: node.free.clone() }
+        let split = Split::new(node.parts_of, node.split.iter().map(|(_, free)| *free));
+        Bucket { flavor: node.flavor, gpus: resources.gpus(&node.free), cpu, memory, split, free: node.free.clone() }
     }
 
     /// Counts more or fewer free GPUs of a model that stands here.
@@ -141,56 +198,92 @@ impl Nodes {
     fn enter(&mut self, index: NodeIndex, resources: &ResourceTable) {
         let bucket = self.bucket(index, resources);
         self.count(bucket.flavor, bucket.gpus.max(0));
-        self.buckets.entry(bucket).or_default().insert(index);
+        self.buckets.entry(bucket).or_default().nodes.insert(index);
     }
 
     fn leave(&mut self, index: NodeIndex, resources: &ResourceTable) {
         let bucket = self.bucket(index, resources);
         self.count(bucket.flavor, -bucket.gpus.max(0));
-        if let Some(nodes) = self.buckets.get_mut(&bucket) {
-            nodes.remove(&index);
-            if nodes.is_empty() {
+        if let Some(members) = self.buckets.get_mut(&bucket) {
+            members.nodes.remove(&index);
+            if members.nodes.is_empty() {
                 self.buckets.remove(&bucket);
             }
         }
     }
 
-    fn change(&mut self, index: NodeIndex, resources: &ResourceTable, change: impl FnOnce(&mut Vector)) {
+    fn change(&mut self, index: NodeIndex, resources: &ResourceTable, change: impl FnOnce(&mut Node)) {
         if !self.nodes[index as usize].present {
             return;
         }
         self.leave(index, resources);
-        change(&mut self.nodes[index as usize].free);
+        change(&mut self.nodes[index as usize]);
         self.enter(index, resources);
     }
 
-    /// Reserves amounts on a node. A node that is not in the inventory (any more) holds nothing.
-    pub(crate) fn take(&mut self, node: NodeIndex, amount: &Vector, resources: &ResourceTable) {
-        self.change(node, resources, |free| free.sub(amount));
+    /// Reserves something on a node. A node that is not in the inventory (any more) holds nothing.
+    pub(crate) fn take(&mut self, node: NodeIndex, held: &Held, resources: &ResourceTable) {
+        self.change(node, resources, |node| {
+            node.free.sub(&held.amount);
+            held.parts.iter().for_each(|(gpu, part)| node.change_part(*gpu, -part));
+        });
     }
 
     /// Gives back what [`Nodes::take`] took.
-    pub(crate) fn give(&mut self, node: NodeIndex, amount: &Vector, resources: &ResourceTable) {
-        self.change(node, resources, |free| free.add(amount));
+    pub(crate) fn give(&mut self, node: NodeIndex, held: &Held, resources: &ResourceTable) {
+        self.change(node, resources, |node| {
+            node.free.add(&held.amount);
+            held.parts.iter().for_each(|(gpu, part)| node.change_part(*gpu, *part));
+        });
     }
 
     /// Reserves the places of a gang, whether there is room or not.
     pub(crate) fn take_places(&mut self, class: &Class, places: &[Place], resources: &ResourceTable) {
         for place in places {
-            self.take(place.node, &class.groups[place.group as usize].each.times(place.workers), resources);
+            self.take(place.node, &place.held(class), resources);
         }
     }
 
     /// Gives back the places of a gang.
     pub(crate) fn give_places(&mut self, class: &Class, places: &[Place], resources: &ResourceTable) {
         for place in places {
-            self.give(place.node, &class.groups[place.group as usize].each.times(place.workers), resources);
+            self.give(place.node, &place.held(class), resources);
         }
+    }
+
+    /// Whether something could be reserved on a node, if it is in the inventory.
+    pub(crate) fn has_room_for(&self, index: NodeIndex, held: &Held) -> bool {
+        let Some(node) = self.nodes.get(index as usize).filter(|node| node.present) else { return true };
+        let mut whole = node.parts_of.map_or(0, |gpu| node.free.get(gpu) - held.amount.get(gpu));
+        held.amount.iter().all(|(resource, units)| node.free.get(resource) >= units)
+            && held.parts.iter().all(|(gpu, part)| match node.split.iter().find(|(number, _)| number == gpu) {
+                Some((_, free)) => free >= part,
+                None => {
+                    whole -= WHOLE;
+                    whole >= 0
+                }
+            })
+    }
+
+    /// Whether what is reserved for a place is there: nothing is short on its node that its workers ask for.
+    pub(crate) fn has_come(&self, class: &Class, place: Place) -> bool {
+        let Some(node) = self.nodes.get(place.node as usize).filter(|node| node.present) else { return false };
+        let group = &class.groups[place.group as usize];
+        let part_has_come = place.gpu.is_none_or(|gpu| {
+            node.parts_of.is_none_or(|resource| node.free.get(resource) >= 0)
+                && node.split.iter().find(|(number, _)| *number == gpu).is_none_or(|(_, free)| *free >= 0)
+        });
+        group.each.iter().all(|(resource, _)| node.free.get(resource) >= 0) && part_has_come
     }
 
     /// What is free on a node; `None` if it is not in the inventory.
     pub(crate) fn free_on(&self, node: NodeIndex) -> Option<&Vector> {
         self.nodes.get(node as usize).filter(|node| node.present).map(|node| &node.free)
+    }
+
+    /// Which resource a node's GPUs are, if parts of them may be used.
+    pub(crate) fn parts_of(&self, node: NodeIndex) -> Option<usize> {
+        self.nodes[node as usize].parts_of
     }
 
     /// Free whole GPUs of a flavor, over all nodes.
@@ -214,29 +307,25 @@ impl Nodes {
     /// Free amounts per node, for comparison with another engine.
     pub(crate) fn free(&self, resources: &ResourceTable) -> BTreeMap<String, Amounts> {
         let present = self.nodes.iter().filter(|node| node.present);
-        present.map(|node| (node.name.to_string(), resources.amounts(&node.free))).collect()
-    }
-
-    /// Buckets with room for at least one worker's GPUs, of one model or of all, in the order of filling per model.
-    fn eligible(&self, group: &ClassGroup, flavor: Option<FlavorId>) -> impl Iterator<Item = (&Bucket, &BTreeSet<NodeIndex>)> {
-        let flavor = if group.gpus > 0 { flavor } else { None };
-        let least = if group.gpus > 0 { group.gpus } else { i64::MIN };
-        let models = self.gpus_free.iter().map(|(flavor, _)| *flavor).filter(move |have| flavor.is_none_or(|want| want == *have));
-        models.flat_map(move |flavor| {
-            let from = Bucket { flavor, gpus: least, cpu: i64::MIN, memory: i64::MIN, free: Vector::default() };
-            self.buckets.range(from..).take_while(move |(bucket, _)| bucket.flavor == flavor)
-        })
+        let free = |node: &Node| {
+            let mut free = node.free.clone();
+            if let Some(gpu) = node.parts_of {
+                free.put(gpu, free.get(gpu) + node.split.iter().map(|(_, free)| free).sum::<i64>());
+            }
+            resources.amounts(&free)
+        };
+        present.map(|node| (node.name.to_string(), free(node))).collect()
     }
 
     /// A necessary condition, without packing: every group alone has room. For a gang of one group it is sufficient.
     pub(crate) fn could_fit(&self, class: &Class, flavor: Option<FlavorId>) -> bool {
-        if flavor.is_some_and(|flavor| self.gpus_free(flavor) < class.gpus) {
+        if flavor.is_some_and(|flavor| self.gpus_free(flavor) < class.whole) {
             return false;
         }
         class.groups.iter().all(|group| {
             let mut room = 0_u64;
-            for (bucket, nodes) in self.eligible(group, flavor) {
-                room += u64::from(group.each.fits_into(&bucket.free)).saturating_mul(nodes.len() as u64);
+            for (bucket, members) in self.eligible(group, flavor) {
+                room += u64::from(bucket.fits(group)).saturating_mul(members.nodes.len() as u64);
                 if room >= u64::from(group.replicas) {
                     return true;
                 }
@@ -248,8 +337,8 @@ impl Nodes {
     /// Per group of a gang how many of its workers have room, each node counted for as many as the group has at most.
     pub(crate) fn room(&self, class: &Class, flavor: Option<FlavorId>) -> Vec<u64> {
         let room = |group: &ClassGroup| {
-            let on = |(bucket, nodes): (&Bucket, &BTreeSet<NodeIndex>)| {
-                u64::from(group.each.fits_into(&bucket.free).min(group.replicas)) * nodes.len() as u64
+            let on = |(bucket, members): (&Bucket, &Members)| {
+                u64::from(bucket.fits(group).min(group.replicas)) * members.nodes.len() as u64
             };
             self.eligible(group, flavor).map(on).sum()
         };
@@ -258,18 +347,18 @@ impl Nodes {
 
     /// Whether workers of a group may run on a node, if that has enough free.
     pub(crate) fn may_take(&self, group: &ClassGroup, flavor: Option<FlavorId>, node: NodeIndex) -> bool {
-        group.gpus == 0 || flavor.is_none_or(|flavor| self.nodes[node as usize].flavor == flavor)
+        !group.on_gpu || flavor.is_none_or(|flavor| self.nodes[node as usize].flavor == flavor)
     }
 
     /// Whether the whole gang fits now. Nothing is kept reserved.
-    pub(crate) fn fits(&mut self, class: &Class, flavor: Option<FlavorId>, resources: &ResourceTable) -> bool {
+    pub(crate) fn fits(&mut self, class: &Class, flavor: Option<FlavorId>, resources: &ResourceTable, mix: &Mix) -> bool {
         if !self.could_fit(class, flavor) {
             return false;
         }
         if class.groups.len() == 1 {
             return true;
         }
-        match self.place(class, flavor, resources) {
+        match self.place(class, flavor, resources, mix) {
             Ok(places) => {
                 self.give_places(class, &places, resources);
                 true
@@ -278,69 +367,62 @@ impl Nodes {
         }
     }
 
-    /// The node that is filled first of those with room for a worker, with how many workers fit there: the fewest free GPUs, then
-    /// the least free cpu, then the least free memory, so that whole nodes stay whole; of equals the first model by name, then the
-    /// node that was told first.
-    fn best(&self, group: &ClassGroup, flavor: Option<FlavorId>) -> Option<(NodeIndex, u32)> {
-        let mut best: Option<(&Bucket, NodeIndex, u32)> = None;
-        for (bucket, nodes) in self.eligible(group, flavor) {
-            if let Some((known, node, _)) = best {
-                let same_model = known.flavor == bucket.flavor;
-                match bucket.filling().cmp(&known.filling()) {
-                    Ordering::Less => {}
-                    Ordering::Equal if same_model && nodes.first().is_some_and(|first| *first < node) => {}
-                    Ordering::Greater if same_model && group.gpus > 0 && flavor.is_some() => break,
-                    Ordering::Equal | Ordering::Greater => continue,
-                }
-            }
-            let fits = group.each.fits_into(&bucket.free);
-            if fits > 0
-                && let Some(first) = nodes.first()
-            {
-                best = Some((bucket, *first, fits));
-            }
-        }
-        best.map(|(_, node, fits)| (node, fits))
-    }
-
     /// Packs the whole gang and reserves it, or reserves nothing and says what is short. Groups with many GPUs go first.
     pub(crate) fn place(
         &mut self,
         class: &Class,
         flavor: Option<FlavorId>,
         resources: &ResourceTable,
+        mix: &Mix,
     ) -> Result<Vec<Place>, Shortage> {
         let mut places: Vec<Place> = Vec::new();
         for group_index in &class.packing_order {
             let group = &class.groups[*group_index];
             let mut left = group.replicas;
             while left > 0 {
-                let Some((node, fits)) = self.best(group, flavor) else {
-                    let shortage = self.shortage(class, *group_index, group.replicas - left, flavor);
+                let Some(Choice { node, fits, onto, .. }) = self.best(group, flavor, mix) else {
+                    let shortage = self.shortage(class, *group_index, group.replicas - left, flavor, resources);
                     self.give_places(class, &places, resources);
                     return Err(shortage);
                 };
-                let workers = fits.min(left);
-                self.take(node, &group.each.times(workers), resources);
-                places.push(Place { group: *group_index as u32, node, workers });
+                let gpu = onto.map(|free| self.number(node, free));
+                let workers = if gpu.is_some() { 1 } else { fits.min(left) };
+                let place = Place { group: *group_index as u32, node, workers, gpu };
+                self.take(node, &place.held(class), resources);
+                places.push(place);
                 left -= workers;
             }
         }
         if places.len() > 1 {
             places.sort_unstable_by(|left, right| {
-                (left.group, self.name(left.node), left.workers).cmp(&(right.group, self.name(right.node), right.workers))
+                let key = |place: &Place| (place.group, place.workers, place.gpu);
+                self.name(left.node).cmp(self.name(right.node)).then(key(left).cmp(&key(right)))
             });
         }
         Ok(places)
     }
 
-    fn shortage(&self, class: &Class, group: usize, fitting: u32, flavor: Option<FlavorId>) -> Shortage {
-        let wanted = if class.groups[group].gpus > 0 { flavor } else { None };
-        let each = &class.groups[group].each;
+    fn shortage(
+        &self,
+        class: &Class,
+        group: usize,
+        fitting: u32,
+        flavor: Option<FlavorId>,
+        resources: &ResourceTable,
+    ) -> Shortage {
+        let wanted = if class.groups[group].on_gpu { flavor } else { None };
+        let (each, part) = (&class.groups[group].each, class.groups[group].part);
         let mut short_of = BTreeSet::new();
         for bucket in self.buckets.keys().filter(|bucket| wanted.is_none_or(|want| want == bucket.flavor)) {
             short_of.extend(each.iter().filter(|(index, need)| bucket.free.get(*index) < *need).map(|(index, _)| index));
+            if part > 0 && bucket.fits_on_gpus(part) == 0 {
+                short_of.extend(class.total.iter().map(|(index, _)| index).filter(|index| resources.is_gpu(*index)));
+            }
         }
         Shortage { group, fitting, short_of }
     }
+}
+
+fn owned((name, amount): (&str, i64)) -> (String, i64) {
+    (name.to_owned(), amount)
 }

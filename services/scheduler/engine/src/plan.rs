@@ -3,6 +3,7 @@
 //! (`reclaim.rs`, `overdue.rs`, `interrupt.rs`).
 
 use crate::amounts::Vector;
+use crate::class::ClassId;
 use crate::cluster::Candidate;
 use crate::engine::{Engine, Run, State};
 use crate::event::{Decision, Epoch, JobId, Placement, Slot};
@@ -148,7 +149,7 @@ impl Engine {
     fn limit_of(&self, lane: LaneId) -> Option<Limit> {
         let entry = self.lanes.get(lane);
         let class = self.classes.get(entry.class);
-        let price = || entry.listed.and_then(|(group, _)| self.groups.get(group).first()?.price);
+        let price = || entry.listed.and_then(|(group, _)| self.groups.get(group).equals_of_first().next()?.price);
         let work = if self.queues.has_budgets(entry.queue) { entry.work(class, price()) } else { Work::default() };
         self.queues.limit(entry.queue, &class.total, work)
     }
@@ -165,15 +166,38 @@ impl Engine {
     fn place_head(&mut self, lane: LaneId) -> Option<Placement> {
         let (_, job) = self.lanes.get(lane).head()?;
         let (group, _) = self.lanes.get(lane).listed?;
-        let candidate = self.groups.get(group).first()?.clone();
+        let candidate = self.least_fragmented(self.jobs.held(job).class, group)?;
         self.place_at(job, &candidate)
+    }
+
+    /// The first candidate of a group with room, or, of several models of its cluster at its price, the one on which fragmentation
+    /// grows least.
+    fn least_fragmented(&mut self, class: ClassId, group: GroupId) -> Option<Candidate> {
+        let class = self.classes.get(class);
+        let mut equals = self.groups.get(group).equals_of_first().peekable();
+        let mut candidate = equals.next()?;
+        if self.sites[candidate.cluster].nodes.in_parts && equals.peek().is_some() {
+            let (nodes, parts) = (&mut self.sites[candidate.cluster].nodes, &class.groups[class.packing_order[0]]);
+            let mut growth = |candidate: &Candidate| {
+                let fits = nodes.fits(class, candidate.flavor, &self.resources, &self.mix);
+                fits.then(|| nodes.best(parts, candidate.flavor, &self.mix)).flatten().map(|choice| choice.growth())
+            };
+            let mut least = growth(candidate);
+            for other in equals {
+                let by = growth(other);
+                if by.is_some() && (least.is_none() || by < least) {
+                    (candidate, least) = (other, by);
+                }
+            }
+        }
+        Some(candidate.clone())
     }
 
     /// Places a waiting job on a candidate, if it has room.
     pub(crate) fn place_at(&mut self, job: JobId, candidate: &Candidate) -> Option<Placement> {
         let class = self.classes.get(self.jobs.held(job).class);
         self.stats.fits_tried += 1;
-        let places = self.sites[candidate.cluster].nodes.place(class, candidate.flavor, &self.resources).ok()?;
+        let places = self.sites[candidate.cluster].nodes.place(class, candidate.flavor, &self.resources, &self.mix).ok()?;
         Some(self.placed(job, candidate, places))
     }
 
@@ -202,6 +226,7 @@ impl Engine {
                     group: place.group as usize,
                     node: site.nodes.name(place.node).to_owned(),
                     workers: place.workers,
+                    gpu: place.gpu,
                 })
                 .collect(),
         };

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::{Class, FlavorId};
+use crate::class::FlavorId;
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{Cause, Decision, Interruption, JobId, Time};
 use crate::lanes::LaneId;
-use crate::nodes::{NodeIndex, Nodes, Place};
+use crate::nodes::{Held, NodeIndex, Place};
 use crate::queues::Work;
 
 /// Runs looked at for one reservation, by row. In a larger cluster a gang finds its room among so many all the same.
@@ -102,7 +102,7 @@ impl Engine {
             let others = self.set_reservations_aside(candidate.cluster, Some(job));
             let class = self.classes.get(self.jobs.held(job).class);
             let nodes = &self.sites[candidate.cluster].nodes;
-            let has_come = self.promised[&job].places.iter().all(|place| has_come(class, nodes, *place));
+            let has_come = self.promised[&job].places.iter().all(|place| nodes.has_come(class, *place));
             self.put_reservations_back(candidate.cluster, &others);
             if has_come {
                 let promise = self.promised.remove(&job).expect("it was just looked at");
@@ -168,7 +168,7 @@ impl Engine {
         }
         ends.sort_unstable();
         let class_id = self.jobs.held(job).class;
-        let mut given: Vec<(NodeIndex, crate::amounts::Vector)> = Vec::new();
+        let mut given: Vec<(NodeIndex, Held)> = Vec::new();
         let (mut looked_at, mut next_try, mut found) = (0, 1, None);
         while looked_at < ends.len() && found.is_none() {
             // Twice as many ends before each try: the last try may look at twice as many as needed, never at each alone.
@@ -184,7 +184,7 @@ impl Engine {
             let nodes = &mut self.sites[candidate.cluster].nodes;
             self.stats.fits_tried += 1;
             if nodes.could_fit(class, candidate.flavor) {
-                found = nodes.place(class, candidate.flavor, &self.resources).ok();
+                found = nodes.place(class, candidate.flavor, &self.resources, &self.mix).ok();
             }
         }
         for (node, amount) in &given {
@@ -267,10 +267,4 @@ impl Engine {
         }
         false
     }
-}
-
-/// Whether the room of a place is free by now: nothing that the gang asks for is short there.
-fn has_come(class: &Class, nodes: &Nodes, place: Place) -> bool {
-    let each = &class.groups[place.group as usize].each;
-    nodes.free_on(place.node).is_some_and(|free| each.iter().all(|(resource, _)| free.get(resource) >= 0))
 }

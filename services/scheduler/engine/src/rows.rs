@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::Amounts;
 use crate::engine::{Engine, Run, State, Timer};
 use crate::event::{BoundNode, ClusterSpec, Epoch, JobId, JobSpec, QueueSpec, Refused, Slot, Time};
+use crate::mix::Shape;
 use crate::nodes::Place;
 use crate::promise::Promise;
 
@@ -22,6 +23,22 @@ pub struct Rows {
     pub jobs: Vec<JobRow>,
     /// How long finished runs took.
     pub histories: Vec<HistoryRow>,
+    /// What was asked for lately. Without it the unfinished jobs stand for that: an engine decides the same then, but may choose other
+    /// nodes.
+    pub mix: Vec<MixRow>,
+}
+
+/// How often a worker of a shape was asked for, older ones counted for less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MixRow {
+    /// What it asks for.
+    pub each: Amounts,
+    /// GPU models that will do; empty: any.
+    pub flavors: BTreeSet<String>,
+    /// Workers.
+    pub counted: u64,
+    /// Workers when the mix was looked at last.
+    pub published: u64,
 }
 
 /// Finished runs that were alike.
@@ -141,7 +158,18 @@ impl Engine {
             let id = row.spec.id;
             engine.restore_job(row).map_err(|refused| within(&format!("jobs[{}]", id.0), refused))?;
         }
+        if !rows.mix.is_empty() {
+            engine.restore_mix(rows.mix);
+        }
         Ok(engine)
+    }
+
+    fn restore_mix(&mut self, rows: Vec<MixRow>) {
+        let Self { mix, resources, flavors, .. } = self;
+        let models: Vec<BTreeSet<_>> =
+            rows.iter().map(|row| row.flavors.iter().map(|name| flavors.intern(name)).collect()).collect();
+        let shapes = rows.into_iter().zip(models).map(|(row, models)| (Shape::new(&row.each, models, resources), row));
+        mix.restore(shapes, flavors);
     }
 
     fn restore_queues(&mut self, mut queues: Vec<QueueSpec>) -> Result<(), Refused> {
@@ -205,8 +233,15 @@ impl Engine {
         if let Some(slot) = slots.iter().find(|slot| slot.group >= groups) {
             return Err(Refused::new("slots", format!("group {} does not exist", slot.group)));
         }
+        let in_parts = |slot: &Slot| self.classes.get(self.jobs.held(id).class).groups[slot.group].part > 0;
+        if let Some(slot) = slots.iter().find(|slot| in_parts(slot) != slot.gpu.is_some()) {
+            return Err(Refused::new("slots", format!("group {} does not say of which GPU it gets a part", slot.group)));
+        }
         let nodes = &mut self.sites[cluster].nodes;
-        let place = |slot: &Slot| Place { group: slot.group as u32, node: nodes.index_of(&slot.node), workers: slot.workers };
+        let place = |slot: &Slot| {
+            let Slot { group, node, workers, gpu } = slot;
+            Place { group: *group as u32, node: nodes.index_of(node), workers: *workers, gpu: *gpu }
+        };
         Ok(slots.iter().map(place).collect())
     }
 
@@ -241,6 +276,7 @@ impl Engine {
                 .collect(),
             jobs: self.jobs.by_row().into_iter().map(|job| self.row(job)).collect(),
             histories: self.estimates.rows(),
+            mix: self.mix.rows(),
         }
     }
 
@@ -274,8 +310,10 @@ impl Engine {
 
     fn slots(&self, cluster: usize, places: &[Place]) -> Vec<Slot> {
         let nodes = &self.sites[cluster].nodes;
-        let slot =
-            |place: &Place| Slot { group: place.group as usize, node: nodes.name(place.node).to_owned(), workers: place.workers };
+        let slot = |place: &Place| {
+            let Place { group, node, workers, gpu } = *place;
+            Slot { group: group as usize, node: nodes.name(node).to_owned(), workers, gpu }
+        };
         places.iter().map(slot).collect()
     }
 

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::amounts::Vector;
+use crate::amounts::{Vector, WHOLE};
 use crate::class::{Class, FlavorId};
-use crate::nodes::{NodeIndex, Nodes};
+use crate::nodes::{Held, NodeIndex, Nodes};
 
 /// Nodes with some runs gone.
 pub(crate) struct Thought {
@@ -17,19 +17,27 @@ pub(crate) struct Thought {
 }
 
 impl Thought {
-    /// The nodes as they are.
+    /// The nodes as they are. Parts of GPUs are taken to have room.
     pub(crate) fn new(class: &Class, flavor: Option<FlavorId>, nodes: &Nodes) -> Self {
-        Self { flavor, free: BTreeMap::new(), room: nodes.room(class, flavor) }
+        let mut room = nodes.room(class, flavor);
+        for (group, room) in class.groups.iter().zip(&mut room).filter(|(group, _)| group.part > 0) {
+            *room = u64::from(group.replicas);
+        }
+        Self { flavor, free: BTreeMap::new(), room }
     }
 
     /// Frees an amount on a node.
-    pub(crate) fn give(&mut self, class: &Class, nodes: &Nodes, node: NodeIndex, amount: &Vector) {
+    pub(crate) fn give(&mut self, class: &Class, nodes: &Nodes, node: NodeIndex, held: &Held) {
         let Some(known) = nodes.free_on(node) else { return };
         let free = self.free.entry(node).or_insert_with(|| known.clone());
         let before = free.clone();
-        free.add(amount);
+        free.add(&held.amount);
+        // A part that is given back may make its GPU whole.
+        if let Some(gpu) = nodes.parts_of(node) {
+            free.put(gpu, free.get(gpu) + held.parts.len() as i64 * WHOLE);
+        }
         for (group, room) in class.groups.iter().zip(&mut self.room) {
-            if nodes.may_take(group, self.flavor, node) {
+            if group.part == 0 && nodes.may_take(group, self.flavor, node) {
                 let most = group.replicas;
                 let gained = group.each.fits_into(free).min(most) - group.each.fits_into(&before).min(most);
                 *room += u64::from(gained);

@@ -1,6 +1,7 @@
 //! The engine's speed and, with the Philly trace, its figures, without the rest of the workspace: `cargo run --release -p
 //! muster-scheduler-simulator --example bench -- [speed|scale [PART]|philly TRACE QUEUES [LOAD …]|equal-wait TRACE QUEUES
-//! LOAD|overflow TRACE QUEUES [PERMILLE …]|plot TRACE QUEUES FOLDER]`. All times are processor times of one thread.
+//! LOAD|overflow TRACE QUEUES [PERMILLE …]|plot TRACE QUEUES FOLDER|openb NODES
+//! PODS …]`. All times are processor times of one thread.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use jiff::civil::date;
 use muster_scheduler_simulator::figures::Figures;
 use muster_scheduler_simulator::overflow::overflow;
+use muster_scheduler_simulator::packing::{self, Packed, mean_and_sd};
 use muster_scheduler_simulator::plot::plots;
 use muster_scheduler_simulator::scale::{self, Scale, Starts};
 use muster_scheduler_simulator::speed::{self, Right};
-use muster_scheduler_simulator::{Fault, Workload, equal_wait, philly, play, silo_easy, worst_off};
+use muster_scheduler_simulator::{Fault, Workload, equal_wait, openb, philly, play, silo_easy, worst_off};
 use nix::time::{ClockId, clock_gettime};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -26,8 +28,9 @@ fn main() -> Outcome {
         ["equal-wait", trace, queues, load] => at_equal_wait(Path::new(trace), Path::new(queues), load.parse()?),
         ["overflow", trace, queues, multiples @ ..] => at_overflow(Path::new(trace), Path::new(queues), multiples),
         ["plot", trace, queues, folder] => plot_into(Path::new(trace), Path::new(queues), Path::new(folder)),
+        ["openb", nodes, pods @ ..] if !pods.is_empty() => on_openb(Path::new(nodes), pods),
         ["philly", trace, queues, loads @ ..] => on_philly(Path::new(trace), Path::new(queues), loads),
-        _ => Err("speed, scale [PART], philly TRACE QUEUES [LOAD …], equal-wait TRACE QUEUES LOAD, overflow TRACE QUEUES [PERMILLE …], or plot TRACE QUEUES FOLDER".into()),
+        _ => Err("speed, scale [PART], philly TRACE QUEUES [LOAD …], equal-wait TRACE QUEUES LOAD, overflow TRACE QUEUES [PERMILLE …], plot TRACE QUEUES FOLDER, or openb NODES PODS …".into()),
     }
 }
 
@@ -132,6 +135,34 @@ fn at_overflow(trace: &Path, queues: &Path, multiples: &[&str]) -> Outcome {
         );
     }
     println!("To reach: 85,000 GPU-h at +4 % of no wait's mean completion, and 15,000 GPU-h at 14,600 s.");
+    Ok(())
+}
+
+/// Orders of the pods of a list.
+const SEEDS: std::ops::Range<u64> = 1..11;
+
+fn on_openb(nodes: &Path, lists: &[&str]) -> Outcome {
+    let nodes = openb::nodes(nodes)?;
+    println!("PODS                            POLICY         AT 95 %          AT 100 %         AT 130 %     PODS/S");
+    for list in lists {
+        let pods = openb::pods(Path::new(list))?;
+        let name = Path::new(list).file_stem().unwrap_or_default().to_string_lossy();
+        let mut packed: [Vec<Packed>; 2] = [Vec::new(), Vec::new()];
+        for seed in SEEDS {
+            let drawn = packing::draw(&pods, &nodes, seed);
+            packed[0].push(packing::best_fit(&nodes, &drawn, &cpu_time));
+            packed[1].push(packing::muster(&nodes, &drawn, &cpu_time)?);
+        }
+        for (policy, packed) in ["best fit", "muster"].iter().zip(&packed) {
+            let at = |place: usize| {
+                let (mean, sd) = mean_and_sd(&packed.iter().map(|one| one.allocated[place]).collect::<Vec<_>>());
+                format!("{mean:.2} ± {sd:.2}")
+            };
+            let (pods, took): (usize, f64) =
+                packed.iter().fold((0, 0.0), |(pods, took), one| (pods + one.pods, took + one.took.as_secs_f64()));
+            println!("{name:<30}  {policy:<10} {:>15}  {:>15}  {:>15}  {:>9.0}", at(0), at(1), at(2), pods as f64 / took);
+        }
+    }
     Ok(())
 }
 

@@ -273,6 +273,11 @@ pub(crate) fn group(name: &str, replicas: u32, gpus: u32) -> WorkerGroup {
     WorkerGroup { name: name.to_owned(), replicas, each: Amounts::new().with(GPU, i64::from(gpus)) }
 }
 
+/// A gang of equal workers.
+pub(crate) fn gang_of(name: &str, replicas: u32, each: Amounts, restart_ms: Option<i64>) -> Gang {
+    gang(vec![WorkerGroup { name: name.to_owned(), replicas, each }], restart_ms)
+}
+
 /// A gang that is placed whole.
 pub(crate) fn gang(groups: Vec<WorkerGroup>, restart_ms: Option<i64>) -> Gang {
     let min_available = groups.iter().map(|group| group.replicas).sum();

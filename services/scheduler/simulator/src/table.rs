@@ -12,6 +12,8 @@ pub(crate) struct Table<const COLUMNS: usize> {
     file: PathBuf,
     titles: [&'static str; COLUMNS],
     places: [usize; COLUMNS],
+    /// A column that may be missing, and its texts empty.
+    extra: Option<usize>,
     reader: csv::Reader<File>,
     record: StringRecord,
 }
@@ -21,6 +23,8 @@ pub(crate) struct Row<'a, const COLUMNS: usize> {
     file: &'a Path,
     pub(crate) line: u64,
     pub(crate) texts: [&'a str; COLUMNS],
+    /// Of the column that may be missing.
+    pub(crate) extra: &'a str,
 }
 
 impl<const COLUMNS: usize> Table<COLUMNS> {
@@ -42,7 +46,13 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
                 why: format!("the column is missing; there are {}", header.iter().collect::<Vec<_>>().join(", ")),
             })?;
         }
-        Ok(Self { file: file.to_owned(), titles, places, reader, record: StringRecord::new() })
+        Ok(Self { file: file.to_owned(), titles, places, extra: None, reader, record: StringRecord::new() })
+    }
+
+    /// Reads one more column, which may be missing.
+    pub(crate) fn with_extra(mut self, title: &str) -> Self {
+        self.extra = self.reader.headers().ok().and_then(|header| header.iter().position(|have| have == title));
+        self
     }
 
     /// A fault of the file as a whole.
@@ -75,11 +85,19 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
                 return Err(Fault { file: self.file.clone(), line: Some(line), field, why: "is empty".to_owned() });
             }
         }
-        Ok(Some(Row { file: &self.file, line, texts }))
+        let extra = self.extra.and_then(|place| self.record.get(place)).unwrap_or_default();
+        Ok(Some(Row { file: &self.file, line, texts, extra }))
     }
 }
 
 impl<const COLUMNS: usize> Row<'_, COLUMNS> {
+    /// A whole number that is not negative.
+    pub(crate) fn count(&self, column: usize, title: &str) -> Result<i64, Fault> {
+        let text = self.texts[column];
+        let count = text.parse().ok().filter(|count| *count >= 0);
+        count.ok_or_else(|| self.fault(title, format!("{text:?} is no whole number from 0 up")))
+    }
+
     /// A fault of one field of this line.
     pub(crate) fn fault(&self, field: &str, why: String) -> Fault {
         Fault { file: self.file.to_owned(), line: Some(self.line), field: field.to_owned(), why }

@@ -92,9 +92,8 @@ impl Mind {
         }
         let specs = facts.iter().map(|facts| facts.spec(&mind.charged_in(&facts.name))).collect();
         let histories = histories(store::job::finished(tx, LEARNED_FROM).await?);
-        mind.engine =
-            Engine::restore(Rows { clusters: specs, queues, counted: BTreeMap::new(), jobs: rows, histories }, time(now))
-                .map_err(out_of_step)?;
+        let rows = Rows { clusters: specs, queues, jobs: rows, histories, ..Rows::default() };
+        mind.engine = Engine::restore(rows, time(now)).map_err(out_of_step)?;
         let names: Vec<String> = mind.clusters.keys().cloned().collect();
         for name in names {
             mind.bind(&name);

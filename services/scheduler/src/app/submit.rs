@@ -172,8 +172,8 @@ impl App {
             .gang
             .total()
             .map_err(|resource| in_field(MANIFEST, Fault::new("spec", format!("the sum of {resource} is too large"))))?;
-        let gpus =
-            u32::try_from(total.gpus()).map_err(|_| in_field(MANIFEST, Fault::new("spec", "the sum of GPUs is too large")))?;
+        let gpus = u32::try_from(total.gpus_rounded_up())
+            .map_err(|_| in_field(MANIFEST, Fault::new("spec", "the sum of GPUs is too large")))?;
         let mut job = Job {
             id: 0,
             namespace: name.namespace().to_owned(),

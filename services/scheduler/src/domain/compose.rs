@@ -178,7 +178,7 @@ mod tests {
              {containers: [{name: c, env: [{name: A, value: b}], resources: {limits: {nvidia.com/gpu: 1}}}]}}}]}\nstatus: {state: {}}\n",
         )
         .expect("sound YAML");
-        let slots = [Slot { group: 0, node: "n1".to_owned(), workers: 2 }];
+        let slots = [Slot { group: 0, node: "n1".to_owned(), workers: 2, gpu: None }];
         let composed = compose(&manifest.value, &marks(2, &slots)).expect("a job");
         let expected = json!({
             "apiVersion": "batch.volcano.sh/v1alpha1",

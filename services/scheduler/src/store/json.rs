@@ -32,6 +32,8 @@ struct SlotRow {
     group: usize,
     node: String,
     workers: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gpu: Option<u16>,
 }
 
 fn map(amounts: &Amounts) -> BTreeMap<String, i64> {
@@ -70,11 +72,15 @@ pub(super) fn read_gang(value: Value) -> Result<Gang> {
 }
 
 pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {
-    let rows = slots.iter().map(|Slot { group, node, workers }| SlotRow { group: *group, node: node.clone(), workers: *workers });
+    let row = |slot: &Slot| {
+        let Slot { group, node, workers, gpu } = slot;
+        SlotRow { group: *group, node: node.clone(), workers: *workers, gpu: *gpu }
+    };
+    let rows = slots.iter().map(row);
     write(&rows.collect::<Vec<_>>())
 }
 
 pub(super) fn read_slots(value: Value) -> Result<Vec<Slot>> {
     let rows: Vec<SlotRow> = serde_json::from_value(value).map_err(|error| corrupt("a plan", error))?;
-    Ok(rows.into_iter().map(|SlotRow { group, node, workers }| Slot { group, node, workers }).collect())
+    Ok(rows.into_iter().map(|SlotRow { group, node, workers, gpu }| Slot { group, node, workers, gpu }).collect())
 }

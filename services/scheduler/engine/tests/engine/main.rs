@@ -9,6 +9,7 @@ mod overdue;
 mod placing;
 mod properties;
 mod reclaiming;
+mod sharing;
 mod twin;
 mod waiting;
 mod water_fill;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{Dice, GPU, amounts, cluster, engine, job, plan, queue, tier};
+use crate::world::{Dice, GPU, PART, amounts, cluster, engine, job, part, plan, queue, shared, tier};
 use muster_scheduler_engine::{
     Amounts, BoundNode, ClusterSpec, ClusterState, Engine, Event, JobId, JobSpec, Placement, Reason, RunEnd, Standing, TierOpens,
     Time, WorkerGroup,
@@ -39,6 +39,34 @@ impl Twin {
         sum
     }
 
+    /// GPUs of a node that are in use, whole or in part.
+    fn gpus_on_node(&self, cluster: &str, node: &str) -> i64 {
+        let (mut gpus, mut parts) = (0, BTreeMap::<u16, i64>::new());
+        for (id, run) in self.runs.iter().filter(|(_, run)| run.cluster == cluster) {
+            let slots = run.slots.iter().filter(|slot| slot.node == node);
+            let each = |group: usize| &self.jobs[id].gang.groups[group].each;
+            match self.bound.get(id) {
+                // On which GPUs they are that did not go where they were to go nobody knows.
+                Some(bound) if !as_planned(run, bound) => {
+                    let used = bound.iter().filter(|part| part.node == node).map(|part| &part.used);
+                    gpus += used.map(|used| used.get(GPU) + used.get(PART).div_euclid(1_000)).sum::<i64>();
+                }
+                Some(_) | None => {
+                    for slot in slots {
+                        gpus += each(slot.group).get(GPU) * i64::from(slot.workers);
+                        let asked = each(slot.group).get(PART);
+                        assert_eq!(slot.gpu.is_some(), asked > 0, "a part is one of a certain GPU");
+                        if let Some(gpu) = slot.gpu {
+                            *parts.entry(gpu).or_default() += asked;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(parts.values().all(|part| *part <= 1_000), "{cluster}/{node} sold more than a GPU: {parts:?}");
+        gpus + parts.len() as i64
+    }
+
     fn usage(&self, queue: &str) -> Amounts {
         self.runs
             .keys()
@@ -57,7 +85,7 @@ impl Twin {
         assert_eq!(cluster.state, ClusterState::Live);
         for slot in &placement.slots {
             let node = cluster.nodes.iter().find(|node| node.name == slot.node).expect("a plan names nodes that are there");
-            if gang.groups[slot.group].each.gpus() > 0 {
+            if gang.groups[slot.group].each.on_gpu() {
                 assert_eq!(Some(&node.flavor), placement.flavor.as_ref(), "one model for all workers");
                 assert!(gang.flavors.is_empty() || gang.flavors.contains(&node.flavor));
             }
@@ -68,6 +96,10 @@ impl Twin {
         assert!(self.runs.insert(id, placement).is_none(), "a job is placed once");
         for slot in slots {
             let node = self.clusters[&name].nodes.iter().find(|node| node.name == slot.node).unwrap();
+            if self.jobs[&id].gang.groups[slot.group].each.on_gpu() {
+                let gpus = self.gpus_on_node(&name, &slot.node) + node.used_by_others.gpus();
+                assert!(gpus <= node.allocatable.gpus(), "{name}/{} sold {gpus} GPUs", slot.node);
+            }
             let used = self.on_node(&name, &slot.node).checked_add(&node.used_by_others).unwrap();
             for (resource, asked) in self.jobs[&id].gang.groups[slot.group].each.iter() {
                 let have = node.allocatable.get(resource);
@@ -79,10 +111,10 @@ impl Twin {
                 );
             }
         }
-        let asked = self.jobs[&id].gang.total().unwrap();
+        let asked = in_thousandths(&self.jobs[&id].gang.total().unwrap());
         for queue in [Some(&queue), self.parent.get(&queue)].into_iter().flatten() {
-            let used = self.usage(queue);
-            for (resource, limit) in self.capability.get(queue).into_iter().flat_map(Amounts::iter) {
+            let used = in_thousandths(&self.usage(queue));
+            for (resource, limit) in in_thousandths(&self.capability.get(queue).cloned().unwrap_or_default()).iter() {
                 assert!(
                     asked.get(resource) == 0 || used.get(resource) <= limit,
                     "{queue} uses {} of {limit} {resource}",
@@ -93,9 +125,23 @@ impl Twin {
     }
 }
 
+/// Whether pods are where they were to go.
+fn as_planned(run: &Placement, bound: &[BoundNode]) -> bool {
+    run.slots.iter().map(|slot| &slot.node).eq(bound.iter().map(|bound| &bound.node))
+}
+
+/// GPUs and parts of GPUs together.
+fn in_thousandths(amounts: &Amounts) -> Amounts {
+    let gpus = amounts.get(PART) + 1_000 * amounts.get(GPU);
+    amounts.clone().with(GPU, 0).with(PART, gpus)
+}
+
 fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     let queue = ["a", "b", "c", "d"][dice.roll(4) as usize];
     let mut spec = job(id, queue, 1 + dice.roll(4) as u32, [0, 1, 2, 4, 8][dice.roll(5) as usize]);
+    if dice.roll(3) == 0 {
+        spec.gang = part(id, queue, 1 + dice.roll(4) as u32, [100, 250, 460, 600, 810][dice.roll(5) as usize]).gang;
+    }
     spec.priority = dice.roll(3) as i32;
     spec.submitted_at = Time(now);
     if dice.roll(4) == 0 {
@@ -122,8 +168,12 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
     }));
     mixed.prices.insert("A100".to_owned(), 5);
     let size = dice.roll(2);
-    let clusters =
-        vec![cluster("idc", 3, "V100", 1), cluster("cloud", 2 + size as u32, "A100", 9), mixed, cluster("plain", 2, "", 0)];
+    let clusters = vec![
+        shared(cluster("idc", 3, "V100", 1)),
+        cluster("cloud", 2 + size as u32, "A100", 9),
+        shared(mixed),
+        cluster("plain", 2, "", 0),
+    ];
     let (mut a, mut b, mut c) = (queue("a", 1), queue("b", 3), queue("c", 1));
     a.capability = amounts(200, 0, 20);
     b.parent = Some("lab".to_owned());

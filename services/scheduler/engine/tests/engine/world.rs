@@ -46,6 +46,22 @@ pub fn cluster(name: &str, nodes: u32, flavor: &str, price_micros: i64) -> Clust
     }
 }
 
+/// Parts of a GPU, in thousandths.
+pub const PART: &str = "nvidia.com/gpu-milli";
+
+/// The same cluster with GPUs of which parts may be used.
+pub fn shared(mut cluster: ClusterSpec) -> ClusterSpec {
+    for node in &mut cluster.nodes {
+        node.allocatable.set(PART, 1_000 * node.allocatable.get(GPU));
+    }
+    cluster
+}
+
+/// A job whose workers get a part of a GPU each.
+pub fn part(id: u64, queue: &str, workers: u32, thousandths: i64) -> JobSpec {
+    JobSpec { gang: gang(workers, amounts(1, 4, 0).with(PART, thousandths)), ..job(id, queue, 1, 0) }
+}
+
 pub fn queue(name: &str, weight: u32) -> QueueSpec {
     QueueSpec { weight, ..QueueSpec::named(name) }
 }

@@ -1,6 +1,7 @@
 //! Traces of a few lines, written by the tests themselves.
 
 mod faults;
+mod openb;
 mod plots;
 mod policies;
 mod trace;

@@ -52,7 +52,7 @@ impl Requirements {
         for template in &templates {
             let pod = value.pointer(&template.pointer).ok_or_else(|| Fault::new(&template.path, "is missing"))?;
             let each = pod::requests(&template.path, pod)?;
-            if each.gpus() > 0
+            if each.on_gpu()
                 && let Some(wanted) = pod::flavors(&template.path, pod)?
             {
                 let both = match flavors.take() {
