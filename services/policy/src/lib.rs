@@ -45,7 +45,7 @@ impl Book for PolicyBook {
     }
 
     async fn start(settings: Settings, chassis: &mut Chassis) -> anyhow::Result<Routes> {
-        let app = App::new(chassis.pool.clone());
+        let app = App::new(chassis.pool.clone(), chassis.shutdown.clone());
         let registry: Arc<dyn Registry> = Arc::new(RegistryClient::new(chassis.peers.registry()?));
         let repositories = Arc::new(RolloutClient::new(chassis.peers.rollout()?));
         let lease = Duration::from_millis(settings.lease_ms);

@@ -23,6 +23,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tower::util::{BoxCloneSyncService, ServiceExt};
 
@@ -40,7 +41,7 @@ impl Service {
     pub async fn start() -> Self {
         let db = TestDb::new(&[&muster_kit::db::MIGRATIONS, &MIGRATIONS]).await;
         incarnation::establish(db.pool()).await.expect("the database has an incarnation");
-        let app = App::new(db.pool().clone());
+        let app = App::new(db.pool().clone(), CancellationToken::new());
         let leader = Arc::new(Leader::new(db.pool().clone(), Duration::from_secs(60)));
         leader.tick().await.expect("the first candidate leads");
         Self { app, leader, registry: Arc::default(), repositories: Arc::default(), db }

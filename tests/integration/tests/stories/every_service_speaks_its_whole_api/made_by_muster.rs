@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::offered::Resource;
-use super::reflection::Api;
+use super::reflection::{Api, decode};
 use super::samples::cluster_policy;
 use super::verbs::{get, pages, pages_of};
 use super::watches::Watch;
@@ -137,6 +137,12 @@ impl Scene<'_> {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": []}});
         let verdict = self.call("Evaluate", json!({"manifests": [pod.to_string()], "clusters": ["clusters/train"]})).await?;
         ensure!(verdict["violations"].as_array().is_some_and(|broken| broken.len() == 3), "{verdict}");
+        let method = self.api.method("EvaluateStream")?;
+        let asked = json!({"manifests": [pod.to_string()], "clusters": ["clusters/train"]});
+        let mut answers = self.api.open(self.clients, method, &asked).await?;
+        let answer = decode(method.output(), &answers.message().await?.context("an answer")?)?;
+        ensure!(answer["verdict"]["violations"] == verdict["violations"], "{answer}");
+        ensure!(answers.message().await?.is_none(), "one request has one answer");
         Ok(())
     }
 
