@@ -10,6 +10,7 @@ mod breadth;
 mod load;
 mod policies;
 mod server;
+mod storage;
 
 use anyhow::{Context, bail};
 use std::{path::PathBuf, process::ExitCode};
@@ -39,7 +40,9 @@ async fn measure(arguments: &[String]) -> anyhow::Result<()> {
     let places: Vec<PathBuf> = places.iter().map(PathBuf::from).collect();
     println!("load of the machine: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
     let server = server::Server::start(url, "few").await?;
-    load::measure(&server, &policies::read(&places)?).await?;
+    let policies = policies::read(&places)?;
+    load::measure(&server, &policies).await?;
+    storage::measure(&server, &policies).await?;
     drop(server);
     let server = server::Server::start(url, "many").await?;
     breadth::measure(&server).await?;

@@ -23,6 +23,8 @@ pub struct Server {
     process: Child,
     address: SocketAddr,
     tls: ClientTlsConfig,
+    /// URL of its database.
+    pub database_url: String,
     _folder: TempDir,
 }
 
@@ -48,7 +50,7 @@ impl Server {
             .stdin(Stdio::null())
             .spawn()
             .context("starting the service")?;
-        let server = Self { process, address, tls, _folder: folder };
+        let server = Self { process, address, tls, database_url, _folder: folder };
         let connected = tokio::time::timeout(READY_WITHIN, async {
             while server.endpoint()?.connect().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;

@@ -50,4 +50,12 @@ impl VerdictService for Verdicts {
         let caller = Caller::of(&request);
         Ok(Response::new(app::report::summarize(&self.0, &caller, request.into_inner()).await?))
     }
+
+    async fn list_compliance_history(
+        &self,
+        request: Request<wire::ListComplianceHistoryRequest>,
+    ) -> Result<Response<wire::ListComplianceHistoryResponse>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(app::report::history(&self.0, &caller, request.into_inner()).await?))
+    }
 }

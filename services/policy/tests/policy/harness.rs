@@ -9,7 +9,7 @@ use muster_policy::{
     app::App,
     grpc,
     peers::{Applied, ClusterEvent, File, ObservedEvent, Outcome, Registry, Repositories, ToApply},
-    reconcile::{Clusters, Distribute, Fleets, Leader, Reports, Sources, Verify},
+    reconcile::{Clusters, Compliance, Distribute, Fleets, Leader, Sources, Verify},
     store::projection::Member,
 };
 use muster_proto::policy::v1::{
@@ -110,8 +110,8 @@ impl Service {
         Verify { app, leader, registry: self.registry.clone() }.tick().await.expect("compared");
     }
 
-    pub fn reports(&self) -> Reports {
-        Reports { app: self.app.clone(), leader: Arc::clone(&self.leader), registry: self.registry.clone() }
+    pub async fn tick_compliance(&self) {
+        Compliance::new(self.app.clone(), Arc::clone(&self.leader)).tick().await.expect("counted");
     }
 
     /// Kinds of events in the log, in order.

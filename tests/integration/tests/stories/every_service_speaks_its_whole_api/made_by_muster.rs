@@ -134,6 +134,17 @@ impl Scene<'_> {
         pages(self.api, self.clients, report.verb("List")?, "clusters/train").await?;
         let compliance = self.call("SummarizeCompliance", json!({"fleet": "fleets/walk-all"})).await?;
         ensure!(compliance["rows"].as_array().is_some_and(|rows| rows.len() == 3), "{compliance}");
+        let request = json!({"fleet": "fleets/walk-all", "page_size": 1});
+        pages_of(self.api, self.clients, self.api.method("SummarizeCompliance")?, request).await?;
+        let history = json!({"fleet": "fleets/walk-all"});
+        eventually("the violations of three policies are noted", async || {
+            let noted = self.call("ListComplianceHistory", history.clone()).await?;
+            let all = noted["points"].as_array().is_some_and(|points| points.len() == 3);
+            Ok(look(all, (), || noted.to_string()))
+        })
+        .await?;
+        let request = json!({"fleet": "fleets/walk-all", "page_size": 1});
+        pages_of(self.api, self.clients, self.api.method("ListComplianceHistory")?, request).await?;
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": []}});
         let verdict = self.call("Evaluate", json!({"manifests": [pod.to_string()], "clusters": ["clusters/train"]})).await?;
         ensure!(verdict["violations"].as_array().is_some_and(|broken| broken.len() == 3), "{verdict}");
