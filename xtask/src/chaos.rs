@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use muster_integration_tests::Setup;
 use muster_integration_tests::faults::{self, Ground, chaos};
-use muster_integration_tests::platform::{Pace, Surroundings};
+use muster_integration_tests::platform::{Git, Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use serde_json::json;
 
@@ -54,21 +54,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         real: Vec::new(),
         simulation: json!({}),
         documented_ports: false,
-        git_password: None,
+        git: Git::Folder,
         agents: Surroundings::default(),
         pace: Pace::default(),
     };
     let mut ground = Ground::start(setup, &programs).await.context("bring everything up")?;
     let time = Duration::from_secs(arguments.minutes * 60);
     let rounds = chaos::run(&mut ground, seed, time, |number, plan, recovery| {
-        println!(
-            "{} round {number}: {plan} for {:.1} s; all well after {:.1} s, main job done after {:.1} s, at most {} MiB",
-            recovery.at.strftime("%H:%M:%S"),
-            plan.lasts.as_secs_f64(),
-            recovery.well_after.as_secs_f64(),
-            recovery.complete_after.as_secs_f64(),
-            recovery.memory,
-        );
+        println!("{}", recovery.line(number, plan));
     })
     .await?;
     println!("{rounds} rounds of seed {seed} held");

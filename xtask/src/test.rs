@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::setup::build::{self, Cargo, Profile};
 use crate::setup::kustomize;
-use crate::setup::{clients, compose, crds, kafka, kubernetes, postgres, prometheus};
+use crate::setup::{clients, compose, crds, debian, kafka, kubernetes, postgres};
 use crate::{doctor, workspace};
 
 /// The package of the stories.
@@ -121,6 +121,7 @@ struct RealPrograms {
     kubernetes: Programs,
     crds: PathBuf,
     prometheus: PathBuf,
+    sshd: PathBuf,
     grpcurl: PathBuf,
     python: PathBuf,
     compose: PathBuf,
@@ -132,7 +133,8 @@ impl RealPrograms {
             kafka: kafka::jars().await?,
             kubernetes: kubernetes::programs().await?,
             crds: crds::folder().await?,
-            prometheus: prometheus::program().await?,
+            prometheus: debian::prometheus().await?,
+            sshd: debian::sshd().await?,
             grpcurl: clients::grpcurl().await?,
             python: clients::python().await?,
             compose: compose::program().await?,
@@ -175,6 +177,7 @@ impl RealParts {
             ("MUSTER_TEST_KUBECTL", programs.kubernetes.kubectl().into()),
             ("MUSTER_TEST_CRDS", programs.crds.clone().into()),
             ("MUSTER_TEST_PROMETHEUS", programs.prometheus.clone().into()),
+            ("MUSTER_TEST_SSHD", programs.sshd.clone().into()),
             ("MUSTER_TEST_GRPCURL", programs.grpcurl.clone().into()),
             ("MUSTER_TEST_PYTHONPATH", programs.python.clone().into()),
             ("MUSTER_TEST_COMPOSE", programs.compose.clone().into()),

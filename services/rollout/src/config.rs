@@ -102,11 +102,37 @@ impl Settings {
                         Credential::Basic { username: username.clone(), password: password.trim_end().to_owned() }
                     }
                     CredentialSettings::Ssh { key_file, known_hosts_file } => {
+                        for (field, file) in [("key_file", key_file), ("known_hosts_file", known_hosts_file)] {
+                            std::fs::File::open(file).with_context(|| format!("service.git_credentials.{name}.{field}"))?;
+                        }
                         Credential::SshKey { key_file: key_file.clone(), known_hosts_file: known_hosts_file.clone() }
                     }
                 };
                 Ok((name.clone(), credential))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_key_that_is_missing_is_said_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, hosts) = (folder.path().join("key"), folder.path().join("known_hosts"));
+        let settings: Settings = serde_json::from_value(json!({
+            "state_directory": folder.path(),
+            "git_credentials": {"team": {"kind": "ssh", "key_file": key, "known_hosts_file": hosts}},
+        }))
+        .unwrap();
+        let refused = |settings: &Settings| format!("{:#}", settings.credentials().unwrap_err());
+        assert!(refused(&settings).starts_with("service.git_credentials.team.key_file: "), "{}", refused(&settings));
+        std::fs::write(&key, "").unwrap();
+        assert!(refused(&settings).starts_with("service.git_credentials.team.known_hosts_file: "), "{}", refused(&settings));
+        std::fs::write(&hosts, "").unwrap();
+        assert!(matches!(settings.credentials().unwrap()["team"], Credential::SshKey { .. }));
     }
 }

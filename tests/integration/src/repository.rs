@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 use crate::parts::git::GitServer;
+use crate::parts::ssh;
+use crate::platform::Git;
 
 /// The branch that is released.
 pub const BRANCH: &str = "main";
@@ -19,7 +21,15 @@ const NAME: &str = "repository.git";
 pub struct Repository {
     bare: PathBuf,
     clone: PathBuf,
-    server: Option<GitServer>,
+    served: Served,
+}
+
+/// Where the services find it.
+#[derive(Debug)]
+enum Served {
+    Folder,
+    Http(GitServer),
+    Ssh(ssh::Access),
 }
 
 /// A repository that is not where its URL points.
@@ -57,7 +67,7 @@ impl Repository {
     /// # Errors
     /// Git fails.
     pub async fn create(folder: &Path, tree: &[(String, String)]) -> Result<Self> {
-        let repository = Self { bare: folder.join(NAME), clone: folder.join("clone"), server: None };
+        let repository = Self { bare: folder.join(NAME), clone: folder.join("clone"), served: Served::Folder };
         std::fs::create_dir_all(folder)?;
         let (bare, clone) = (display(&repository.bare), display(&repository.clone));
         git(folder, &["init", "--quiet", "--bare", "--initial-branch", BRANCH, &bare]).await?;
@@ -67,23 +77,30 @@ impl Repository {
         Ok(repository)
     }
 
-    /// From now on it is served over HTTP, to whoever knows the password; its URL is another then.
+    /// From now on the services reach it so; its URL is another then.
     ///
     /// # Errors
     /// No port can be opened, or git fails.
-    pub async fn serve(&mut self, password: &str) -> Result<()> {
-        let folder = self.bare.parent().context("the repository stands in a folder")?;
-        // Git's server takes a push only where the repository says so.
-        git(&self.bare, &["config", "http.receivepack", "true"]).await?;
-        self.server = Some(GitServer::start(folder, password).await?);
+    pub async fn serve(&mut self, git_access: &Git) -> Result<()> {
+        self.served = match git_access {
+            Git::Folder => Served::Folder,
+            Git::Password(password) => {
+                let folder = self.bare.parent().context("the repository stands in a folder")?;
+                // Git's server takes a push only where the repository says so.
+                git(&self.bare, &["config", "http.receivepack", "true"]).await?;
+                Served::Http(GitServer::start(folder, password).await?)
+            }
+            Git::Ssh(access) => Served::Ssh(access.clone()),
+        };
         Ok(())
     }
 
     /// What a GitRepository document names.
     pub fn url(&self) -> String {
-        match &self.server {
-            Some(server) => server.url(NAME),
-            None => format!("file://{}", self.bare.display()),
+        match &self.served {
+            Served::Folder => format!("file://{}", self.bare.display()),
+            Served::Http(server) => server.url(NAME),
+            Served::Ssh(access) => format!("{}{}", access.origin, self.bare.display()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
-use muster_integration_tests::patience::look;
+use muster_integration_tests::patience::Look;
 use muster_integration_tests::{Platform, Setup, eventually_within};
 use muster_proto::scheduler::v1 as scheduler;
 use serde_json::{Value, json};
@@ -58,8 +58,11 @@ pub async fn measure(setup: Setup, jobs: u32) -> Result<Vec<Figure>> {
             .rev()
             .map(|write| (write.name, write.time))
             .collect();
-        let here = submitted.keys().filter(|name| created.contains_key(*name)).count();
-        Ok(look(here == submitted.len(), created, || format!("{here} are there")))
+        let missing: Vec<&String> = submitted.keys().filter(|name| !created.contains_key(*name)).collect();
+        let Some(name) = missing.first() else { return Ok(Look::Is(created)) };
+        let request = scheduler::GetJobRequest { name: format!("namespaces/ml/jobs/{name}") };
+        let job = platform.clients()?.jobs().get_job(request).await?.into_inner();
+        Ok(Look::NotYet(format!("{} are missing; {} is {:?}: {}", missing.len(), job.name, job.state(), job.reason)))
     })
     .await?;
     let mut took: Vec<f64> = submitted.iter().map(|(name, at)| created[name].duration_since(*at).as_secs_f64()).collect();

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Result;
 use muster_integration_tests::parts::postgres::Durability;
 use muster_integration_tests::patience::look;
-use muster_integration_tests::platform::{Pace, Surroundings};
+use muster_integration_tests::platform::{Git, Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::{Platform, Setup, eventually_within};
 use muster_proto::registry::v1 as registry;
@@ -87,7 +87,7 @@ pub async fn run(command: Command) -> Result<()> {
             documented_ports: false,
             simulation,
             real: Vec::new(),
-            git_password: None,
+            git: Git::Folder,
             agents: Surroundings::default(),
             pace: Pace { heartbeat_ms: 5_000, suspect_after_ms: 60_000, ..Pace::default() },
         })

@@ -5,10 +5,12 @@ use muster_integration_tests::Setup;
 use muster_integration_tests::kafka::MadeTopics;
 use muster_integration_tests::parts::kafka::Kafka;
 use muster_integration_tests::parts::kubernetes::{Kubernetes, Programs};
+use muster_integration_tests::parts::volcano;
 use muster_integration_tests::platform::Cluster;
 use muster_integration_tests::process::Leash;
 use muster_simcluster::{CrdPreset, presets};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::figure::Figure;
 use super::{jobs, releases};
@@ -57,12 +59,15 @@ impl Parts {
         measure: impl AsyncFnOnce(Setup) -> Result<Vec<Figure>>,
     ) -> Result<Vec<Figure>> {
         let mut running = Vec::new();
+        let mut controllers = JoinSet::new();
         for (name, nodes) in clusters {
             let cluster = Kubernetes::start(&self.programs, &setup.leash, name, *nodes, "V100").await?;
             let real = Cluster::real(name, cluster.folder())?;
             for definition in presets::definitions(CrdPreset::Volcano) {
                 real.api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await?;
             }
+            // A queue is healthy once a controller has opened it.
+            controllers.spawn(volcano::run(real.api.clone()));
             setup.real.push(real);
             running.push(cluster);
         }

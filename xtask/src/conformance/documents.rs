@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use muster_core::manifest::{Manifest, parse_documents};
 use muster_integration_tests::parts::postgres::Durability;
 use muster_integration_tests::patience::look;
-use muster_integration_tests::platform::{Pace, Surroundings};
+use muster_integration_tests::platform::{Git, Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::repository::Repository;
 use muster_integration_tests::{Platform, Setup, eventually, eventually_within};
@@ -56,7 +56,7 @@ pub async fn run(path: &Path, no_build: bool) -> Result<()> {
         documented_ports: false,
         simulation: simulation(&clusters),
         real: Vec::new(),
-        git_password: None,
+        git: Git::Folder,
         agents: Surroundings::default(),
         pace: Pace::default(),
     };

@@ -15,7 +15,7 @@ pub use muster_integration_tests::main_job::layout;
 use muster_integration_tests::main_job::scene::SHORT_SOAK;
 use muster_integration_tests::main_job::{self, Cause, Scene, TITLES, simulation};
 use muster_integration_tests::parts::postgres::Durability;
-use muster_integration_tests::platform::{Pace, Surroundings};
+use muster_integration_tests::platform::{Git, Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::{Platform, Setup};
 
@@ -92,7 +92,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         documented_ports: arguments.keep,
         simulation: simulation::simulation(&simulation::CLUSTERS),
         real: Vec::new(),
-        git_password: None,
+        git: Git::Folder,
         agents: Surroundings::default(),
         pace: Pace::default(),
     };

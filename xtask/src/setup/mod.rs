@@ -5,11 +5,11 @@ pub mod build;
 pub mod clients;
 pub mod compose;
 pub mod crds;
+pub mod debian;
 pub mod kafka;
 pub mod kubernetes;
 pub mod kustomize;
 pub mod postgres;
-pub mod prometheus;
 mod tools;
 
 use anyhow::Result;

@@ -1,6 +1,7 @@
 //! Job shapes, interned. Jobs that ask for the same are of one *class*: whether one of them fits is the answer for all,
 //! so that a hundred thousand equal jobs wait as one entry.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::amounts::{ResourceTable, Vector};
@@ -151,10 +152,8 @@ pub(crate) fn build(gang: &Gang, resources: &mut ResourceTable, flavors: &mut Fl
         total.add(&group.each.times(group.replicas));
     }
     let mut packing_order: Vec<usize> = (0..groups.len()).collect();
-    packing_order.sort_by(|left, right| {
-        let (left_group, right_group) = (&groups[*left], &groups[*right]);
-        right_group.gpus.cmp(&left_group.gpus).then_with(|| right_group.each.cmp(&left_group.each)).then(left.cmp(right))
-    });
+    // By names, never by numbers: those depend on which resource was heard of first.
+    packing_order.sort_by_key(|index| (Reverse(groups[*index].gpus), Reverse(&gang.groups[*index].each), *index));
     Class {
         gang: gang.clone(),
         gpus: resources.gpus(&total),

@@ -128,6 +128,36 @@ impl TierOpens {
     }
 }
 
+/// What a queue and those below it may spend. Over what time is the caller's business, who tells what counts now:
+/// [`Event::Counted`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// What is counted.
+    pub unit: BudgetUnit,
+    /// How much may count, in units; not negative.
+    pub amount: i64,
+    /// What happens when that much counts.
+    pub limit: BudgetLimit,
+}
+
+/// What a budget counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetUnit {
+    /// GPUs × milliseconds.
+    GpuMs,
+    /// Millionths of the currency of the prices.
+    Micros,
+}
+
+/// What a budget does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetLimit {
+    /// No gang starts with which more than its amount would count.
+    Hard,
+    /// Once its amount counts, what the queue has beyond its guarantee weighs a thousand times as much: siblings go first.
+    Soft,
+}
+
 /// A queue in the vocabulary of Volcano.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueSpec {
@@ -147,6 +177,8 @@ pub struct QueueSpec {
     pub min_runtime_ms: i64,
     /// In order of preference; empty: those of the nearest ancestor that has some, else every cluster that takes jobs.
     pub tiers: Vec<Tier>,
+    /// What it may spend.
+    pub budgets: Vec<Budget>,
 }
 
 impl QueueSpec {
@@ -165,6 +197,7 @@ impl QueueSpec {
             reclaimable: true,
             min_runtime_ms: Self::MIN_RUNTIME_MS,
             tiers: Vec::new(),
+            budgets: Vec::new(),
         }
     }
 }
@@ -256,6 +289,9 @@ pub struct Placement {
     pub price_micros: Option<i64>,
     /// Index of the queue's tier that was used, from 0.
     pub tier: usize,
+    /// How long the run counts in budgets at least, as long as it is not over: what it is expected to take, or
+    /// [`TierOpens::UNKNOWN_MS`] where nothing is known.
+    pub counted_ms: i64,
     /// The plan down to nodes.
     pub slots: Vec<Slot>,
 }
@@ -343,6 +379,14 @@ pub enum Event {
     Queue(QueueSpec),
     /// A queue without jobs and children was deleted.
     QueueGone(String),
+    /// What counts in a queue's budgets now, those placed runs included that the engine has decided. Until the next such fact it adds
+    /// what it places.
+    Counted {
+        /// The queue.
+        queue: String,
+        /// Per budget, in its order and unit.
+        counted: Vec<i64>,
+    },
     /// A job was accepted.
     Submitted {
         /// The job.

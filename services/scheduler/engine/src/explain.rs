@@ -8,6 +8,7 @@ use crate::cluster::{Cluster, tier_of};
 use crate::engine::{Engine, State};
 use crate::event::{ClusterState, JobId, JobSpec, Refused, Time};
 use crate::nodes::{Nodes, Shortage};
+use crate::queues::Work;
 use crate::reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing};
 
 impl Engine {
@@ -78,6 +79,16 @@ impl Engine {
                 });
             }
         }
+        let prices = clusters.iter().filter(|verdict| matches!(verdict.reason, Reason::Room | Reason::Full(_)));
+        let prices = prices.filter_map(|verdict| self.cheapest(class, &verdict.cluster));
+        let work = Work::new(crate::lanes::work_ms(job.expected_ms, 1).saturating_mul(class.gpus), prices.min());
+        for index in self.queues.chain(job.queue) {
+            let queue = self.queues.get(index);
+            for (number, budget, counted, asked) in queue.unaffordable(work) {
+                let (queue, budget) = (queue.spec.name.clone(), *budget);
+                holds.push(Hold::Budget { queue, number, budget, counted, asked });
+            }
+        }
         let has_room = clusters.iter().any(|verdict| verdict.reason == Reason::Room);
         if !has_room {
             let mut short_of = BTreeSet::new();
@@ -99,6 +110,13 @@ impl Engine {
             }
         }
         holds
+    }
+
+    /// The least price of a model that would do on a cluster.
+    fn cheapest(&self, class: &Class, cluster: &str) -> Option<i64> {
+        let site = &self.sites[*self.site_by_name.get(cluster)?];
+        let flavors = self.flavors_for(class, &site.nodes);
+        flavors.into_iter().flatten().filter_map(|flavor| site.cluster.as_ref()?.price(&self.flavors, flavor)).min()
     }
 
     fn judge(

@@ -19,6 +19,7 @@ impl Engine {
             Event::ClusterGone(name) => self.remove_cluster(&name),
             Event::Queue(spec) => self.upsert_queue(spec),
             Event::QueueGone(name) => self.queues.remove(&name).inspect(|()| self.tiers_changed()),
+            Event::Counted { queue, counted } => self.count_anew(&queue, counted),
             Event::Submitted { job, suspended } => {
                 self.tell(job.submitted_at);
                 let id = self.insert_job(job)?;
@@ -161,9 +162,25 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes in what counts in a queue's budgets.
+    pub(crate) fn count_anew(&mut self, queue: &str, counted: Vec<i64>) -> Result<(), Refused> {
+        let index = self.queues.find(queue).ok_or_else(|| Refused::new("queue", format!("queue {queue:?} does not exist")))?;
+        let entry = self.queues.get_mut(index);
+        if entry.counted.len() != counted.len() {
+            return Err(Refused::new("counted", format!("queue {queue:?} has {} budgets", entry.counted.len())));
+        }
+        if entry.counted != counted {
+            entry.counted = counted;
+            self.queues.mark(index);
+            self.let_go_below(index);
+        }
+        Ok(())
+    }
+
     /// After a change of clusters or tiers: what may be used, and so what shares are parts of, is another.
     fn tiers_changed(&mut self) {
         self.groups.all_stale();
+        self.let_unpaid_go(0..=usize::MAX);
         let mut everything = Vector::default();
         for cluster in self.sites.iter().filter_map(|site| site.cluster.as_ref()) {
             let used = cluster.spec.takes_jobs

@@ -387,6 +387,7 @@ impl Engine {
         }
         if found && group.lanes > 0 {
             self.groups.opened(id);
+            self.let_unpaid_go(id..=id);
         }
     }
 }

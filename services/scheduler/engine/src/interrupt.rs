@@ -13,6 +13,7 @@ use crate::estimate::{begin_ms, level_of};
 use crate::event::{Cause, Decision, JobId, Time};
 use crate::nodes::{NodeIndex, Place};
 use crate::promise::Promise;
+use crate::queues::Work;
 use crate::rows::Remaining;
 use crate::thought::Thought;
 
@@ -103,13 +104,17 @@ impl Engine {
             if gpu_ms.saturating_mul(TIMES_LONGER) >= longest
                 || self.promised.contains_key(&job)
                 || in_vain.get(&class).is_some_and(|least| gpu_ms >= *least)
-                || self.queues.limit(queue, &self.classes.get(class).total).is_some()
+                || self.queues.limit(queue, &self.classes.get(class).total, Work::default()).is_some()
             {
                 continue;
             }
             let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
             let claim = Claim { gpu_ms, cause: Cause::Sooner };
-            if !candidates.iter().any(|candidate| self.interrupt_for(job, candidate, claim, decisions)) {
+            if !candidates.iter().any(|candidate| self.affords(job, candidate)) {
+                continue;
+            }
+            let mut try_at = |candidate| self.affords(job, candidate) && self.interrupt_for(job, candidate, claim, decisions);
+            if !candidates.iter().any(&mut try_at) {
                 in_vain.insert(class, gpu_ms);
             }
         }

@@ -4,11 +4,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use crate::class::ClassId;
+use crate::class::{Class, ClassId};
 use crate::event::{JobId, TierOpens, Time};
 use crate::groups::GroupId;
 use crate::jobs::NumberHashing;
-use crate::queues::QueueIndex;
+use crate::queues::{QueueIndex, Work};
 
 /// Number of a lane.
 pub(crate) type LaneId = usize;
@@ -57,6 +57,11 @@ impl Lane {
     /// Where a job stands that was submitted then.
     pub(crate) fn standing(&self, submitted_at: Time) -> Time {
         Time(submitted_at.0.saturating_add(self.head_start_ms()))
+    }
+
+    /// What each of its jobs counts with in budgets where a GPU-hour costs so much.
+    pub(crate) fn work(&self, class: &Class, price: Option<i64>) -> Work {
+        Work::new(if class.gpus == 0 { 0 } else { self.work_ms }, price)
     }
 
     pub(crate) fn head_start_ms(&self) -> i64 {

@@ -37,9 +37,9 @@ pub use class::{MAX_GROUPS, MAX_WORKERS, check};
 pub use engine::{Engine, Stats};
 pub use estimate::{Finished, histories};
 pub use event::{
-    BoundNode, Cause, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec, Placement,
-    QueueSpec, Refused, RunEnd, Slot, Tier, TierOpens, Time, WorkerGroup,
+    BoundNode, Budget, BudgetLimit, BudgetUnit, Cause, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, Interruption,
+    JobId, JobSpec, NodeSpec, Placement, QueueSpec, Refused, RunEnd, Slot, Tier, TierOpens, Time, WorkerGroup,
 };
 pub use queues::MAX_DEPTH;
-pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing};
+pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing, show_budget};
 pub use rows::{Audit, HistoryRow, JobRow, JobState, Promised, Remaining, Rows};

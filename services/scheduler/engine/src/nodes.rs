@@ -1,10 +1,11 @@
 //! The nodes of one cluster and how gangs are packed onto them. Nodes with the same GPU model and the same free amounts
 //! stand in one *bucket*; a fit looks at buckets, of which there are few, and never at every node.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::amounts::{Amounts, CPU, ResourceTable, Vector};
+use crate::amounts::{Amounts, CPU, MEMORY, ResourceTable, Vector};
 use crate::class::{Class, ClassGroup, FlavorId, Flavors, NO_FLAVOR};
 use crate::event::NodeSpec;
 
@@ -31,13 +32,22 @@ struct Node {
     free: Vector,
 }
 
-/// Equal free amounts, in the order in which nodes are filled: the fewest GPUs first, then the least cpu.
+/// Equal free amounts, in the order in which nodes are filled: the fewest GPUs first, then the least cpu, then the least memory.
+/// What comes after that keeps buckets apart and decides nothing: it depends on which resource was heard of first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Bucket {
     flavor: FlavorId,
     gpus: i64,
     cpu: i64,
+    memory: i64,
     free: Vector,
+}
+
+impl Bucket {
+    /// Which of two buckets is filled first, as far as that is decided by what is free.
+    fn filling(&self) -> (i64, i64, i64) {
+        (self.gpus, self.cpu, self.memory)
+    }
 }
 
 /// All nodes of a cluster with what is free on each.
@@ -46,7 +56,8 @@ pub(crate) struct Nodes {
     nodes: Vec<Node>,
     by_name: BTreeMap<Arc<str>, NodeIndex>,
     buckets: BTreeMap<Bucket, BTreeSet<NodeIndex>>,
-    /// Free whole GPUs per model that stands here, by model.
+    /// Free whole GPUs per model that stands here, by the model's name: a model's number depends on which was heard of first, and
+    /// nothing that is decided may.
     gpus_free: Vec<(FlavorId, i64)>,
 }
 
@@ -62,6 +73,8 @@ pub(crate) struct Shortage {
 impl Nodes {
     pub(crate) fn new(specs: &[NodeSpec], resources: &mut ResourceTable, flavors: &mut Flavors) -> Self {
         let mut all = Self::default();
+        let models: BTreeSet<&str> = specs.iter().map(|spec| spec.flavor.as_str()).collect();
+        all.gpus_free = models.into_iter().map(|model| (flavors.intern(model), 0)).collect();
         for spec in specs {
             let allocatable = resources.intern(&spec.allocatable);
             let mut free = allocatable.clone();
@@ -113,25 +126,27 @@ impl Nodes {
 
     fn bucket(&self, index: NodeIndex, resources: &ResourceTable) -> Bucket {
         let node = &self.nodes[index as usize];
-        let cpu = resources.find(CPU).map_or(0, |cpu| node.free.get(cpu));
-        Bucket { flavor: node.flavor, gpus: resources.gpus(&node.free), cpu, free: node.free.clone() }
+        let free = |name| resources.find(name).map_or(0, |index| node.free.get(index));
+        let (cpu, memory) = (free(CPU), free(MEMORY));
+        Bucket { flavor: node.flavor, gpus: resources.gpus(&node.free), cpu, memory, free: node.free.clone() }
+    }
+
+    /// Counts more or fewer free GPUs of a model that stands here.
+    fn count(&mut self, flavor: FlavorId, gpus: i64) {
+        if let Some((_, free)) = self.gpus_free.iter_mut().find(|(model, _)| *model == flavor) {
+            *free += gpus;
+        }
     }
 
     fn enter(&mut self, index: NodeIndex, resources: &ResourceTable) {
         let bucket = self.bucket(index, resources);
-        let gpus = bucket.gpus.max(0);
-        match self.gpus_free.binary_search_by_key(&bucket.flavor, |(flavor, _)| *flavor) {
-            Ok(at) => self.gpus_free[at].1 += gpus,
-            Err(at) => self.gpus_free.insert(at, (bucket.flavor, gpus)),
-        }
+        self.count(bucket.flavor, bucket.gpus.max(0));
         self.buckets.entry(bucket).or_default().insert(index);
     }
 
     fn leave(&mut self, index: NodeIndex, resources: &ResourceTable) {
         let bucket = self.bucket(index, resources);
-        if let Ok(at) = self.gpus_free.binary_search_by_key(&bucket.flavor, |(flavor, _)| *flavor) {
-            self.gpus_free[at].1 -= bucket.gpus.max(0);
-        }
+        self.count(bucket.flavor, -bucket.gpus.max(0));
         if let Some(nodes) = self.buckets.get_mut(&bucket) {
             nodes.remove(&index);
             if nodes.is_empty() {
@@ -180,7 +195,7 @@ impl Nodes {
 
     /// Free whole GPUs of a flavor, over all nodes.
     pub(crate) fn gpus_free(&self, flavor: FlavorId) -> i64 {
-        self.gpus_free.binary_search_by_key(&flavor, |(flavor, _)| *flavor).map_or(0, |at| self.gpus_free[at].1)
+        self.gpus_free.iter().find(|(model, _)| *model == flavor).map_or(0, |(_, gpus)| *gpus)
     }
 
     /// GPU models that stand here.
@@ -208,7 +223,7 @@ impl Nodes {
         let least = if group.gpus > 0 { group.gpus } else { i64::MIN };
         let models = self.gpus_free.iter().map(|(flavor, _)| *flavor).filter(move |have| flavor.is_none_or(|want| want == *have));
         models.flat_map(move |flavor| {
-            let from = Bucket { flavor, gpus: least, cpu: i64::MIN, free: Vector::default() };
+            let from = Bucket { flavor, gpus: least, cpu: i64::MIN, memory: i64::MIN, free: Vector::default() };
             self.buckets.range(from..).take_while(move |(bucket, _)| bucket.flavor == flavor)
         })
     }
@@ -264,26 +279,28 @@ impl Nodes {
     }
 
     /// The node that is filled first of those with room for a worker, with how many workers fit there: the fewest free GPUs, then
-    /// the least free cpu (bucket order after that), so that whole nodes stay whole.
+    /// the least free cpu, then the least free memory, so that whole nodes stay whole; of equals the first model by name, then the
+    /// node that was told first.
     fn best(&self, group: &ClassGroup, flavor: Option<FlavorId>) -> Option<(NodeIndex, u32)> {
-        let mut best: Option<(&Bucket, &BTreeSet<NodeIndex>, u32)> = None;
+        let mut best: Option<(&Bucket, NodeIndex, u32)> = None;
         for (bucket, nodes) in self.eligible(group, flavor) {
-            // Inside one model the first that fits is the best one.
-            if best.is_some_and(|(known, ..)| known.flavor == bucket.flavor) {
-                continue;
+            if let Some((known, node, _)) = best {
+                let same_model = known.flavor == bucket.flavor;
+                match bucket.filling().cmp(&known.filling()) {
+                    Ordering::Less => {}
+                    Ordering::Equal if same_model && nodes.first().is_some_and(|first| *first < node) => {}
+                    Ordering::Greater if same_model && group.gpus > 0 && flavor.is_some() => break,
+                    Ordering::Equal | Ordering::Greater => continue,
+                }
             }
             let fits = group.each.fits_into(&bucket.free);
-            if fits == 0 {
-                continue;
-            }
-            if best.is_none_or(|(known, ..)| (bucket.gpus, bucket.cpu) < (known.gpus, known.cpu)) {
-                best = Some((bucket, nodes, fits));
-            }
-            if group.gpus > 0 && flavor.is_some() {
-                break;
+            if fits > 0
+                && let Some(first) = nodes.first()
+            {
+                best = Some((bucket, *first, fits));
             }
         }
-        best.and_then(|(_, nodes, fits)| nodes.first().map(|node| (*node, fits)))
+        best.map(|(_, node, fits)| (node, fits))
     }
 
     /// Packs the whole gang and reserves it, or reserves nothing and says what is short. Groups with many GPUs go first.

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::event::{Cause, Decision, JobId, Time};
 use crate::interrupt::Claim;
 use crate::lanes::LaneId;
-use crate::queues::QueueIndex;
+use crate::queues::{QueueIndex, Work};
 
 /// How long a gang waits before room is made for it.
 pub(crate) const PATIENCE_MS: i64 = 36 * 60 * 60 * 1_000;
@@ -50,10 +50,11 @@ impl Engine {
         let entry = self.lanes.get(lane);
         let (Some((_, job)), Some((group, _))) = (entry.head(), entry.listed) else { return };
         let (queue, class) = (entry.queue, entry.class);
-        if self.queues.limit(queue, &self.classes.get(class).total).is_some() {
+        if self.queues.limit(queue, &self.classes.get(class).total, Work::default()).is_some() {
             return;
         }
-        let candidates: Vec<Candidate> = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES).cloned().collect();
+        let candidates = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES);
+        let candidates: Vec<Candidate> = candidates.filter(|candidate| self.affords(job, candidate)).cloned().collect();
         for candidate in &candidates {
             if self.interrupt_for(job, candidate, Claim { gpu_ms: 0, cause: Cause::Overdue }, decisions) {
                 return;

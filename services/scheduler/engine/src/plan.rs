@@ -9,7 +9,7 @@ use crate::event::{Decision, Epoch, JobId, Placement, Slot};
 use crate::groups::GroupId;
 use crate::lanes::LaneId;
 use crate::nodes::Place;
-use crate::queues::{Charge, Limit, QueueIndex, ROOT};
+use crate::queues::{Charge, Limit, QueueIndex, ROOT, Work};
 
 /// Where at least one group in so many is open, the lanes of a queue are looked at in their order, else the open groups.
 const IN_ORDER: usize = 8;
@@ -49,10 +49,13 @@ impl Engine {
             self.make_room(&mut decisions, limit);
             // A promise that was given up for another leaves room for those who ask. What was promised or placed may let a gang of
             // several parts be packed, and entitles others to what they had no right to before.
-            if self.freed.is_empty() && before == (decisions.len(), self.promised.len()) {
+            let made = before != (decisions.len(), self.promised.len());
+            // What was placed since the promises were looked at may have used up what one of them needs of a capability or a budget.
+            let before = decisions.len();
+            self.keep_promises(&mut decisions);
+            if self.freed.is_empty() && !made && decisions.len() == before {
                 break;
             }
-            self.keep_promises(&mut decisions);
         }
         decisions
     }
@@ -91,9 +94,7 @@ impl Engine {
             let lane = known?;
             let entry = self.lanes.get(lane);
             // What others have used up since may be what this lane would need.
-            if entry.listed.is_some_and(|(group, _)| self.groups.is_open(group))
-                && self.queues.limit(entry.queue, &self.classes.get(entry.class).total).is_none()
-            {
+            if entry.listed.is_some_and(|(group, _)| self.groups.is_open(group)) && self.limit_of(lane).is_none() {
                 return known;
             }
         }
@@ -128,7 +129,7 @@ impl Engine {
         let open = &self.groups.open;
         let mut limit = |group: GroupId, lane: LaneId| {
             asking.visited += 1;
-            let limit = self.queues.limit(queue, &self.classes.get(self.lanes.get(lane).class).total);
+            let limit = self.limit_of(lane);
             asking.held.extend(limit.map(|limit| (queue, group, limit)));
             limit
         };
@@ -141,6 +142,23 @@ impl Engine {
         let heads = sections.filter(|(section, _)| section.held_by.is_none());
         let heads = heads.filter_map(|(section, group)| Some((*section.lanes.first()?, group)));
         heads.filter(|((_, lane), group)| limit(*group, *lane).is_none()).min().map(|((_, lane), _)| lane)
+    }
+
+    /// What holds back the gang of a lane, at the first place with room.
+    fn limit_of(&self, lane: LaneId) -> Option<Limit> {
+        let entry = self.lanes.get(lane);
+        let class = self.classes.get(entry.class);
+        let price = || entry.listed.and_then(|(group, _)| self.groups.get(group).first()?.price);
+        let work = if self.queues.has_budgets(entry.queue) { entry.work(class, price()) } else { Work::default() };
+        self.queues.limit(entry.queue, &class.total, work)
+    }
+
+    /// Whether the budgets of its queue allow a waiting job a place.
+    pub(crate) fn affords(&self, job: JobId, candidate: &Candidate) -> bool {
+        let State::Waiting(lane) = self.jobs.held(job).state else { return false };
+        let lane = self.lanes.get(lane);
+        let work = lane.work(self.classes.get(lane.class), candidate.price);
+        self.queues.chain(lane.queue).all(|index| self.queues.get(index).unaffordable(work).next().is_none())
     }
 
     /// Places the head of a lane of a group that has room, where that is.
@@ -167,6 +185,9 @@ impl Engine {
         site.taken += 1;
         let job = self.jobs.held_mut(id);
         job.epoch = Epoch(job.epoch.0 + 1);
+        let gpus = self.classes.get(job.class).gpus;
+        let counted_ms = crate::lanes::work_ms(job.expected_ms, 1);
+        let work = Work::new(counted_ms.saturating_mul(gpus), candidate.price);
         let placement = Placement {
             job: id,
             epoch: job.epoch,
@@ -174,6 +195,7 @@ impl Engine {
             flavor: candidate.flavor.map(|flavor| self.flavors.name(flavor).to_owned()),
             price_micros: candidate.price,
             tier: candidate.tier,
+            counted_ms,
             slots: places
                 .iter()
                 .map(|place| Slot {
@@ -186,6 +208,7 @@ impl Engine {
         let cluster = candidate.cluster;
         job.state =
             State::Placed(Box::new(Run { cluster, places, bound: None, started_at: None, stopping: false, remaining: None }));
+        self.queues.count(job.queue, work);
         self.queues.charge(job.queue, &self.classes.get(job.class).total, Charge::Add);
         self.stats.placed += 1;
         placement

@@ -10,6 +10,7 @@ use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{Cause, Decision, Interruption, JobId, Time};
 use crate::lanes::LaneId;
 use crate::nodes::{NodeIndex, Nodes, Place};
+use crate::queues::Work;
 
 /// Runs looked at for one reservation, by row. In a larger cluster a gang finds its room among so many all the same.
 const MOST_RUNS: usize = 10_000;
@@ -144,7 +145,7 @@ impl Engine {
         let class = self.classes.get(entry.class);
         let nodes = &self.sites[promise.cluster].nodes;
         let there = promise.places.iter().all(|place| nodes.free_on(place.node).is_some());
-        if !there || self.queues.limit(entry.queue, &class.total).is_some() {
+        if !there || self.queues.limit(entry.queue, &class.total, Work::default()).is_some() {
             return None;
         }
         let (queue, class) = (entry.queue, entry.class);
@@ -154,7 +155,8 @@ impl Engine {
         let group = self.group(queue, class, open);
         self.renew(group);
         let candidates = &self.groups.get(group).candidates;
-        candidates.iter().find(|candidate| candidate.cluster == cluster && candidate.flavor == flavor).cloned()
+        let promised = candidates.iter().find(|candidate| candidate.cluster == cluster && candidate.flavor == flavor);
+        promised.filter(|candidate| self.affords(job, candidate)).cloned()
     }
 
     /// Reserves room for a gang on a candidate, where it is expected first.
@@ -247,11 +249,14 @@ impl Engine {
         if entry.expected_ms == 0 || self.promised.contains_key(&job) {
             return false;
         }
-        if self.queues.limit(queue, &self.classes.get(class).total).is_some() {
+        if self.queues.limit(queue, &self.classes.get(class).total, Work::default()).is_some() {
             return false;
         }
         let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
         for candidate in candidates.iter().filter(|candidate| until.get(&candidate.cluster).is_some_and(|at| done_at <= *at)) {
+            if !self.affords(job, candidate) {
+                continue;
+            }
             let reservations = self.set_reservations_aside(candidate.cluster, None);
             let placement = self.place_at(job, candidate);
             self.put_reservations_back(candidate.cluster, &reservations);

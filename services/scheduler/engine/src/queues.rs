@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::amounts::{ResourceTable, Vector};
-use crate::event::{QueueSpec, Refused, Tier};
+use crate::event::{Budget, QueueSpec, Refused, Tier};
 use crate::groups::GroupId;
 use crate::jobs::Hashing;
 use crate::lanes::{LaneId, LaneOrder};
@@ -13,11 +13,13 @@ use crate::memo::Memo;
 use crate::ranking::Ranking;
 
 mod below;
+mod budget;
 mod lists;
 mod marks;
 mod share;
 
 pub(crate) use below::{Asked, Blocked, Bounds, Changes};
+pub(crate) use budget::{Work, is_of_money};
 
 /// Place of a queue in [`Queues`].
 pub(crate) type QueueIndex = usize;
@@ -26,7 +28,7 @@ pub(crate) const ROOT: QueueIndex = 0;
 /// Queues may be nested this deep. Each level costs a step per decision.
 pub const MAX_DEPTH: usize = 8;
 
-/// What holds lanes back: the queue whose capability it is, the resource, and how much of it must be left.
+/// What holds lanes back: the queue whose capability or budget it is, the resource or the budget, and how much of it must be left.
 pub(crate) type Limit = (QueueIndex, usize, i64);
 
 /// A queue's lanes of one group.
@@ -49,6 +51,8 @@ pub(crate) struct Queue {
     guarantee: Vector,
     /// What is guaranteed of each resource, also of those that are not named.
     guaranteed: Vec<f64>,
+    /// What counts in each of its budgets.
+    pub(crate) counted: Vec<i64>,
     /// What is placed for it and its descendants.
     pub(crate) usage: Vector,
     /// What its own waiting jobs ask for.
@@ -94,6 +98,8 @@ pub(crate) struct Queues {
     dirty: Vec<QueueIndex>,
     /// Queues in or below which runs may have to make room.
     touched: Vec<QueueIndex>,
+    /// Sections that a budget of money holds back.
+    pub(crate) unpaid: BTreeSet<(GroupId, QueueIndex)>,
 }
 
 impl Queues {
@@ -105,6 +111,7 @@ impl Queues {
             found: HashMap::default(),
             dirty: Vec::new(),
             touched: Vec::new(),
+            unpaid: BTreeSet::new(),
         }
     }
 
@@ -192,6 +199,10 @@ impl Queues {
             self.get_mut(parent).children.push(index);
         }
         let queue = self.get_mut(index);
+        let unit = |budget: &Budget| budget.unit;
+        if !queue.spec.budgets.iter().map(unit).eq(spec.budgets.iter().map(unit)) {
+            queue.counted = vec![0; spec.budgets.len()];
+        }
         queue.spec = spec;
         queue.parent = parent;
         queue.capability = capability;
@@ -219,6 +230,9 @@ impl Queues {
             if let Some((name, _)) = amounts.iter().find(|(_, amount)| *amount < 0) {
                 return Err(Refused::new(format!("{field}[{name}]"), "must not be negative"));
             }
+        }
+        if let Some(at) = spec.budgets.iter().position(|budget| budget.amount < 0) {
+            return Err(Refused::new(format!("budgets[{at}].amount"), "must not be negative"));
         }
         let beyond = spec.capability.iter().find(|(name, limit)| spec.guarantee.get(name) > *limit);
         if let Some((name, _)) = beyond {
@@ -307,6 +321,7 @@ pub(crate) enum Charge {
 
 impl Queue {
     fn new(spec: QueueSpec, parent: QueueIndex, capability: Vec<(usize, i64)>, guarantee: Vector) -> Self {
+        let counted = vec![0; spec.budgets.len()];
         Self {
             spec,
             parent,
@@ -315,6 +330,7 @@ impl Queue {
             capability,
             guarantee,
             guaranteed: Vec::new(),
+            counted,
             usage: Vector::default(),
             waiting: Vector::default(),
             sections: BTreeMap::new(),

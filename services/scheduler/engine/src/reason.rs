@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::amounts::show;
-use crate::event::{Epoch, JobId, Time};
+use crate::event::{Budget, BudgetUnit, Epoch, JobId, Time};
 
 /// Everything there is to say about an unfinished job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,19 @@ pub enum Hold {
         /// What is charged already.
         used: i64,
         /// What the job asks for.
+        asked: i64,
+    },
+    /// A hard budget of its queue or an ancestor would be exceeded, at the cheapest place it may use.
+    Budget {
+        /// Whose.
+        queue: String,
+        /// Its place among the queue's budgets, from 0.
+        number: usize,
+        /// The budget.
+        budget: Budget,
+        /// What counts already.
+        counted: i64,
+        /// What the job would count with.
         asked: i64,
     },
     /// No open cluster has room: these resources are short somewhere it may go.
@@ -204,6 +217,18 @@ impl fmt::Display for Hold {
                 show(resource, *asked),
                 show(resource, *limit),
             ),
+            Self::Budget { queue, number, budget, counted, asked } => {
+                let shown = |amount: i64| show_budget(budget.unit, amount);
+                let beyond = shown(counted.saturating_add(*asked).saturating_sub(budget.amount));
+                write!(
+                    out,
+                    "budget {} of queue {queue:?} exceeded by {beyond}: {} counted + {} expected > {}",
+                    number + 1,
+                    shown(*counted),
+                    shown(*asked),
+                    shown(budget.amount),
+                )
+            }
             Self::Room { short_of } => {
                 write!(
                     out,
@@ -216,5 +241,14 @@ impl fmt::Display for Hold {
             Self::BackOff { until } => write!(out, "back-off until {} ms", until.0),
             Self::Resume => write!(out, "suspended: resume it"),
         }
+    }
+}
+
+/// An amount of a budget for people.
+#[must_use]
+pub fn show_budget(unit: BudgetUnit, amount: i64) -> String {
+    match unit {
+        BudgetUnit::GpuMs => format!("{:.2} GPU-hours", amount as f64 / 3_600_000.0),
+        BudgetUnit::Micros => format!("{:.2} of money", amount as f64 / 1_000_000.0),
     }
 }

@@ -174,7 +174,8 @@ impl Engine {
             self.catch_up(queue);
         }
         let entry = self.queues.get(queue);
-        let may_have = |lane: LaneId| self.queues.excess(queue, self.total_of(lane)).next().is_none();
+        let may_have =
+            |lane: LaneId| self.queues.excess(queue, self.total_of(lane)).next().is_none() && self.may_pay(queue, lane);
         let Some(tree) = &entry.blocked.tree else {
             let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
             let mut lanes = entry.order.iter().take(MOST_LANES).map(|(_, lane)| *lane);
@@ -189,6 +190,16 @@ impl Engine {
             let lane = entry.blocked.lanes[place].filter(|lane| may_have(*lane))?;
             Some((self.queues.share(entry.children[place], self.total_of(lane), &self.everything), lane))
         })
+    }
+
+    /// Whether a queue's own budgets allow the gang of a lane at one of its places.
+    fn may_pay(&self, queue: QueueIndex, lane: LaneId) -> bool {
+        let entry = self.queues.get(queue);
+        let lane = self.lanes.get(lane);
+        let Some((group, _)) = lane.listed.filter(|_| !entry.spec.budgets.is_empty()) else { return true };
+        let class = self.classes.get(lane.class);
+        let candidates = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES);
+        candidates.map(|candidate| lane.work(class, candidate.price)).any(|work| entry.unaffordable(work).next().is_none())
     }
 
     /// What a gang of a lane asks for.
@@ -212,7 +223,8 @@ impl Engine {
         }
         self.stats.entries_visited += 1;
         self.renew(group);
-        let candidates: Vec<Candidate> = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES).cloned().collect();
+        let candidates = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES);
+        let candidates: Vec<Candidate> = candidates.filter(|candidate| self.affords(job, candidate)).cloned().collect();
         let mut ripe_at: Option<Time> = None;
         // A reservation gives way to room that can be had at once.
         let reservation = self.set_promise_aside(job);

@@ -16,6 +16,8 @@ pub struct Rows {
     pub clusters: Vec<ClusterSpec>,
     /// Queues, by name; parents may stand behind their children.
     pub queues: Vec<QueueSpec>,
+    /// What counts in the budgets of the queues that have some.
+    pub counted: BTreeMap<String, Vec<i64>>,
     /// Unfinished jobs, by row.
     pub jobs: Vec<JobRow>,
     /// How long finished runs took.
@@ -129,6 +131,9 @@ impl Engine {
             engine.upsert_cluster(cluster).map_err(|refused| within(&format!("clusters[{name}]"), refused))?;
         }
         engine.restore_queues(rows.queues)?;
+        for (queue, counted) in rows.counted {
+            engine.count_anew(&queue, counted).map_err(|refused| within("counted", refused))?;
+        }
         for history in rows.histories {
             engine.estimates.restore(history).map_err(|refused| within("histories", refused))?;
         }
@@ -228,6 +233,12 @@ impl Engine {
         Rows {
             clusters: clusters.into_values().cloned().collect(),
             queues: self.queues.iter().map(|(_, queue)| queue.spec.clone()).collect(),
+            counted: self
+                .queues
+                .iter()
+                .filter(|(_, queue)| !queue.counted.is_empty())
+                .map(|(_, queue)| (queue.spec.name.clone(), queue.counted.clone()))
+                .collect(),
             jobs: self.jobs.by_row().into_iter().map(|job| self.row(job)).collect(),
             histories: self.estimates.rows(),
         }

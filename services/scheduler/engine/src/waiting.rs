@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, State, Timer};
 use crate::event::{JobId, Time};
+use crate::groups::GroupId;
 use crate::lanes::{LaneId, LaneKey};
 use crate::overdue::PATIENCE_MS;
 use crate::queues::{QueueIndex, ROOT};
@@ -117,10 +118,9 @@ impl Engine {
         while at != ROOT {
             if !self.queues.get(at).holds.is_empty() {
                 let mut free = Vec::new();
-                for (resource, _) in self.queues.capability(at) {
-                    let left = self.queues.left(at, *resource);
+                for (resource, left) in self.queues.all_left(at) {
                     free.extend(
-                        self.queues.get(at).holds.range((*resource, i64::MIN, 0, 0)..=(*resource, left, usize::MAX, usize::MAX)),
+                        self.queues.get(at).holds.range((resource, i64::MIN, 0, 0)..=(resource, left, usize::MAX, usize::MAX)),
                     );
                 }
                 for (_, _, held, group) in free {
@@ -137,6 +137,18 @@ impl Engine {
         for (_, _, held, group) in self.queues.get(queue).holds.clone() {
             self.stats.entries_visited += 1;
             self.queues.let_go(held, group);
+        }
+    }
+
+    /// Lets those of some groups ask again that a budget of money holds back: there is room at another price, or prices are others.
+    pub(crate) fn let_unpaid_go(&mut self, groups: std::ops::RangeInclusive<GroupId>) {
+        if self.queues.unpaid.is_empty() {
+            return;
+        }
+        let held: Vec<_> = self.queues.unpaid.range((*groups.start(), 0)..=(*groups.end(), usize::MAX)).copied().collect();
+        for (group, queue) in held {
+            self.stats.entries_visited += 1;
+            self.queues.let_go(queue, group);
         }
     }
 

@@ -58,6 +58,7 @@ impl App {
         for subject in &subjects {
             mind.look(&mut tx, subject, now).await?;
         }
+        mind.count_budgets_when_due(&mut tx, now).await?;
         let decisions = mind.engine.plan_at_most(DECISIONS);
         for decision in &decisions {
             match decision {
@@ -75,7 +76,7 @@ impl App {
 
     /// Writes a placement down, or takes it back where its job was cancelled or suspended meanwhile.
     async fn place(&self, tx: &mut Tx, mind: &mut Mind, placement: &Placement, now: Timestamp) -> Result<()> {
-        let Placement { job: id, epoch, cluster, flavor, price_micros, tier: _, slots } = placement;
+        let Placement { job: id, epoch, cluster, flavor, price_micros, tier: _, counted_ms, slots } = placement;
         let Some(mut job) = store::job::lock_row(tx, id.0.cast_signed()).await? else {
             return mind
                 .engine
@@ -118,7 +119,7 @@ impl App {
         job.go(JobState::Placed, format!("placed on {cluster}"), now);
         mind.charge(&job, &run);
         async {
-            store::run::insert(tx, &run).await?;
+            store::run::insert(tx, &run, *counted_ms).await?;
             store::job::update(tx, &mut job).await?;
             crate::events::job_changed(tx, &*self.clock, &job, Some(&run)).await
         }

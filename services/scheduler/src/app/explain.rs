@@ -1,16 +1,17 @@
 //! Why a job is where it is. The leader asks its own engine; any other replica folds one from the tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use muster_core::name::JobName;
 use muster_kit::{Error, Result, db};
-use muster_scheduler_engine::{Explanation, Hold, Reason, Standing, Time, show};
+use muster_scheduler_engine::{Explanation, Hold, Reason, Standing, Time, show, show_budget};
 
 use super::App;
 use super::mind::Mind;
 use crate::domain::cluster::ClusterFacts;
 use crate::domain::job::JobState;
+use crate::domain::queue::Window;
 use crate::domain::record::{Job, engine_id};
 use crate::store;
 
@@ -60,7 +61,7 @@ impl App {
             let mind = self.mind.lock().expect("no holder of this lock panics");
             mind.as_ref()
                 .filter(|mind| self.leadership.epoch() == Some(mind.epoch))
-                .and_then(|mind| Some((mind.engine.explain(engine_id(job.id))?, facts(mind))))
+                .and_then(|mind| Some((mind.engine.explain(engine_id(job.id))?, Known::by(mind))))
         };
         let known = match known {
             Some(known) => Some(known),
@@ -68,18 +69,30 @@ impl App {
                 let mut tx = db::begin(&self.pool).await?;
                 let mind = Mind::load(&mut tx, 0, self.now()).await?;
                 tx.rollback().await?;
-                mind.engine.explain(engine_id(job.id)).map(|explanation| (explanation, facts(&mind)))
+                mind.engine.explain(engine_id(job.id)).map(|explanation| (explanation, Known::by(&mind)))
             }
         };
         Ok(match known {
-            Some((explanation, facts)) => tell(&job, &explanation, &facts, waiting),
+            Some((explanation, known)) => tell(&job, &explanation, &known, waiting, self.now()),
             None => unknown(&job, waiting, store::queue::get(&self.pool, &job.queue).await?.is_some()),
         })
     }
 }
 
-fn facts(mind: &Mind) -> Vec<ClusterFacts> {
-    mind.clusters.values().cloned().collect()
+/// What an explanation says beyond what the engine knows.
+struct Known {
+    clusters: Vec<ClusterFacts>,
+    /// Windows of budgets, by queue and number.
+    windows: BTreeMap<(String, usize), Window>,
+}
+
+impl Known {
+    fn by(mind: &Mind) -> Self {
+        let windows = mind.definitions.values().flat_map(|queue| {
+            queue.budgets.iter().enumerate().map(|(number, budget)| ((queue.name.clone(), number), budget.window.clone()))
+        });
+        Self { clusters: mind.clusters.values().cloned().collect(), windows: windows.collect() }
+    }
 }
 
 /// A job the engine does not know: it is over, or its queue isn't there.
@@ -95,12 +108,12 @@ fn unknown(job: &Job, waiting: u32, queue_exists: bool) -> JobExplanation {
     JobExplanation { summary, position: 0, waiting, queue_limits: Vec::new(), candidates: Vec::new(), unblocked_by }
 }
 
-fn tell(job: &Job, explanation: &Explanation, facts: &[ClusterFacts], waiting: u32) -> JobExplanation {
+fn tell(job: &Job, explanation: &Explanation, known: &Known, waiting: u32, now: Timestamp) -> JobExplanation {
     let mut candidates: Vec<Candidate> = explanation
         .clusters
         .iter()
         .map(|verdict| {
-            let facts = facts.iter().find(|facts| facts.name == verdict.cluster);
+            let facts = known.clusters.iter().find(|facts| facts.name == verdict.cluster);
             let (flavor, price) = facts.map_or((String::new(), 0), |facts| cheapest(job, facts));
             Candidate {
                 cluster: verdict.cluster.clone(),
@@ -118,9 +131,13 @@ fn tell(job: &Job, explanation: &Explanation, facts: &[ClusterFacts], waiting: u
         (tier, price, candidate.cluster.clone())
     };
     candidates.sort_by_key(order);
-    let queue_limits: Vec<String> =
-        explanation.holds.iter().filter(|hold| matches!(hold, Hold::Capability { .. })).map(ToString::to_string).collect();
-    let unblocked_by: Vec<String> = explanation.holds.iter().map(unblock).collect();
+    let queue_limits: Vec<String> = explanation
+        .holds
+        .iter()
+        .filter(|hold| matches!(hold, Hold::Capability { .. } | Hold::Budget { .. }))
+        .map(ToString::to_string)
+        .collect();
+    let unblocked_by: Vec<String> = explanation.holds.iter().map(|hold| unblock(hold, &known.windows, now)).collect();
     let position =
         if explanation.standing == Standing::Waiting { u32::try_from(explanation.ahead + 1).unwrap_or(u32::MAX) } else { 0 };
     let summary = match &explanation.standing {
@@ -188,15 +205,23 @@ fn hold(hold: &Hold) -> String {
             format!("no cluster it may use has {hold}").replace("has room on a cluster it may use;", "has room;")
         }
         Hold::NoCluster => "no cluster it may use could hold it".to_owned(),
-        Hold::Capability { .. } | Hold::Resume => hold.to_string(),
+        Hold::Capability { .. } | Hold::Budget { .. } | Hold::Resume => hold.to_string(),
     }
 }
 
-fn unblock(hold: &Hold) -> String {
+fn unblock(hold: &Hold, budget_windows: &BTreeMap<(String, usize), Window>, now: Timestamp) -> String {
     match hold {
         Hold::Capability { queue, resource, limit, used, asked } => {
             let beyond = show(resource, used.saturating_add(*asked).saturating_sub(*limit));
             format!("{beyond} {resource} of queue {queue:?} is freed, or its capability is raised by as much")
+        }
+        Hold::Budget { queue, number, budget, counted, asked } => {
+            let beyond = show_budget(budget.unit, counted.saturating_add(*asked).saturating_sub(budget.amount));
+            let anew = match budget_windows.get(&(queue.clone(), *number)).and_then(|window| window.next(now)) {
+                Some(at) => format!("begins anew at {at:.0}"),
+                None => "moves on, or runs take less than expected".to_owned(),
+            };
+            format!("the window of budget {} of queue {queue:?} {anew}, or the budget is raised by {beyond}", number + 1)
         }
         Hold::Room { short_of } => {
             format!("{} is freed on a cluster it may use", short_of.iter().cloned().collect::<Vec<_>>().join(" and "))

@@ -9,6 +9,7 @@ use muster_scheduler_engine::{
     Engine, Epoch, Event, JobId, JobRow, JobState as EngineState, Refused, Rows, RunEnd, Slot, histories,
 };
 
+use super::budgets::Counting;
 use super::queues::read;
 use crate::domain::cluster::ClusterFacts;
 use crate::domain::job::JobState;
@@ -34,11 +35,12 @@ pub struct Mind {
     pub engine: Engine,
     /// Clusters of the projection.
     pub clusters: BTreeMap<String, ClusterFacts>,
-    definitions: BTreeMap<String, QueueDefinition>,
+    pub(super) definitions: BTreeMap<String, QueueDefinition>,
     /// Charged runs by cluster and resource name.
     charged: BTreeMap<String, BTreeMap<String, (JobId, Epoch)>>,
     /// Jobs whose queue does not exist.
     homeless: BTreeSet<i64>,
+    pub(super) counting: Counting,
 }
 
 impl Mind {
@@ -64,8 +66,15 @@ impl Mind {
                 jobs.push((job, run, attained_ms));
             }
         }
-        let mut mind =
-            Self { epoch, engine: Engine::new(), clusters, definitions, charged: BTreeMap::new(), homeless: BTreeSet::new() };
+        let mut mind = Self {
+            epoch,
+            engine: Engine::new(),
+            clusters,
+            definitions,
+            charged: BTreeMap::new(),
+            homeless: BTreeSet::new(),
+            counting: Counting::due(now),
+        };
         let facts: Vec<ClusterFacts> = mind.clusters.values().cloned().collect();
         fold_queues(&mut mind.engine, &mind.definitions, &facts);
         let queues = mind.engine.rows().queues;
@@ -83,11 +92,14 @@ impl Mind {
         }
         let specs = facts.iter().map(|facts| facts.spec(&mind.charged_in(&facts.name))).collect();
         let histories = histories(store::job::finished(tx, LEARNED_FROM).await?);
-        mind.engine = Engine::restore(Rows { clusters: specs, queues, jobs: rows, histories }, time(now)).map_err(out_of_step)?;
+        mind.engine =
+            Engine::restore(Rows { clusters: specs, queues, counted: BTreeMap::new(), jobs: rows, histories }, time(now))
+                .map_err(out_of_step)?;
         let names: Vec<String> = mind.clusters.keys().cloned().collect();
         for name in names {
             mind.bind(&name);
         }
+        mind.count_budgets_when_due(tx, now).await?;
         Ok(mind)
     }
 
@@ -122,6 +134,7 @@ impl Mind {
                 self.definitions =
                     manifests.into_iter().map(|(name, manifest)| Ok((name, read(&manifest)?))).collect::<Result<_>>()?;
                 self.tell_queues();
+                self.counting.now();
                 for id in std::mem::take(&mut self.homeless) {
                     self.look_at_job(tx, id, now).await?;
                 }
@@ -221,6 +234,7 @@ impl Mind {
 
     /// A run is charged no more: what its pods still use is used by others until the inventory shows that they are gone.
     fn discharge(&mut self, cluster: &str, id: JobId, epoch: Epoch) -> Result<()> {
+        self.counting.run_ended();
         let Some(runs) = self.charged.get_mut(cluster) else { return Ok(()) };
         let Some(name) = runs.iter().find(|(_, run)| **run == (id, epoch)).map(|(name, _)| name.clone()) else { return Ok(()) };
         runs.remove(&name);
@@ -326,6 +340,6 @@ fn row(job: &Job, run: Option<&Run>, attained_ms: i64) -> JobRow {
     JobRow { spec: job.spec(), epoch: Epoch(job.epoch), attained_ms, state }
 }
 
-fn out_of_step(refused: Refused) -> Error {
+pub(super) fn out_of_step(refused: Refused) -> Error {
     Error::internal(anyhow::anyhow!("the engine and the tables are out of step: {refused}"))
 }

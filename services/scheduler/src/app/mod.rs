@@ -1,5 +1,6 @@
 //! Use cases: authorise, begin, domain, store, event, commit. One file a noun.
 
+pub mod budgets;
 pub mod control;
 pub mod costs;
 pub mod decide;

@@ -10,6 +10,7 @@ use muster_kit::{Error, Result, Role, audit, db};
 use muster_scheduler_engine::Amounts;
 use prost::Message;
 
+use super::budgets::BudgetView;
 use super::{App, Once};
 use crate::domain::Fault;
 use crate::domain::cost::Usage;
@@ -37,6 +38,23 @@ pub struct QueueView {
     pub active: u32,
     /// Used so far.
     pub usage: Usage,
+    /// What it may spend.
+    pub budgets: Vec<BudgetView>,
+}
+
+impl QueueView {
+    /// A queue that nothing is known of yet.
+    fn fresh(queue: Queue, definition: QueueDefinition) -> Self {
+        Self {
+            queue,
+            definition,
+            allocated: BTreeMap::new(),
+            waiting: 0,
+            active: 0,
+            usage: Usage::default(),
+            budgets: Vec::new(),
+        }
+    }
 }
 
 /// What is to be done about an existing queue of the name.
@@ -132,15 +150,14 @@ impl App {
                 queue
             }
         };
-        let fresh =
-            |queue| QueueView { queue, definition, allocated: BTreeMap::new(), waiting: 0, active: 0, usage: Usage::default() };
+        let view = QueueView::fresh(queue, definition);
         if put.validate_only {
-            return Ok(respond(&fresh(queue)));
+            return Ok(respond(&view));
         }
         inbox::put(&mut tx, &Subject::Queue(name.to_owned())).await?;
         crate::store::desired::touch_holders(&mut tx, &queue_item(name)).await?;
         audit::record(&mut tx, once.caller, once.method, &format!("queues/{name}")).await?;
-        let view = self.fill(fresh(queue)).await?;
+        let view = self.fill(view).await?;
         let response = respond(&view);
         pending.finish(&mut tx, &response).await?;
         tx.commit().await?;
@@ -210,8 +227,7 @@ impl App {
 
     async fn view(&self, queue: Queue) -> Result<QueueView> {
         let definition = read(&queue.manifest)?;
-        self.fill(QueueView { queue, definition, allocated: BTreeMap::new(), waiting: 0, active: 0, usage: Usage::default() })
-            .await
+        self.fill(QueueView::fresh(queue, definition)).await
     }
 
     async fn fill(&self, mut view: QueueView) -> Result<QueueView> {
@@ -227,6 +243,7 @@ impl App {
         for charge in crate::store::cost::of_queue(&self.pool, &name).await? {
             view.usage.add(&charge, (None, None), now);
         }
+        view.budgets = super::budgets::view(&self.pool, &view.definition, now).await?;
         Ok(view)
     }
 }

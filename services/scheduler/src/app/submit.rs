@@ -268,12 +268,7 @@ impl App {
         let definitions: BTreeMap<String, QueueDefinition> =
             manifests.into_iter().map(|(name, manifest)| Ok((name, read(&manifest)?))).collect::<Result<_>>()?;
         let charged = std::collections::BTreeSet::new();
-        let rows = Rows {
-            clusters: clusters.iter().map(|facts| facts.spec(&charged)).collect(),
-            queues: Vec::new(),
-            jobs: Vec::new(),
-            histories: Vec::new(),
-        };
+        let rows = Rows { clusters: clusters.iter().map(|facts| facts.spec(&charged)).collect(), ..Rows::default() };
         let mut engine = Engine::restore(rows, time(self.now())).map_err(Error::internal)?;
         super::mind::fold_queues(&mut engine, &definitions, &clusters);
         *self.admission.lock().expect("no holder of this lock panics") =

@@ -4,15 +4,17 @@ use jiff::Timestamp;
 use muster_kit::db::etag;
 use muster_kit::time::to_proto;
 use muster_proto::scheduler::v1 as wire;
+use muster_scheduler_engine::{Budget, BudgetLimit, BudgetUnit};
 
 use crate::app::JobView;
+use crate::app::budgets::BudgetView;
 use crate::app::costs::CostRow;
 use crate::app::explain::{Candidate, JobExplanation};
 use crate::app::queues::QueueView;
 use crate::domain::cost::{Charge, Usage};
 use crate::domain::job::JobState;
 use crate::domain::manifest::totals;
-use crate::domain::queue::shown;
+use crate::domain::queue::{BudgetDefinition, shown};
 use crate::domain::record::{Job, Run, Transition};
 
 /// A state on the wire.
@@ -178,7 +180,7 @@ pub fn run(of: &Job, run: &Run, charge: Option<&Charge>, now: Timestamp) -> wire
 /// A queue on the wire.
 #[must_use]
 pub fn queue(view: &QueueView) -> wire::Queue {
-    let QueueView { queue, definition, allocated, waiting, active, usage: used } = view;
+    let QueueView { queue, definition, allocated, waiting, active, usage: used, budgets } = view;
     wire::Queue {
         name: format!("queues/{}", queue.name),
         etag: etag(queue.version),
@@ -191,6 +193,24 @@ pub fn queue(view: &QueueView) -> wire::Queue {
         active_jobs: *active,
         usage: Some(usage(used)),
         create_time: Some(to_proto(queue.created_at)),
+        budgets: budgets.iter().map(budget).collect(),
+    }
+}
+
+fn budget(view: &BudgetView) -> wire::QueueBudget {
+    let BudgetView { definition: BudgetDefinition { budget: Budget { unit, amount, limit }, window }, counted, start } = view;
+    let (unit, in_unit) = match unit {
+        BudgetUnit::GpuMs => (wire::queue_budget::Unit::GpuSeconds, 1_000),
+        BudgetUnit::Micros => (wire::queue_budget::Unit::MoneyMicros, 1),
+    };
+    wire::QueueBudget {
+        unit: unit.into(),
+        amount: amount / in_unit,
+        counted: counted / in_unit,
+        hard: *limit == BudgetLimit::Hard,
+        window: window.to_string(),
+        start_time: Some(to_proto(*start)),
+        reached: view.is_reached(),
     }
 }
 

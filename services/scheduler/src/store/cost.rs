@@ -176,3 +176,52 @@ pub async fn of_queue(pool: &PgPool, queue: &str) -> Result<Vec<Charge>> {
         })
         .collect()
 }
+
+/// What counts in a budget of some queues now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// GPUs × milliseconds.
+    pub gpu_ms: i64,
+    /// Millionths, rounded up.
+    pub micros: i64,
+}
+
+/// What runs of the queues have used since `from`. A run that is not over, begun or not, counts at least with what it was expected to
+/// take when it was placed.
+pub async fn counted(executor: impl PgExecutor<'_>, queues: &[String], from: Timestamp, now: Timestamp) -> Result<Counted> {
+    let row = sqlx::query!(
+        r#"
+        with counting as (
+            select
+                c.gpus,
+                coalesce(c.price_micros, 0) as price_micros,
+                greatest(
+                    extract(epoch from coalesce(c.finished_at, $3) - greatest(c.started_at, $2)) * 1000,
+                    case when c.finished_at is null then r.counted_ms end,
+                    0
+                ) as ms
+            from cost c
+            left join run r using (job_id, epoch)
+            where c.queue = any($1)
+            and (c.finished_at is null or c.finished_at > $2)
+            union all
+            select r.gpus, coalesce(r.price_micros, 0), r.counted_ms
+            from job j
+            join run r on r.job_id = j.job_id and r.epoch = j.epoch
+            where j.charged
+            and j.queue = any($1)
+            and not exists (select 1 from cost c where c.job_id = r.job_id and c.epoch = r.epoch)
+        )
+        select
+            coalesce(ceil(sum(ms * gpus)), 0)::bigint as "gpu_ms!",
+            coalesce(ceil(sum(ms * gpus * price_micros) / 3600000), 0)::bigint as "micros!"
+        from counting
+        "#,
+        queues,
+        from.to_sqlx() as _,
+        now.to_sqlx() as _
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(Counted { gpu_ms: row.gpu_ms, micros: row.micros })
+}

@@ -63,14 +63,15 @@ impl TryFrom<RunRow> for Run {
     }
 }
 
-/// Stores a new run.
-pub async fn insert(tx: &mut Tx, run: &Run) -> Result<()> {
+/// Stores a new run, which counts in budgets with so long at least.
+pub async fn insert(tx: &mut Tx, run: &Run, counted_ms: i64) -> Result<()> {
     sqlx::query!(
         r#"
         insert into run (
-            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, traceparent, placed_at
+            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, traceparent, placed_at,
+            counted_ms
         )
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         "#,
         run.job_id,
         column(run.epoch),
@@ -83,7 +84,8 @@ pub async fn insert(tx: &mut Tx, run: &Run) -> Result<()> {
         run.state.as_str(),
         run.reason,
         run.traceparent,
-        run.placed_at.to_sqlx() as _
+        run.placed_at.to_sqlx() as _,
+        counted_ms
     )
     .execute(&mut **tx)
     .await?;

@@ -2,6 +2,7 @@
 //! a clock that stands still, one tick at a time.
 
 mod api;
+mod budgets;
 mod costs;
 mod desired;
 mod leading;

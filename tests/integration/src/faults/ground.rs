@@ -22,7 +22,7 @@ use crate::parts::kubernetes::{self, Kubernetes};
 use crate::parts::postgres::{Durability, Postgres};
 use crate::parts::volcano;
 use crate::patience::look;
-use crate::platform::{Agent, Cluster, Platform, Service, Setup, Surroundings};
+use crate::platform::{Agent, Cluster, Git, Platform, Service, Setup, Surroundings};
 use crate::process::finished;
 use crate::proxy::Weather;
 
@@ -86,7 +86,7 @@ impl Ground {
         setup.database_url = postgres.server().url("postgres");
         setup.brokers = Some(kafka.address().to_owned());
         setup.real = vec![real];
-        setup.git_password = Some("of a team that trains".to_owned());
+        setup.git = Git::Password("of a team that trains".to_owned());
         setup.agents = Surroundings { wrapper: LIMITED.map(str::to_owned).to_vec(), variables: clock.variables() };
         let mut platform = Platform::start(setup).await?;
         for service in Service::ALL {

@@ -6,10 +6,12 @@ use anyhow::{Context, Result, ensure};
 use muster_proto::rollout::v1 as rollout;
 
 use super::Ground;
+use crate::eventually;
 use crate::main_job::layout;
 use crate::main_job::releases::{self, routings, sound};
 use crate::main_job::runs::pods_made;
 use crate::main_job::simulation::{SERVE_ONLINE, SERVER, TRAIN_IDC};
+use crate::patience::Look;
 
 /// Pods of a job that the main job submits here.
 pub const PODS: u32 = 2;
@@ -42,7 +44,11 @@ pub async fn at_rest(ground: &mut Ground, jobs: &BTreeSet<String>, versions: &BT
     }
     let request =
         rollout::ListModelVersionsRequest { parent: "models/resnet50".to_owned(), page_size: 1_000, ..Default::default() };
-    let recorded = ground.scene.clients()?.models().list_model_versions(request).await?.into_inner().model_versions;
+    let recorded = eventually("versions are listed", async || {
+        let listed = ground.scene.clients()?.models().list_model_versions(request.clone()).await?;
+        Ok(Look::Is(listed.into_inner().model_versions))
+    })
+    .await?;
     let log = ground.scene.repository.log().await?;
     for version in versions {
         let name = format!("models/resnet50/versions/{version}");

@@ -9,6 +9,7 @@ mod clock;
 mod ground;
 pub mod invariants;
 pub mod round;
+mod staleness;
 
 use std::fmt;
 use std::time::Duration;

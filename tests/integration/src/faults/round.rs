@@ -10,10 +10,9 @@ use muster_proto::scheduler::v1 as scheduler;
 use tokio::time::{Instant, timeout};
 
 use super::invariants::{self, PODS};
-use super::{Fault, Ground};
+use super::{Fault, Ground, staleness};
 use crate::main_job::releases::{self, EVENTS, PIPELINE, RELEASE_WITHIN, TRAINING_COMPLETE};
 use crate::main_job::scene::{Scene, request_id};
-use crate::main_job::simulation::TRAIN_IDC;
 use crate::main_job::{documents, train};
 use crate::patience::{Look, look};
 use crate::{eventually, eventually_within};
@@ -45,8 +44,27 @@ pub struct Recovery {
     pub complete_after: Duration,
     /// From a job's end in its cluster until Muster said so, the longer one of the round's two jobs.
     pub unknown_for: Duration,
+    /// From the decision of a candidate's weight until the routes had it, the longest one of the round's releases.
+    pub weights_stale_for: Duration,
     /// The largest resident size of one of Muster's processes so far, MiB.
     pub memory: u64,
+}
+
+impl Recovery {
+    /// One line about a round.
+    pub fn line(&self, number: usize, plan: &Plan) -> String {
+        format!(
+            "{} round {number}: {plan} for {:.1} s; all well after {:.1} s, main job done after {:.1} s, a job's end unknown for \
+             {:.1} s, a weight stale for {:.1} s, at most {} MiB",
+            self.at.strftime("%H:%M:%S"),
+            plan.lasts.as_secs_f64(),
+            self.well_after.as_secs_f64(),
+            self.complete_after.as_secs_f64(),
+            self.unknown_for.as_secs_f64(),
+            self.weights_stale_for.as_secs_f64(),
+            self.memory,
+        )
+    }
 }
 
 /// What callers were promised.
@@ -105,9 +123,11 @@ pub async fn play(ground: &mut Ground, plan: &Plan, number: usize, promised: &mu
 async fn play_it(ground: &mut Ground, plan: &Plan, number: usize, promised: &mut Promised) -> Result<Recovery> {
     let (before, meanwhile) = (format!("before-{number}"), format!("meanwhile-{number}"));
     let (first, second) = (format!("r{number}"), format!("e{number}"));
-    submit(&ground.scene, &before).await?;
+    let (early, late) = (job(&before), job(&meanwhile));
+    heard(&format!("{before} is submitted"), async || submit(&ground.scene, &early).await).await?;
     promised.jobs.insert(before.clone());
-    releases::report(&ground.scene, releases::training(&first)).await?;
+    let trained = releases::training(&first);
+    heard(&format!("{first} is reported"), async || releases::report(&ground.scene, trained.clone()).await.map(drop)).await?;
     promised.versions.insert(first.clone());
     match plan.breaks {
         Breaks::Midway => on_its_way(&ground.scene, &before, &first).await?,
@@ -120,10 +140,8 @@ async fn play_it(ground: &mut Ground, plan: &Plan, number: usize, promised: &mut
         ground.break_it(*fault).await?;
     }
     let scene = &ground.scene;
-    let (job, event) = tokio::join!(
-        insist(until, async || submit(scene, &meanwhile).await),
-        insist(until, async || publish(scene, &second).await)
-    );
+    let (job, event) =
+        tokio::join!(insist(until, async || submit(scene, &late).await), insist(until, async || publish(scene, &second).await));
     tokio::time::sleep_until(until).await;
     invariants::always(ground)?;
 
@@ -132,10 +150,10 @@ async fn play_it(ground: &mut Ground, plan: &Plan, number: usize, promised: &mut
     let well_after = mended.elapsed();
     // Whoever was not heard says it again.
     if !job {
-        submit(&ground.scene, &meanwhile).await?;
+        heard(&format!("{meanwhile} is submitted"), async || submit(&ground.scene, &late).await).await?;
     }
     if !event {
-        publish(&ground.scene, &second).await?;
+        heard(&format!("{second} is published"), async || publish(&ground.scene, &second).await).await?;
     }
     promised.jobs.insert(meanwhile.clone());
     promised.versions.insert(second.clone());
@@ -144,9 +162,10 @@ async fn play_it(ground: &mut Ground, plan: &Plan, number: usize, promised: &mut
     }
     serves(&mut ground.scene, &second).await?;
     let complete_after = mended.elapsed();
-    let unknown_for = unknown_for(&ground.scene, &before).await?.max(unknown_for(&ground.scene, &meanwhile).await?);
+    let unknown_for = staleness::end_unknown_for(&ground.scene, &[&before, &meanwhile]).await?;
+    let weights_stale_for = staleness::weights_stale_for(&ground.scene, &[&first, &second])?;
     let memory = invariants::at_rest(ground, &promised.jobs, &promised.versions).await?;
-    Ok(Recovery { at, job, event, well_after, complete_after, unknown_for, memory })
+    Ok(Recovery { at, job, event, well_after, complete_after, unknown_for, weights_stale_for, memory })
 }
 
 /// Tries until it is acknowledged, while the fault lasts.
@@ -161,12 +180,20 @@ async fn insist(until: Instant, mut attempt: impl AsyncFnMut() -> Result<()>) ->
     false
 }
 
-/// Submits a job of some seconds.
-async fn submit(scene: &Scene, name: &str) -> Result<()> {
+/// Asks until it is answered: a busy machine, too, says that it is busy.
+async fn heard(what: &str, mut ask: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+    eventually(what, async || ask().await.map(Look::Is)).await
+}
+
+/// A job of some seconds, under an id with which it may be asked for again.
+fn job(name: &str) -> scheduler::CreateJobRequest {
     let manifest = documents::job(name, "train-queue", "v3", PODS, 8);
     let job = scheduler::Job { manifest, ..Default::default() };
-    let request = scheduler::CreateJobRequest { job: Some(job), request_id: request_id(), ..Default::default() };
-    scene.clients()?.jobs().create_job(request).await?;
+    scheduler::CreateJobRequest { job: Some(job), request_id: request_id(), ..Default::default() }
+}
+
+async fn submit(scene: &Scene, job: &scheduler::CreateJobRequest) -> Result<()> {
+    scene.clients()?.jobs().create_job(job.clone()).await?;
     Ok(())
 }
 
@@ -202,30 +229,6 @@ async fn ends_well(scene: &Scene, name: &str) -> Result<()> {
     .await?;
     ensure!(job.run_epoch == 1, "{name} was run {} times", job.run_epoch);
     Ok(())
-}
-
-/// How long a job had ended, by its cluster's own record, before the event said so.
-async fn unknown_for(scene: &Scene, name: &str) -> Result<Duration> {
-    let writes = scene.platform.cluster(TRAIN_IDC)?.audit.writes()?;
-    let ended = writes
-        .iter()
-        .filter(|write| write.resource == "jobs.batch.volcano.sh" && write.name == name)
-        .find(|write| write.object.as_ref().is_some_and(|job| job["status"]["state"]["phase"] == "Completed"))
-        .with_context(|| format!("{name} never ended in its cluster"))?
-        .time;
-    let subject = format!("namespaces/ml/jobs/{name}");
-    let said = eventually(&format!("the end of {name} is on its topic"), async || {
-        let events = scene.topics.of("muster.jobs");
-        let said = events.iter().find(|event| {
-            let header = |name: &str| event.headers.get(name).map_or("", String::as_str);
-            header("ce_subject") == subject && header("ce_type").contains("job.succeeded")
-        });
-        let time = said.and_then(|event| event.headers.get("ce_time")?.parse::<Timestamp>().ok());
-        Ok(look(time.is_some(), time, || format!("{} events", events.len())))
-    })
-    .await?;
-    let said = said.context("it was just found")?;
-    Ok(Duration::try_from(said.duration_since(ended)).unwrap_or_default())
 }
 
 /// Waits until the release of a version is complete, and it serves everywhere, alone.

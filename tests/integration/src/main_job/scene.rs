@@ -11,7 +11,7 @@ use crate::Platform;
 use crate::clients::Clients;
 use crate::kafka::Topics;
 use crate::muster::Muster;
-use crate::platform::GIT_SECRET;
+use crate::platform::{GIT_SECRET, Git};
 use crate::repository::Repository;
 
 /// The name of the team's application.
@@ -59,9 +59,7 @@ impl Scene {
     pub async fn new(platform: Platform, clusters: &[&'static str], soak: &'static str) -> Result<Self> {
         let tree = layout::tree(&documents::application(clusters, soak), documents::POLICY);
         let mut repository = Repository::create(&platform.folder().join("git"), &tree).await?;
-        if let Some(password) = platform.git_password() {
-            repository.serve(password).await?;
-        }
+        repository.serve(platform.git()).await?;
         let topics = Topics::read(platform.brokers())?;
         Ok(Self {
             topics,
@@ -121,7 +119,8 @@ impl Scene {
 
     /// The team's repository, as a document.
     pub fn git_repository(&self) -> String {
-        documents::repository(&self.repository.url(), self.platform.git_password().map(|_| GIT_SECRET))
+        let secret = (!matches!(self.platform.git(), Git::Folder)).then_some(GIT_SECRET);
+        documents::repository(&self.repository.url(), secret)
     }
 
     /// From now on an image behaves by this rule, in every cluster.

@@ -1,10 +1,11 @@
-//! Real parts: Postgres, Kafka, Kubernetes, Prometheus, a git server. Who calls says where their programs are.
+//! Real parts: Postgres, Kafka, Kubernetes, Prometheus, git over HTTP and ssh. Who calls says where their programs are.
 
 pub mod git;
 pub mod kafka;
 pub mod kubernetes;
 pub mod postgres;
 pub mod prometheus;
+pub mod ssh;
 pub mod volcano;
 
 use anyhow::Result;

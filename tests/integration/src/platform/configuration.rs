@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{GIT_SECRET, Platform, Ports, Service, service, text};
+use super::{GIT_SECRET, Git, Platform, Ports, Service, service, text};
 use crate::parts;
 
 impl Platform {
@@ -40,12 +40,7 @@ impl Platform {
                 let work = self.folder.path().join(format!("rollout{suffix}"));
                 set("state_directory", text(&work)?.into());
                 set("kustomize_file", text(&self.setup.kustomize)?.into());
-                if let Some(password) = &self.setup.git_password {
-                    let file = self.folder.path().join("config/git.password");
-                    std::fs::write(&file, password)?;
-                    let credential = [("kind", "basic"), ("username", parts::git::USER), ("password_file", text(&file)?)];
-                    let credential = credential.map(|(key, value)| (key.to_owned(), toml::Value::from(value)));
-                    let credential = toml::Table::from_iter(credential);
+                if let Some(credential) = self.git_credential()? {
                     let credentials = toml::Table::from_iter([(GIT_SECRET.to_owned(), credential.into())]);
                     set("git_credentials", credentials.into());
                 }
@@ -56,6 +51,25 @@ impl Platform {
             Service::Scheduler | Service::Policy => {}
         }
         Ok(settings)
+    }
+
+    /// What opens the team's repository, as the rollout service is told.
+    fn git_credential(&self) -> Result<Option<toml::Table>> {
+        let table = |words: [(&str, &str); 3]| {
+            toml::Table::from_iter(words.map(|(key, value)| (key.to_owned(), toml::Value::from(value))))
+        };
+        Ok(match &self.setup.git {
+            Git::Folder => None,
+            Git::Password(password) => {
+                let file = self.folder.path().join("config/git.password");
+                std::fs::write(&file, password)?;
+                Some(table([("kind", "basic"), ("username", parts::git::USER), ("password_file", text(&file)?)]))
+            }
+            Git::Ssh(access) => {
+                let (key, hosts) = (text(&access.key_file)?, text(&access.known_hosts_file)?);
+                Some(table([("kind", "ssh"), ("key_file", key), ("known_hosts_file", hosts)]))
+            }
+        })
     }
 
     /// The file of contexts that the command line reads.

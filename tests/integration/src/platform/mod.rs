@@ -8,6 +8,7 @@ mod configuration;
 mod database;
 mod replicas;
 mod service;
+mod setup;
 mod simulator;
 
 use std::collections::BTreeMap;
@@ -21,90 +22,13 @@ use tempfile::TempDir;
 pub use agent::{Agent, Surroundings};
 pub use database::Databases;
 pub use service::{Pki, Ports, Replica, Service};
+pub use setup::{GIT_SECRET, Git, Pace, Setup};
 pub use simulator::{Cluster, Simulator};
 
 use crate::clients::{Addresses, Clients};
 use crate::kafka::{PARTITIONS, TOPICS};
 use crate::muster::Muster;
-use crate::process::Leash;
 use crate::spans::Spans;
-
-/// What a platform is made of.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// The folder with the built programs.
-    pub programs: PathBuf,
-    /// Through what processes are started.
-    pub leash: Leash,
-    /// URL of a Postgres server on which databases may be made.
-    pub database_url: String,
-    /// The kustomize program.
-    pub kustomize: PathBuf,
-    /// A git configuration for the rollout service, as an operator with a mirror has one; none: nothing.
-    pub git_config: Option<PathBuf>,
-    /// The password of the team's repository, which is served over HTTP then; none: it is a folder.
-    pub git_password: Option<String>,
-    /// Brokers that have the topics, `host:port`; none: one embedded in this process.
-    pub brokers: Option<String>,
-    /// The documented ports instead of free ones.
-    pub documented_ports: bool,
-    /// The simulator's configuration: `clusters` and `images`.
-    pub simulation: serde_json::Value,
-    /// Real clusters, beside the simulated ones.
-    pub real: Vec<Cluster>,
-    /// What agents are started with.
-    pub agents: Surroundings,
-    /// Shorter than in production, where a story waits for them.
-    pub pace: Pace,
-}
-
-/// How quickly the platform notices things.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Between heartbeats of an agent.
-    pub heartbeat_ms: u64,
-    /// Silent longer: Suspect.
-    pub suspect_after_ms: u64,
-    /// Silent longer: Lost.
-    pub lost_after_ms: u64,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { heartbeat_ms: 500, suspect_after_ms: 5_000, lost_after_ms: 60_000 }
-    }
-}
-
-impl Setup {
-    /// For the stories: programs beside the test's own, surroundings from the variables of `cargo xtask test`.
-    ///
-    /// # Errors
-    /// A variable is not set: the tests were not started by `cargo xtask test`.
-    pub fn for_tests(leash: &str, simulation: serde_json::Value) -> Result<Self> {
-        let variable = |name: &str| {
-            std::env::var(name).with_context(|| format!("{name} is not set: run the stories with `cargo xtask test`"))
-        };
-        let leash = PathBuf::from(leash);
-        let programs = leash.parent().context("the leash stands in a folder")?.to_path_buf();
-        Ok(Self {
-            programs,
-            leash: Leash::new(leash),
-            database_url: variable("MUSTER_TEST_DATABASE_URL")?,
-            kustomize: variable("MUSTER_KUSTOMIZE")?.into(),
-            git_config: None,
-            git_password: None,
-            brokers: None,
-            documented_ports: false,
-            simulation,
-            real: Vec::new(),
-            agents: Surroundings::default(),
-            pace: Pace::default(),
-        })
-    }
-}
-
-/// What a GitRepository's `secretRef` names, where the repository has a password.
-pub const GIT_SECRET: &str = "team-git";
 
 /// A running Muster.
 pub struct Platform {
@@ -274,9 +198,9 @@ impl Platform {
         &self.pki
     }
 
-    /// The password of the team's repository, where it has one.
-    pub fn git_password(&self) -> Option<&str> {
-        self.setup.git_password.as_deref()
+    /// How the team's repository is reached.
+    pub fn git(&self) -> &Git {
+        &self.setup.git
     }
 
     /// The databases.

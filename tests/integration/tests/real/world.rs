@@ -1,4 +1,4 @@
-//! The main job's platform on real parts: a real Kafka, a real git server, real clusters to train in, and simulated ones that
+//! The main job's platform on real parts: a real Kafka, a real ssh server before git, real clusters to train in, and simulated ones that
 //! serve, because their requests are what a real Prometheus scrapes and a gate asks for. It is started once and shared; one
 //! story plays on it at a time, since each wants the GPUs.
 
@@ -11,8 +11,9 @@ use muster_integration_tests::main_job::scene::SHORT_SOAK;
 use muster_integration_tests::main_job::simulation::{self, CLUSTERS, TRAIN_CLOUD, TRAIN_IDC};
 use muster_integration_tests::main_job::{self, Cause, Scene, TITLES};
 use muster_integration_tests::parts::prometheus::Prometheus;
+use muster_integration_tests::parts::ssh::SshServer;
 use muster_integration_tests::parts::volcano;
-use muster_integration_tests::platform::Cluster;
+use muster_integration_tests::platform::{Cluster, Git};
 use muster_integration_tests::{Platform, Setup};
 use muster_simcluster::CrdPreset;
 use muster_simcluster::presets;
@@ -29,6 +30,8 @@ pub struct World {
     played: u8,
     // What judges the gates, one a serving cluster.
     _prometheuses: Vec<Prometheus>,
+    // Through what releases come.
+    _ssh: SshServer,
     // The broker goes with its topics.
     _topics: MadeTopics,
 }
@@ -69,8 +72,9 @@ impl World {
         let mut setup = Setup::for_tests(env!("CARGO_BIN_EXE_leash"), simulation::simulation(&simulated))?;
         setup.brokers = Some(brokers);
         setup.real = real;
-        setup.git_password = Some("of a team that trains".to_owned());
         let leash = setup.leash.clone();
+        let ssh = SshServer::start(&PathBuf::from(parts::variable("MUSTER_TEST_SSHD")?), &leash).await?;
+        setup.git = Git::Ssh(ssh.access().clone());
         let mut platform = Platform::start(setup).await?;
         let mut prometheuses = Vec::new();
         for name in simulated {
@@ -81,7 +85,7 @@ impl World {
             prometheuses.push(prometheus);
         }
         let scene = Scene::new(platform, &CLUSTERS, SHORT_SOAK).await?;
-        Ok(Self { scene, played: 0, _prometheuses: prometheuses, _topics: topics })
+        Ok(Self { scene, played: 0, _prometheuses: prometheuses, _ssh: ssh, _topics: topics })
     }
 }
 

@@ -13,10 +13,10 @@ async fn every_fault_is_recovered_from() -> Result<()> {
     let mut promised = Promised::default();
     say("");
     say(
-        "broken for 20 s                 | at (UTC) | meanwhile taken | all well after | main job done after | a job's end unknown for | largest process",
+        "broken for 20 s                 | at (UTC) | meanwhile taken | all well after | main job done after | a job's end unknown for | a weight stale for | largest process",
     );
     say(
-        "--------------------------------|----------|-----------------|----------------|---------------------|-------------------------|----------------",
+        "--------------------------------|----------|-----------------|----------------|---------------------|-------------------------|--------------------|----------------",
     );
     for (number, fault) in Fault::ALL.into_iter().enumerate() {
         let plan = Plan::of(fault);
@@ -35,12 +35,13 @@ fn row(plan: &Plan, recovery: &Recovery) -> String {
         (false, false) => "nothing",
     };
     format!(
-        "{:<31} | {} | {taken:<15} | {:>12.1} s | {:>17.1} s | {:>21.1} s | {:>11} MiB",
+        "{:<31} | {} | {taken:<15} | {:>12.1} s | {:>17.1} s | {:>21.1} s | {:>16.1} s | {:>11} MiB",
         plan.to_string(),
         recovery.at.strftime("%H:%M:%S"),
         recovery.well_after.as_secs_f64(),
         recovery.complete_after.as_secs_f64(),
         recovery.unknown_for.as_secs_f64(),
+        recovery.weights_stale_for.as_secs_f64(),
         recovery.memory,
     )
 }

@@ -1,6 +1,8 @@
-//! The main job while parts of it are killed, cut off and starved, on real parts of its own.
+//! The main job while parts of it are killed, cut off and starved. Each story has a platform and real parts of its own, so that
+//! they can be played side by side.
 
 mod every_fault_is_recovered_from;
+mod ten_minutes_of_chaos_hold;
 
 use std::io::Write;
 

@@ -1,17 +1,22 @@
 //! Which lanes of a queue ask, and which are held back by a capability.
 
-use super::{Limit, Queue, QueueIndex, Queues};
+use super::budget::is_budget;
+use super::{Limit, Queue, QueueIndex, Queues, Work, is_of_money};
 use crate::amounts::Vector;
 use crate::groups::GroupId;
 use crate::lanes::{LaneId, LaneOrder};
 use crate::queues::ROOT;
 
 impl Queues {
-    /// The nearest queue whose capability the amount would exceed, among the resources that are asked for.
-    pub(crate) fn limit(&self, queue: QueueIndex, amount: &Vector) -> Option<Limit> {
+    /// The nearest queue whose capability the amount would exceed, among the resources that are asked for, or whose hard budget
+    /// the work would.
+    pub(crate) fn limit(&self, queue: QueueIndex, amount: &Vector, work: Work) -> Option<Limit> {
         let mut at = queue;
         while at != ROOT {
             let queue = self.get(at);
+            if let Some(limit) = queue.budget_limit(at, work) {
+                return Some(limit);
+            }
             for (resource, limit) in &queue.capability {
                 let asked = amount.get(*resource);
                 if asked > 0 && queue.usage.get(*resource).saturating_add(asked) > *limit {
@@ -30,8 +35,11 @@ impl Queues {
         limit.saturating_sub(queue.usage.get(resource))
     }
 
-    pub(crate) fn capability(&self, queue: QueueIndex) -> &[(usize, i64)] {
-        &self.get(queue).capability
+    /// What is left of each of a queue's capabilities and budgets.
+    pub(crate) fn all_left(&self, queue: QueueIndex) -> Vec<(usize, i64)> {
+        let entry = self.get(queue);
+        let capability = entry.capability.iter().map(|(resource, _)| (*resource, self.left(queue, *resource)));
+        capability.chain(entry.budgets_left()).collect()
     }
 
     /// Per resource that the amount asks for: (resource, limit, usage, what is beyond the limit).
@@ -71,6 +79,16 @@ impl Queues {
                 self.show(queue, group, true);
             }
             self.mark(queue);
+        } else if old != new {
+            self.let_go_of_budget(queue, group);
+        }
+    }
+
+    /// Lets a section ask again that a budget holds back: another lane is its first, which may ask for less.
+    fn let_go_of_budget(&mut self, queue: QueueIndex, group: GroupId) {
+        let held_by = self.get(queue).sections.get(&group).and_then(|section| section.held_by);
+        if held_by.is_some_and(is_budget) {
+            self.let_go(queue, group);
         }
     }
 
@@ -86,6 +104,8 @@ impl Queues {
             entry.order.remove(&old);
             entry.order.insert(new);
             entry.head(group, head, new_head);
+        } else if head != new_head {
+            self.let_go_of_budget(queue, group);
         }
         self.mark(queue);
     }
@@ -101,6 +121,7 @@ impl Queues {
         if section.lanes.is_empty() {
             entry.sections.remove(&group);
             if let Some((limiter, resource, needed)) = held_by {
+                self.unpaid.remove(&(group, queue));
                 self.get_mut(limiter).holds.remove(&(resource, needed, queue, group));
             }
         }
@@ -112,6 +133,8 @@ impl Queues {
                 self.show(queue, group, false);
             }
             self.mark(queue);
+        } else if old != new {
+            self.let_go_of_budget(queue, group);
         }
     }
 
@@ -128,6 +151,9 @@ impl Queues {
         self.show(queue, group, false);
         self.mark(queue);
         let (limiter, resource, needed) = limit;
+        if is_of_money(self, limit) {
+            self.unpaid.insert((group, queue));
+        }
         self.get_mut(limiter).holds.insert((resource, needed, queue, group));
     }
 
@@ -141,6 +167,7 @@ impl Queues {
         entry.head(group, None, head);
         self.show(queue, group, true);
         self.mark(queue);
+        self.unpaid.remove(&(group, queue));
         self.get_mut(limiter).holds.remove(&(resource, needed, queue, group));
     }
 }

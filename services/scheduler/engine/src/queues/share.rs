@@ -58,7 +58,7 @@ impl Queue {
                 }
             }
         }
-        let weight = f64::from(self.spec.weight);
+        let weight = f64::from(self.spec.weight) / self.handicap();
         Share::of(borrowed / weight, whole / weight)
     }
 }

@@ -1,5 +1,6 @@
 //! The engine's tests, one binary: stories, the cost of events, fairness, and random lives against a plain twin.
 
+mod budgets;
 mod explaining;
 mod fairness;
 mod interrupting;

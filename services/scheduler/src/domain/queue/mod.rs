@@ -1,0 +1,215 @@
+//! Queues as people write them: `scheduling.volcano.sh/v1beta1 Queue`, and Muster's own kind with tiers.
+
+mod budgets;
+mod fields;
+mod tiers;
+
+use muster_core::{Manifest, Quantity};
+use muster_scheduler_engine::{Amounts, QueueSpec, Tier};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value, json};
+
+use super::Fault;
+use super::cluster::ClusterFacts;
+use budgets::budgets;
+use fields::{amounts, boolean, guarantee, known, span, text};
+use tiers::tiers;
+
+pub use budgets::{BudgetDefinition, Window};
+pub use tiers::TierDefinition;
+
+/// API version of Muster's own kind.
+pub const MUSTER_API: &str = "muster.dev/v1";
+/// API version of Volcano's kind.
+pub const VOLCANO_API: &str = "scheduling.volcano.sh/v1beta1";
+
+/// A queue's manifest, read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueDefinition {
+    /// metadata.name.
+    pub name: String,
+    /// metadata.namespace; queues have none here, but two of one name from two namespaces collide.
+    pub namespace: String,
+    /// Share among siblings, 1 to 65,535.
+    pub weight: u32,
+    /// Upper limit over all clusters, in base units.
+    pub capability: Amounts,
+    /// What it gets before anything is divided by weight, in base units.
+    pub guarantee: Amounts,
+    /// Whether what it borrowed may be taken back.
+    pub reclaimable: bool,
+    /// How long its runs are left alone after their start, in milliseconds.
+    pub min_runtime_ms: i64,
+    /// The queue above it.
+    pub parent: Option<String>,
+    /// In order of preference.
+    pub tiers: Vec<TierDefinition>,
+    /// What it and the queues below it may spend.
+    pub budgets: Vec<BudgetDefinition>,
+}
+
+impl QueueDefinition {
+    /// Reads a queue's manifest.
+    ///
+    /// # Errors
+    /// The field at fault. Muster's own kind is strict: an unknown field is named.
+    pub fn read(manifest: &Manifest) -> Result<Self, Fault> {
+        let strict = match (manifest.api_version(), manifest.kind()) {
+            (MUSTER_API, "Queue") => true,
+            (api, "Queue") if api.starts_with("scheduling.volcano.sh/") => false,
+            (api, kind) => {
+                return Err(Fault::new(
+                    "manifest",
+                    format!("{api} {kind} is no queue: {VOLCANO_API} Queue or {MUSTER_API} Queue is expected"),
+                ));
+            }
+        };
+        let empty = Map::new();
+        let spec = match manifest.value.get("spec") {
+            None | Some(Value::Null) => &empty,
+            Some(Value::Object(spec)) => spec,
+            Some(_) => return Err(Fault::new("spec", "must be an object")),
+        };
+        if strict {
+            strictly(manifest, spec)?;
+        }
+        let weight = match spec.get("weight") {
+            None | Some(Value::Null) => 1,
+            Some(value) => value
+                .as_u64()
+                .filter(|weight| (1..=65_535).contains(weight))
+                .and_then(|weight| u32::try_from(weight).ok())
+                .ok_or_else(|| Fault::new("spec.weight", "must be a whole number from 1 to 65535"))?,
+        };
+        let capability = amounts("spec.capability", spec.get("capability"))?;
+        let guarantee = guarantee(spec.get("guarantee"))?;
+        if let Some((name, _)) = capability.iter().find(|(name, limit)| guarantee.get(name) > *limit) {
+            return Err(Fault::new(format!("spec.guarantee.resource[{name}]"), "is more than the capability"));
+        }
+        Ok(Self {
+            name: manifest.name().to_owned(),
+            namespace: manifest.namespace().to_owned(),
+            weight,
+            capability,
+            guarantee,
+            reclaimable: boolean("spec.reclaimable", spec.get("reclaimable"))?.unwrap_or(true),
+            min_runtime_ms: span("spec.minRuntime", spec.get("minRuntime"))?.unwrap_or(QueueSpec::MIN_RUNTIME_MS),
+            parent: text("spec.parent", spec.get("parent"))?.filter(|parent| !parent.is_empty() && parent != "root"),
+            tiers: if strict { tiers(spec.get("tiers"))? } else { Vec::new() },
+            budgets: if strict { budgets(spec.get("budgets"))? } else { Vec::new() },
+        })
+    }
+
+    /// The queue as the engine has it, with fleets resolved to the clusters that say they are members.
+    #[must_use]
+    pub fn spec<'a>(&self, clusters: impl Iterator<Item = &'a ClusterFacts> + Clone) -> QueueSpec {
+        let tiers = self.tiers.iter().map(|tier| Tier {
+            clusters: tier
+                .clusters
+                .iter()
+                .cloned()
+                .chain(
+                    clusters
+                        .clone()
+                        .filter(|cluster| tier.fleet.as_ref().is_some_and(|fleet| cluster.fleets.contains(fleet)))
+                        .map(|cluster| cluster.name.clone()),
+                )
+                .collect(),
+            selector: tier.selector.clone(),
+            opens: tier.opens,
+        });
+        QueueSpec {
+            name: self.name.clone(),
+            parent: self.parent.clone(),
+            weight: self.weight,
+            capability: self.capability.clone(),
+            guarantee: self.guarantee.clone(),
+            reclaimable: self.reclaimable,
+            min_runtime_ms: self.min_runtime_ms,
+            tiers: tiers.collect(),
+            budgets: self.budgets.iter().map(|definition| definition.budget).collect(),
+        }
+    }
+
+    /// Whether one of its tiers selects the cluster.
+    #[must_use]
+    pub fn selects(&self, cluster: &ClusterFacts) -> bool {
+        self.tiers.iter().any(|tier| {
+            tier.clusters.contains(&cluster.name)
+                || tier.fleet.as_ref().is_some_and(|fleet| cluster.fleets.contains(fleet))
+                || tier.selector.as_ref().is_some_and(|selector| selector.matches(&cluster.labels))
+        })
+    }
+
+    /// The Volcano queue that member clusters get. The capability is the global one: an upper bound in each cluster too.
+    #[must_use]
+    pub fn volcano_manifest(&self) -> Value {
+        let capability: Map<String, Value> = self
+            .capability
+            .iter()
+            .map(|(name, amount)| (name.to_owned(), Value::String(muster_scheduler_engine::show(name, amount))))
+            .collect();
+        let mut spec = json!({"weight": self.weight, "reclaimable": self.reclaimable});
+        if !capability.is_empty() {
+            spec["capability"] = Value::Object(capability);
+        }
+        json!({"apiVersion": VOLCANO_API, "kind": "Queue", "metadata": {"name": self.name}, "spec": spec})
+    }
+}
+
+/// The fields of Muster's own kind, to find the place of one that is not among them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only which fields there are is of interest")]
+struct Shape {
+    #[serde(rename = "apiVersion")]
+    api_version: IgnoredAny,
+    kind: IgnoredAny,
+    metadata: IgnoredAny,
+    spec: Option<SpecShape>,
+    status: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "as Shape")]
+struct SpecShape {
+    weight: Option<IgnoredAny>,
+    capability: Option<IgnoredAny>,
+    guarantee: Option<IgnoredAny>,
+    reclaimable: Option<IgnoredAny>,
+    #[serde(rename = "minRuntime")]
+    min_runtime: Option<IgnoredAny>,
+    parent: Option<IgnoredAny>,
+    tiers: Option<IgnoredAny>,
+    budgets: Option<IgnoredAny>,
+}
+
+/// An unknown field is refused by name, with line and column.
+fn strictly(manifest: &Manifest, spec: &Map<String, Value>) -> Result<(), Fault> {
+    let whole = match manifest.value.as_object() {
+        Some(whole) => known("", whole, &["apiVersion", "kind", "metadata", "spec", "status"]),
+        None => Ok(()),
+    };
+    let fields = ["weight", "capability", "guarantee", "reclaimable", "minRuntime", "parent", "tiers", "budgets"];
+    whole.and_then(|()| known("spec", spec, &fields)).map_err(|fault| match manifest.read::<Shape>() {
+        Err(at) => Fault::new(fault.field, format!("line {}, column {}: {}", at.line, at.column, fault.why)),
+        Ok(_) => fault,
+    })
+}
+
+/// Quantities for people, by resource name.
+#[must_use]
+pub fn shown(amounts: &Amounts) -> std::collections::BTreeMap<String, String> {
+    amounts.iter().map(|(name, amount)| (name.to_owned(), muster_scheduler_engine::show(name, amount))).collect()
+}
+
+/// A quantity in base units, rounded up.
+#[must_use]
+pub fn base_units(resource: &str, quantity: Quantity) -> i64 {
+    if resource == muster_scheduler_engine::CPU { quantity.millis() } else { quantity.units() }
+}
+
+#[cfg(test)]
+mod tests;
