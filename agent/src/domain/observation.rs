@@ -11,7 +11,7 @@ pub const MAX_MESSAGE: usize = 4096;
 /// Unhealthy objects listed of an item, at most.
 pub const MAX_OBJECTS: usize = 50;
 /// Violations listed of a policy item, at most.
-pub const MAX_VIOLATIONS: usize = 500;
+pub const MAX_VIOLATIONS: usize = 10_000;
 
 /// Where an item stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

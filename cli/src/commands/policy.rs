@@ -1,6 +1,7 @@
 //! `muster policy`: whether manifests pass, asked of the services or judged here, and who complies.
 
 mod check;
+mod compliance;
 mod test;
 mod translate;
 
@@ -8,13 +9,10 @@ use super::App;
 use crate::{
     client::{Peer, Session},
     error::Result,
-    kinds::{find, parent_name, resource_name, short, sized},
+    kinds::{find, parent_name, short, sized},
     output::Table,
 };
-use muster_proto::policy::v1::{
-    ComplianceRow, ListPolicyReportsRequest, PolicyReport, SummarizeComplianceRequest,
-    verdict_service_client::VerdictServiceClient,
-};
+use muster_proto::policy::v1::{ListPolicyReportsRequest, PolicyReport, verdict_service_client::VerdictServiceClient};
 use serde_json::json;
 
 const EXAMPLES: &str = "\
@@ -23,12 +21,14 @@ Examples:
   muster policy check -f manifests/ --cluster train-idc
   muster policy test policies/
   muster policy translate -f require-labels.yaml
-  muster policy report --fleet fleet-edge";
+  muster policy report --fleet fleet-edge
+  muster policy history fleet-edge --since 7d";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
   muster policy report
-  muster policy report --fleet fleet-edge
+  muster policy report --fleet fleet-edge --by workload
+  muster policy report --policy require-gpu-limits --by cluster
   muster policy report --cluster edge-01";
 
 /// Check manifests against policies, and report who complies
@@ -44,55 +44,32 @@ enum Verb {
     Check(check::Args),
     Test(test::Args),
     Translate(translate::Args),
-    /// Say who complies: by fleet and policy, or object by object in one cluster
+    /// Say who complies: by fleet and policy or more finely, or object by object in one cluster
     #[command(after_help = REPORT_EXAMPLES)]
     Report {
-        /// Only this fleet
-        #[arg(long, value_name = "FLEET", conflicts_with = "cluster")]
-        fleet: Option<String>,
+        #[command(flatten)]
+        rows: compliance::Rows,
         /// What breaks policy in this cluster, object by object
-        #[arg(long, value_name = "CLUSTER")]
+        #[arg(long, value_name = "CLUSTER", conflicts_with_all = ["fleet", "policy", "by"])]
         cluster: Option<String>,
     },
+    /// Say how the violations in a fleet came and went, hour by hour
+    History(compliance::History),
 }
 
 /// Runs it.
 pub async fn run(args: Args, app: &App) -> Result<()> {
-    if matches!(args.verb, Verb::Report { .. }) {
+    if matches!(args.verb, Verb::Report { .. } | Verb::History(_)) {
         app.printer.format.check_general()?;
     }
     match args.verb {
         Verb::Check(args) => check::run(&args, app).await,
         Verb::Test(args) => test::run(&args, app),
         Verb::Translate(args) => translate::run(&args, app),
-        Verb::Report { fleet, cluster: None } => summary(fleet, app).await,
-        Verb::Report { fleet: _, cluster: Some(cluster) } => in_cluster(&cluster, app).await,
+        Verb::Report { rows, cluster: None } => compliance::summary(&rows, app).await,
+        Verb::Report { rows: _, cluster: Some(cluster) } => in_cluster(&cluster, app).await,
+        Verb::History(args) => compliance::history(&args, app).await,
     }
-}
-
-async fn summary(fleet: Option<String>, app: &App) -> Result<()> {
-    let session = app.session()?;
-    let fleet = fleet.map(|fleet| resource_name(find("fleets")?.spec(), &fleet, "")).transpose()?.unwrap_or_default();
-    let answer = session
-        .call(Peer::Policy, "SummarizeCompliance", |link| {
-            let request = SummarizeComplianceRequest { fleet: fleet.clone() };
-            async move { sized!(VerdictServiceClient, link).summarize_compliance(request).await }
-        })
-        .await?;
-    if !app.printer.is_for_people() {
-        return app.printer.value(&serde_json::to_value(&answer).expect("every message has proto3 JSON"));
-    }
-    let mut table = Table::new(["FLEET", "POLICY", "COMPLIANT", "VIOLATING", "SILENT", "VIOLATIONS"]);
-    for row in answer.rows {
-        let ComplianceRow { fleet, policy, compliant_clusters, violating_clusters, silent_clusters, violations } = row;
-        let counts = [compliant_clusters, violating_clusters, silent_clusters, violations].map(|count| count.to_string());
-        table.row([short(&fleet), short(&policy)].into_iter().chain(counts));
-    }
-    if table.is_empty() {
-        eprintln!("no fleet policy binds anything");
-        return Ok(());
-    }
-    app.printer.table(&table)
 }
 
 async fn in_cluster(cluster: &str, app: &App) -> Result<()> {

@@ -14,6 +14,8 @@ pub struct Settings {
     pub distribute_interval_ms: u64,
     /// How often the registry's numbers are compared with ours: what a restore of its database may cost.
     pub verify_interval_ms: u64,
+    /// How often the metrics of compliance are counted anew: as often as Prometheus usually asks for them.
+    pub compliance_interval_ms: u64,
     /// How long a replica leads without renewing.
     pub lease_ms: u64,
 }
@@ -25,6 +27,7 @@ impl Default for Settings {
             sources_interval_ms: 2_000,
             distribute_interval_ms: 5_000,
             verify_interval_ms: 30_000,
+            compliance_interval_ms: 15_000,
             lease_ms: 6_000,
         }
     }

@@ -1,11 +1,14 @@
 //! Outwards: the domain as messages. Every field is named, so that a new one cannot be forgotten.
 
 use crate::{
-    domain::{Broken, ComplianceRow, PolicyReport, ReportedViolation, RuleInfo, RuleSummary},
+    domain::{Broken, ComplianceKey, CompliancePoint, ComplianceRow, PolicyReport, ReportedViolation, RuleInfo, RuleSummary},
     store::{BoundRecord, FleetPolicyRecord, PolicyRecord},
 };
 use muster_kit::{db, time};
 use muster_proto::policy::v1 as proto;
+
+/// Violations shown of one report: a page of reports has to stay small.
+const MAX_VIOLATIONS: usize = 500;
 
 /// A binding with what it binds.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +85,7 @@ impl From<PolicyReport> for proto::PolicyReport {
             name: format!("clusters/{cluster}/policyReports/{policy}"),
             policy: format!("policies/{policy}"),
             rules: rules.into_iter().map(Into::into).collect(),
-            violations: violations.into_iter().map(Into::into).collect(),
+            violations: violations.into_iter().take(MAX_VIOLATIONS).map(Into::into).collect(),
             observe_time: Some(time::to_proto(observed_at)),
         }
     }
@@ -104,14 +107,26 @@ impl From<ReportedViolation> for proto::ReportedViolation {
 
 impl From<ComplianceRow> for proto::ComplianceRow {
     fn from(row: ComplianceRow) -> Self {
-        let ComplianceRow { fleet, policy, compliant, violating, silent, violations } = row;
+        let ComplianceRow { key, compliant, violating, silent, violations } = row;
+        let ComplianceKey { fleet, policy, cluster, namespace, workload } = key;
+        let named = |collection: &str, id: String| if id.is_empty() { id } else { format!("{collection}/{id}") };
         Self {
-            fleet: format!("fleets/{fleet}"),
-            policy: format!("policies/{policy}"),
+            fleet: named("fleets", fleet),
+            policy: named("policies", policy),
+            cluster: named("clusters", cluster),
+            namespace,
+            workload,
             compliant_clusters: compliant,
             violating_clusters: violating,
             silent_clusters: silent,
             violations,
         }
+    }
+}
+
+impl From<CompliancePoint> for proto::CompliancePoint {
+    fn from(point: CompliancePoint) -> Self {
+        let CompliancePoint { policy, hour, violating, violations } = point;
+        Self { policy: format!("policies/{policy}"), hour: Some(time::to_proto(hour)), violating_clusters: violating, violations }
     }
 }

@@ -23,10 +23,11 @@ pub async fn fleet_policy(tx: &mut Tx, kind: &'static str, view: FleetPolicyView
     event::append(tx, NewEvent { topic: TOPIC, kind, aggregate: &state.name, version, deleted, state: &state }).await
 }
 
-/// A cluster reported on a policy; the version is the observation's time.
-pub async fn reported(tx: &mut Tx, report: PolicyReport) -> Result<()> {
+/// A cluster's report on a policy has changed; the version is the observation's time. The violations, which may be thousands,
+/// are not part of the state that is told.
+pub async fn reported(tx: &mut Tx, report: &PolicyReport) -> Result<()> {
     let version = report.observed_at.as_microsecond();
-    let state = proto::PolicyReport::from(report);
+    let state = proto::PolicyReport::from(PolicyReport { violations: vec![], ..report.clone() });
     let event =
         NewEvent { topic: TOPIC, kind: "policy.reported", aggregate: &state.name, version, deleted: false, state: &state };
     event::append(tx, event).await

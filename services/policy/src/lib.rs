@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use config::Settings;
 use muster_kit::boot::{Book, Chassis};
 use peers::{Registry, RegistryClient, RolloutClient};
-use reconcile::{Clusters, Distribute, Fleets, Leader, Reports, Sources, Verify};
+use reconcile::{Clusters, Compliance, Distribute, Fleets, Leader, Reports, Sources, Verify};
 use sqlx::migrate::Migrator;
 use std::{sync::Arc, time::Duration};
 use tonic::service::Routes;
@@ -45,7 +45,7 @@ impl Book for PolicyBook {
     }
 
     async fn start(settings: Settings, chassis: &mut Chassis) -> anyhow::Result<Routes> {
-        let app = App::new(chassis.pool.clone());
+        let app = App::new(chassis.pool.clone(), chassis.shutdown.clone());
         let registry: Arc<dyn Registry> = Arc::new(RegistryClient::new(chassis.peers.registry()?));
         let repositories = Arc::new(RolloutClient::new(chassis.peers.rollout()?));
         let lease = Duration::from_millis(settings.lease_ms);
@@ -71,6 +71,9 @@ impl Book for PolicyBook {
 
         let verify = Verify { app: app.clone(), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
         chassis.reconcile(Arc::new(verify), Duration::from_millis(settings.verify_interval_ms));
+
+        let compliance = Compliance::new(app.clone(), Arc::clone(&leader));
+        chassis.reconcile(Arc::new(compliance), Duration::from_millis(settings.compliance_interval_ms));
 
         let clusters = Clusters { app: app.clone(), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
         chassis.spawn("clusters", clusters.run(chassis.shutdown.clone()));

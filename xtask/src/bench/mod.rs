@@ -66,7 +66,7 @@ pub enum Command {
 pub async fn run(command: Command) -> Result<()> {
     let (no_build, release, real, json, jobs, clusters) = match command {
         Command::MainJob { no_build, release, real, json, jobs, clusters } => (no_build, release, real, json, jobs, clusters),
-        Command::Policy(arguments) => return tokio::task::spawn_blocking(|| policy::run(arguments)).await?,
+        Command::Policy(arguments) => return policy::run(arguments).await,
         Command::Scheduler(arguments) => return tokio::task::spawn_blocking(|| scheduler::run(arguments)).await?,
     };
     let profile = if release { Profile::Release } else { Profile::Dev };

@@ -1,4 +1,5 @@
-//! `cargo xtask bench policy`: the evaluator in process, and beside it Kyverno's own command line tool, asked the same.
+//! `cargo xtask bench policy`: the evaluator in process, and beside it Kyverno's own command line tool, asked the same; with
+//! `--service`, the running service.
 //!
 //! The one thing to know: C3 counts from unread files to the last verdict; C4 judges objects that are read already. Both
 //! depend on the profile of the build; `--kyverno` is a program of whoever runs this, since its module replaces others
@@ -12,9 +13,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use muster_core::manifest::parse_documents;
+use muster_integration_tests::parts::postgres::Durability;
 use muster_policy_evaluator::Policy;
 use muster_policy_evaluator::speed::{self, Answer};
 use serde_json::Value;
+
+use crate::setup::build::Cargo;
+use crate::setup::postgres;
+use crate::workspace;
 
 /// Folders deeper than this are a loop of links.
 const MAX_DEPTH: usize = 16;
@@ -33,6 +39,9 @@ pub struct Arguments {
     /// Threads of the evaluator
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// The running service too, over TLS and on a Postgres of its own: Pods a second, and thousands of policies about one object
+    #[arg(long)]
+    service: bool,
     /// Kyverno's command line tool, asked about the same workloads in the same run
     #[arg(long, value_name = "PROGRAM")]
     kyverno: Option<PathBuf>,
@@ -42,7 +51,30 @@ pub struct Arguments {
 ///
 /// # Errors
 /// A policy that can't be read, or a verdict that is not Kyverno's.
-pub fn run(arguments: Arguments) -> Result<()> {
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let policies = arguments.service.then(|| arguments.policies.clone());
+    tokio::task::spawn_blocking(|| in_process(arguments)).await??;
+    match policies {
+        Some(policies) => of_service(&policies).await,
+        None => Ok(()),
+    }
+}
+
+/// The service's own bench, which knows its insides, as xtask must not.
+async fn of_service(policies: &[PathBuf]) -> Result<()> {
+    let postgres = postgres::start(Durability::Full).await?;
+    let mut command = workspace::cargo();
+    command
+        .args(["run", "--release", "--quiet", "--package", "muster-policy", "--example", "bench", "--"])
+        .arg(postgres.server().url("postgres"));
+    for place in policies {
+        command.arg(fs::canonicalize(place).with_context(|| place.display().to_string())?);
+    }
+    ensure!(Cargo::start(&mut command)?.lines(|line| println!("{line}")).await?, "the service could not be measured");
+    Ok(())
+}
+
+fn in_process(arguments: Arguments) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let workloads = folder.path().join("workloads.json");
     let items = speed::workloads(arguments.workloads);

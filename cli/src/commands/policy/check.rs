@@ -1,5 +1,6 @@
 //! `muster policy check`: which rules manifests break, judged here or asked of the policy service.
 
+mod asked;
 mod junit;
 mod local;
 mod sarif;
@@ -9,10 +10,10 @@ use crate::{
     client::Peer,
     documents::{self, Document},
     error::{Exit, Failure, Result},
-    kinds::{short, sized},
+    kinds::sized,
     output::{Format, Table, format::text},
 };
-use muster_proto::policy::v1::{EvaluateRequest, PolicyViolation, verdict_service_client::VerdictServiceClient};
+use muster_proto::policy::v1::{EvaluateRequest, verdict_service_client::VerdictServiceClient};
 use serde_json::json;
 
 const EXAMPLES: &str = "\
@@ -97,27 +98,24 @@ pub async fn run(args: &Args, app: &App) -> Result<()> {
 
 async fn ask(documents: &[Document], clusters: &[String], app: &App) -> Result<Verdict> {
     let session = app.session()?;
-    let request = EvaluateRequest {
-        manifests: documents.iter().map(|document| document.manifest.text.clone()).collect(),
+    let parts = asked::parts(documents);
+    let request = |part: &asked::Part| EvaluateRequest {
+        manifests: part.documents.iter().map(|index| documents[*index].manifest.text.clone()).collect(),
         clusters: clusters.iter().map(|cluster| prefixed("clusters/", cluster)).collect(),
         namespace: session.target.namespace.clone().unwrap_or_default(),
     };
-    let answer = session
-        .call(Peer::Policy, "Evaluate", |link| {
-            let request = request.clone();
-            async move { sized!(VerdictServiceClient, link).evaluate(request).await }
-        })
-        .await?;
-    let finding = |violation: PolicyViolation| {
-        let PolicyViolation { policy, rule, subject, path, message, enforced, manifest_index, not_evaluated_reason } = violation;
-        let message = match not_evaluated_reason.is_empty() {
-            true => message,
-            false => format!("could not be evaluated: {not_evaluated_reason}"),
-        };
-        let document = usize::try_from(manifest_index).unwrap_or(usize::MAX);
-        Finding { document, policy: short(&policy), rule, subject, path, message, enforced }
+    let requests: Vec<EvaluateRequest> = parts.iter().map(request).collect();
+    let answers = match requests.as_slice() {
+        [request] => {
+            let evaluate = |link| {
+                let request = request.clone();
+                async move { sized!(VerdictServiceClient, link).evaluate(request).await }
+            };
+            vec![session.call(Peer::Policy, "Evaluate", evaluate).await?]
+        }
+        _ => asked::one_after_the_other(&session, requests).await?,
     };
-    Ok(Verdict { findings: answer.violations.into_iter().map(finding).collect(), warnings: answer.warnings })
+    Ok(asked::put_together(&parts, answers))
 }
 
 fn show(verdict: &Verdict, documents: &[Document], app: &App) -> Result<()> {

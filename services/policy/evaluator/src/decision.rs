@@ -135,8 +135,13 @@ impl Decision {
 /// Judges manifests by policies.
 pub fn decide(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surroundings) -> Decision {
     let namespaces = namespaces_known(manifests, surroundings);
-    Judge { policies, namespaces: &namespaces, surroundings, manifest: 0, decision: Decision::default(), seen: BTreeSet::new() }
-        .manifests(manifests, 0)
+    Judge::new(policies, &namespaces, surroundings, Kept::Everything).manifests(manifests, 0)
+}
+
+/// As [`decide`], for whoever asks what stands against the manifests and not what every rule answers: `results` is empty.
+pub fn objections(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surroundings) -> Decision {
+    let namespaces = namespaces_known(manifests, surroundings);
+    Judge::new(policies, &namespaces, surroundings, Kept::Objections).manifests(manifests, 0)
 }
 
 /// As [`decide`], on so many threads. `judged` hears of every few manifests that are done, how many they were.
@@ -157,9 +162,7 @@ pub fn decide_on(
             let first = next.fetch_add(SHARE, Ordering::Relaxed);
             let Some(rest) = manifests.get(first..).filter(|rest| !rest.is_empty()) else { return decisions };
             let share = &rest[..rest.len().min(SHARE)];
-            let decision = Decision::default();
-            let judge =
-                Judge { policies, namespaces: &namespaces, surroundings, manifest: first, decision, seen: BTreeSet::new() };
+            let judge = Judge::new(policies, &namespaces, surroundings, Kept::Everything);
             decisions.push((first, judge.manifests(share, first)));
             judged(share.len());
         }
@@ -186,18 +189,35 @@ fn namespaces_known(manifests: &[Value], surroundings: &Surroundings) -> BTreeMa
     namespaces
 }
 
+/// What a decision is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Everything,
+    Objections,
+}
+
 struct Judge<'a> {
     policies: &'a [Bound<'a>],
     namespaces: &'a BTreeMap<String, Labels>,
     surroundings: &'a Surroundings,
+    kept: Kept,
     /// Which of the manifests is being judged.
     manifest: usize,
     decision: Decision,
-    /// (policy, rule without autogen's prefix, place) already found in this manifest.
-    seen: BTreeSet<(String, String, Path)>,
+    /// (policy, rule without autogen's prefix, place, whether it refuses) already found in this manifest.
+    seen: BTreeSet<(String, String, Path, bool)>,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    fn new(
+        policies: &'a [Bound<'a>],
+        namespaces: &'a BTreeMap<String, Labels>,
+        surroundings: &'a Surroundings,
+        kept: Kept,
+    ) -> Self {
+        Self { policies, namespaces, surroundings, kept, manifest: 0, decision: Decision::default(), seen: BTreeSet::new() }
+    }
+
     /// The first of the manifests has this number.
     fn manifests(mut self, manifests: &[Value], first: usize) -> Decision {
         let default_namespace = match self.surroundings.default_namespace.as_str() {
@@ -251,6 +271,9 @@ impl Judge<'_> {
     }
 
     fn record(&mut self, bound: &Bound<'_>, result: RuleResult<'_>, resource: &str, made: Option<&Made>) {
+        if self.kept == Kept::Objections && matches!(result.outcome, Outcome::Pass | Outcome::Skip { .. }) {
+            return;
+        }
         let enforced = bound.action.unwrap_or(result.action) == FailureAction::Enforce;
         let policy = bound.policy.name().to_owned();
         let mut place = None;
@@ -270,7 +293,7 @@ impl Judge<'_> {
                 let shown = place.as_ref().unwrap_or(path);
                 let base = base_name(result.rule, result.body).to_owned();
                 // A Deployment, its ReplicaSet and its Pod fail in one place of the manifest: said once.
-                let is_new = place.is_none() || self.seen.insert((policy.clone(), base, shown.clone()));
+                let is_new = place.is_none() || self.seen.insert((policy.clone(), base, shown.clone(), enforced));
                 if is_new {
                     let list = if enforced { &mut self.decision.violations } else { &mut self.decision.audited };
                     list.push(violation(shown.to_string(), message));
@@ -288,6 +311,9 @@ impl Judge<'_> {
                 }
                 self.decision.not_evaluated.push(entry);
             }
+        }
+        if self.kept == Kept::Objections {
+            return;
         }
         let RuleResult { rule, body, outcome, .. } = result;
         self.decision.results.push(ResourceResult {

@@ -43,7 +43,7 @@ mod version;
 mod wildcard;
 
 pub use body::BodyKind;
-pub use decision::{Bound, Decision, ResourceResult, Surroundings, Violation, decide, decide_on};
+pub use decision::{Bound, Decision, ResourceResult, Surroundings, Violation, decide, decide_on, objections};
 pub use defaults::with_api_defaults;
 pub use evaluate::{Outcome, Request, RuleResult};
 pub use exception::PolicyException;

@@ -1,17 +1,18 @@
 //! Use cases: authorise, begin, decide, store, say so, commit. One file a noun.
 
+mod catalog;
 pub mod fleet_policy;
 pub mod policy;
 pub mod report;
 pub mod verdict;
+pub mod verdict_stream;
 
 use crate::{convert::FleetPolicyView, domain::Catalog, events, store};
-use muster_kit::{Error, Result, Tx, db, reconcile::Wake};
+use catalog::Latest;
+use muster_kit::{Error, Result, Tx, reconcile::Wake};
 use sqlx::PgPool;
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeSet, sync::Arc};
+use tokio_util::sync::CancellationToken;
 
 /// A manifest in a request, at most.
 pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
@@ -21,38 +22,25 @@ pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
 pub struct App {
     /// The database.
     pub pool: PgPool,
-    /// The catalog read last; another revision in the database makes it void.
-    catalog: Arc<Mutex<Option<Arc<Catalog>>>>,
+    /// The catalog read last.
+    catalog: Arc<Latest>,
     /// Files in git are to be read.
     pub sources: Wake,
     /// Clusters are to be told something.
     pub distribute: Wake,
+    /// The service stops: streams end.
+    pub stopping: CancellationToken,
 }
 
 impl App {
-    /// The use cases over a database.
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool, catalog: Arc::default(), sources: Wake::default(), distribute: Wake::default() }
+    /// The use cases over a database, until `stopping`.
+    pub fn new(pool: PgPool, stopping: CancellationToken) -> Self {
+        Self { pool, catalog: Arc::default(), sources: Wake::default(), distribute: Wake::default(), stopping }
     }
 
     /// Everything that decides verdicts, as of now.
     pub async fn catalog(&self) -> Result<Arc<Catalog>> {
-        let (revision, now) = store::catalog::revision(&self.pool).await?;
-        let known = self.catalog.lock().expect("no holder of this lock panics").clone();
-        if let Some(known) = known.filter(|known| known.revision == revision && !known.is_outlived_by(now)) {
-            return Ok(known);
-        }
-        let mut catalog = store::catalog::read(&self.pool).await?;
-        if catalog.is_outlived_by(now) {
-            // An exception has ended: from the next revision on it excuses nothing, and equal revisions stay equal verdicts.
-            let mut tx = db::begin(&self.pool).await?;
-            store::catalog::raise_revision(&mut tx).await?;
-            tx.commit().await?;
-            catalog = store::catalog::read(&self.pool).await?;
-        }
-        let catalog = Arc::new(catalog);
-        *self.catalog.lock().expect("no holder of this lock panics") = Some(Arc::clone(&catalog));
-        Ok(catalog)
+        self.catalog.of(&self.pool).await
     }
 
     /// What people wrote has changed.

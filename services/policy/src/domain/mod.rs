@@ -5,12 +5,14 @@ mod catalog;
 mod distribution;
 mod document;
 mod report;
+mod verdict;
 
 pub use binding::{Entry, FleetPolicySpec, Source};
-pub use catalog::{Binding, Broken, Catalog, Exception, Verdict};
+pub use catalog::{Binding, Catalog, Exception};
 pub use distribution::{ClusterContent, Held};
 pub use document::{PolicyDocument, RuleInfo};
-pub use report::{ComplianceRow, PolicyReport, ReportedViolation, RuleSummary, Standing, compliance};
+pub use report::{ComplianceKey, CompliancePoint, ComplianceRow, GroupBy, PolicyReport, ReportedViolation, RuleSummary};
+pub use verdict::{Broken, Verdict};
 
 /// Why a document is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

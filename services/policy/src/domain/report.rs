@@ -55,77 +55,60 @@ impl PolicyReport {
     }
 }
 
-/// One member of a fleet under one policy: how many objects fail, or `None` while it has not reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// The fleet.
-    pub fleet: String,
-    /// The policy.
-    pub policy: String,
-    /// Objects that fail.
-    pub failing: Option<u32>,
+/// What a row of a summary is about, in a fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupBy {
+    /// Everything that is bound.
+    Fleet,
+    /// A policy.
+    Policy,
+    /// A policy and a cluster.
+    Cluster,
+    /// A policy and a namespace with violations.
+    Namespace,
+    /// A policy, a cluster and a workload with violations.
+    Workload,
 }
 
-/// How a fleet stands to a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ComplianceRow {
+/// What a row of a summary is about; empty parts are not what it is about. Rows come in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ComplianceKey {
     /// The fleet.
     pub fleet: String,
     /// The policy.
     pub policy: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The namespace.
+    pub namespace: String,
+    /// Kind and name.
+    pub workload: String,
+}
+
+/// How a fleet stands, or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComplianceRow {
+    /// What it is about.
+    pub key: ComplianceKey,
     /// Members that reported no failure.
     pub compliant: u32,
     /// Members that reported failures.
     pub violating: u32,
     /// Members that have not reported.
     pub silent: u32,
-    /// Objects that fail, over all members.
+    /// Objects that fail, once a rule.
     pub violations: u32,
 }
 
-/// Members counted by fleet and policy; `standings` come in that order.
-pub fn compliance(standings: &[Standing]) -> Vec<ComplianceRow> {
-    let mut rows: Vec<ComplianceRow> = Vec::new();
-    for standing in standings {
-        if rows.last().is_none_or(|row| (&row.fleet, &row.policy) != (&standing.fleet, &standing.policy)) {
-            rows.push(ComplianceRow {
-                fleet: standing.fleet.clone(),
-                policy: standing.policy.clone(),
-                compliant: 0,
-                violating: 0,
-                silent: 0,
-                violations: 0,
-            });
-        }
-        let row = rows.last_mut().expect("one was just made sure of");
-        match standing.failing {
-            None => row.silent += 1,
-            Some(0) => row.compliant += 1,
-            Some(failing) => {
-                row.violating += 1;
-                row.violations = row.violations.saturating_add(failing);
-            }
-        }
-    }
-    rows
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn members_are_counted_by_fleet_and_policy() {
-        let standing =
-            |fleet: &str, policy: &str, failing| Standing { fleet: fleet.to_owned(), policy: policy.to_owned(), failing };
-        let rows = compliance(&[
-            standing("a", "p", Some(0)),
-            standing("a", "p", Some(3)),
-            standing("a", "p", None),
-            standing("a", "q", Some(0)),
-            standing("b", "p", Some(2)),
-        ]);
-        let counts: Vec<_> = rows.iter().map(|row| (row.compliant, row.violating, row.silent, row.violations)).collect();
-        assert_eq!(counts, [(1, 1, 1, 3), (1, 0, 0, 0), (0, 1, 0, 2)]);
-    }
+/// How a fleet stood to a policy at the end of an hour in which that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompliancePoint {
+    /// The policy.
+    pub policy: String,
+    /// The hour's start.
+    pub hour: Timestamp,
+    /// Members with violations.
+    pub violating: u32,
+    /// Objects that failed, once a rule.
+    pub violations: u32,
 }

@@ -1,9 +1,10 @@
 //! Verdicts and reports over gRPC.
 
 use crate::app::{self, App};
+use futures::{StreamExt, stream::BoxStream};
 use muster_kit::Caller;
 use muster_proto::policy::v1::{self as wire, verdict_service_server::VerdictService};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// The gRPC side of `VerdictService`.
 pub struct Verdicts(pub App);
@@ -13,6 +14,17 @@ impl VerdictService for Verdicts {
     async fn evaluate(&self, request: Request<wire::EvaluateRequest>) -> Result<Response<wire::EvaluateResponse>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(app::verdict::evaluate(&self.0, &caller, request.into_inner()).await?))
+    }
+
+    type EvaluateStreamStream = BoxStream<'static, app::verdict_stream::Answered>;
+
+    async fn evaluate_stream(
+        &self,
+        request: Request<Streaming<wire::EvaluateRequest>>,
+    ) -> Result<Response<Self::EvaluateStreamStream>, Status> {
+        let caller = Caller::of(&request);
+        let answers = app::verdict_stream::evaluate(self.0.clone(), &caller, request.into_inner())?;
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn get_policy_report(
@@ -37,5 +49,13 @@ impl VerdictService for Verdicts {
     ) -> Result<Response<wire::SummarizeComplianceResponse>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(app::report::summarize(&self.0, &caller, request.into_inner()).await?))
+    }
+
+    async fn list_compliance_history(
+        &self,
+        request: Request<wire::ListComplianceHistoryRequest>,
+    ) -> Result<Response<wire::ListComplianceHistoryResponse>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(app::report::history(&self.0, &caller, request.into_inner()).await?))
     }
 }

@@ -78,7 +78,7 @@ impl Reports {
                         return Err(Error::unavailable("PEER_AWAY", "the registry ended the watch of reports"));
                     };
                     let event = event?;
-                    if self.take(epoch, &event).await? == Taken::Ahead {
+                    if take(&self.app, epoch, &event).await? == Taken::Ahead {
                         ahead.insert(event.cluster.clone(), event);
                     } else {
                         ahead.remove(&event.cluster);
@@ -86,7 +86,7 @@ impl Reports {
                 }
                 _ = look_again.tick() => {
                     for event in std::mem::take(&mut ahead).into_values() {
-                        if self.take(epoch, &event).await? == Taken::Ahead {
+                        if take(&self.app, epoch, &event).await? == Taken::Ahead {
                             ahead.insert(event.cluster.clone(), event);
                         }
                     }
@@ -94,39 +94,44 @@ impl Reports {
             }
         }
     }
+}
 
-    /// Takes one observation.
-    pub async fn take(&self, epoch: u64, event: &ObservedEvent) -> Result<Taken> {
-        let ObservedEvent { cluster, observed, reports } = event;
-        let mut tx = db::begin(&self.app.pool).await?;
-        Leader::check(&mut tx, epoch).await?;
-        let Some(told) = store::report::told(&mut tx, cluster).await? else { return Ok(Taken::Ahead) };
-        let (about, mut known) = ((observed.incarnation, observed.generation), (told.incarnation, told.generation));
-        if about.0 > known.0 && about.1 == known.1 {
-            // The numbers are ours, so the same number is the same content: only the registry's database is another.
-            store::distribution::raise_incarnation(&mut tx, cluster, about.0).await?;
-            known = about;
-        }
-        if about > known {
-            return Ok(Taken::Ahead);
-        }
-        if about < known || !store::report::begin(&mut tx, cluster, *observed).await? {
-            return Ok(Taken::Old);
-        }
-        for policy in &told.policies {
-            let report = reports.iter().find(|report| report.policy == *policy).cloned();
-            // A policy that no live object meets is reported too: the cluster complies.
-            let report = report.unwrap_or_else(|| PolicyReport {
-                cluster: cluster.clone(),
-                policy: policy.clone(),
-                rules: vec![],
-                violations: vec![],
-                observed_at: observed.at,
-            });
-            store::report::write(&mut tx, &report).await?;
-            events::reported(&mut tx, report).await?;
-        }
-        tx.commit().await?;
-        Ok(Taken::Yes)
+/// Takes one observation; what it changes is told and noted.
+pub async fn take(app: &App, epoch: u64, event: &ObservedEvent) -> Result<Taken> {
+    let ObservedEvent { cluster, observed, reports } = event;
+    let mut tx = db::begin(&app.pool).await?;
+    Leader::check(&mut tx, epoch).await?;
+    let Some(told) = store::report::told(&mut tx, cluster).await? else { return Ok(Taken::Ahead) };
+    let (about, mut known) = ((observed.incarnation, observed.generation), (told.incarnation, told.generation));
+    if about.0 > known.0 && about.1 == known.1 {
+        // The numbers are ours, so the same number is the same content: only the registry's database is another.
+        store::distribution::raise_incarnation(&mut tx, cluster, about.0).await?;
+        known = about;
     }
+    if about > known {
+        return Ok(Taken::Ahead);
+    }
+    if about < known || !store::report::begin(&mut tx, cluster, *observed).await? {
+        return Ok(Taken::Old);
+    }
+    for policy in store::report::keep_only(&mut tx, cluster, &told.policies).await? {
+        store::compliance::note(&mut tx, cluster, &policy, 0).await?;
+    }
+    for policy in &told.policies {
+        let report = reports.iter().find(|report| report.policy == *policy).cloned();
+        // A policy that no live object meets is reported too: the cluster complies.
+        let report = report.unwrap_or_else(|| PolicyReport {
+            cluster: cluster.clone(),
+            policy: policy.clone(),
+            rules: vec![],
+            violations: vec![],
+            observed_at: observed.at,
+        });
+        if store::report::write(&mut tx, &report).await? {
+            store::compliance::note(&mut tx, cluster, policy, report.failing()).await?;
+            events::reported(&mut tx, &report).await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(Taken::Yes)
 }

@@ -2,6 +2,7 @@
 
 pub mod bound;
 pub mod catalog;
+pub mod compliance;
 pub mod distribution;
 pub mod fleet_policy;
 pub mod policy;

@@ -1,6 +1,6 @@
 //! What clusters reported. A report counts only while its generation is the one the cluster was last told.
 
-use crate::domain::{PolicyReport, Standing};
+use crate::domain::PolicyReport;
 use jiff::Timestamp;
 use muster_kit::{Error, Result, Tx, time};
 use serde_json::Value;
@@ -60,16 +60,30 @@ pub async fn begin(tx: &mut Tx, cluster: &str, observed: Observed) -> Result<boo
     if written.rows_affected() == 0 {
         return Ok(false);
     }
-    sqlx::query!("delete from policy_report where cluster_id = $1", cluster).execute(&mut **tx).await?;
     Ok(true)
 }
 
-/// Writes one policy's report of the observation just taken.
-pub async fn write(tx: &mut Tx, report: &PolicyReport) -> Result<()> {
-    sqlx::query!(
+/// Takes away the reports on other policies than these; gives on which.
+pub async fn keep_only(tx: &mut Tx, cluster: &str, policies: &[String]) -> Result<Vec<String>> {
+    let gone = sqlx::query_scalar!(
+        "delete from policy_report where cluster_id = $1 and policy_id <> all($2) returning policy_id",
+        cluster,
+        policies
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(gone)
+}
+
+/// Writes one policy's report of the observation just taken; gives whether it says something else than before.
+pub async fn write(tx: &mut Tx, report: &PolicyReport) -> Result<bool> {
+    let written = sqlx::query!(
         r#"
-        insert into policy_report (cluster_id, policy_id, rules, violations, failing)
+        insert into policy_report as r (cluster_id, policy_id, rules, violations, failing)
         values ($1, $2, $3, $4, $5)
+        on conflict (cluster_id, policy_id) do update
+        set rules = excluded.rules, violations = excluded.violations, failing = excluded.failing
+        where (r.rules, r.violations) is distinct from (excluded.rules, excluded.violations)
         "#,
         report.cluster,
         report.policy,
@@ -79,7 +93,7 @@ pub async fn write(tx: &mut Tx, report: &PolicyReport) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    Ok(written.rows_affected() > 0)
 }
 
 /// What a cluster was told last.
@@ -145,30 +159,4 @@ pub async fn list(pool: &PgPool, cluster: Option<&str>, after: (&str, &str), lim
     .fetch_all(pool)
     .await?;
     rows.into_iter().map(TryInto::try_into).collect()
-}
-
-/// Every member of every fleet that is bound (or of one), under each of its policies, in (fleet, policy) order.
-pub async fn standings(pool: &PgPool, fleet: Option<&str>) -> Result<Vec<Standing>> {
-    let rows = sqlx::query!(
-        r#"
-        select f.fleet_id, b.policy_id, r.failing as "failing?"
-        from (select distinct p.fleet_id, policy_id from bound_policy join fleet_policy p using (fleet_policy_id)) b
-        join fleet_member f using (fleet_id)
-        left join (
-            policy_report r
-            join observation o using (cluster_id)
-            join distribution d using (cluster_id, generation, incarnation)
-        ) on r.cluster_id = f.cluster_id and r.policy_id = b.policy_id
-        where ($1::text is null or f.fleet_id = $1)
-        order by f.fleet_id collate "C", b.policy_id collate "C", f.cluster_id
-        "#,
-        fleet
-    )
-    .fetch_all(pool)
-    .await?;
-    let failing = |failing: i64| u32::try_from(failing).unwrap_or(u32::MAX);
-    Ok(rows
-        .into_iter()
-        .map(|row| Standing { fleet: row.fleet_id, policy: row.policy_id, failing: row.failing.map(failing) })
-        .collect())
 }

@@ -9,7 +9,7 @@ use muster_policy::{
     app::App,
     grpc,
     peers::{Applied, ClusterEvent, File, ObservedEvent, Outcome, Registry, Repositories, ToApply},
-    reconcile::{Clusters, Distribute, Fleets, Leader, Reports, Sources, Verify},
+    reconcile::{Clusters, Compliance, Distribute, Fleets, Leader, Sources, Verify},
     store::projection::Member,
 };
 use muster_proto::policy::v1::{
@@ -23,6 +23,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tower::util::{BoxCloneSyncService, ServiceExt};
 
@@ -40,7 +41,7 @@ impl Service {
     pub async fn start() -> Self {
         let db = TestDb::new(&[&muster_kit::db::MIGRATIONS, &MIGRATIONS]).await;
         incarnation::establish(db.pool()).await.expect("the database has an incarnation");
-        let app = App::new(db.pool().clone());
+        let app = App::new(db.pool().clone(), CancellationToken::new());
         let leader = Arc::new(Leader::new(db.pool().clone(), Duration::from_secs(60)));
         leader.tick().await.expect("the first candidate leads");
         Self { app, leader, registry: Arc::default(), repositories: Arc::default(), db }
@@ -109,8 +110,8 @@ impl Service {
         Verify { app, leader, registry: self.registry.clone() }.tick().await.expect("compared");
     }
 
-    pub fn reports(&self) -> Reports {
-        Reports { app: self.app.clone(), leader: Arc::clone(&self.leader), registry: self.registry.clone() }
+    pub async fn tick_compliance(&self) {
+        Compliance::new(self.app.clone(), Arc::clone(&self.leader)).tick().await.expect("counted");
     }
 
     /// Kinds of events in the log, in order.

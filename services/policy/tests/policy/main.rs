@@ -1,6 +1,7 @@
 //! The service on a real Postgres, over its own gRPC handlers, its loops driven by hand.
 
 mod bindings;
+mod compliance;
 mod distribution;
 mod exceptions;
 mod harness;

@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use muster_policy::{
     domain::{PolicyReport, ReportedViolation, RuleSummary},
     peers::ObservedEvent,
-    reconcile::reports::Taken,
+    reconcile::reports::{self, Taken},
     store::report::Observed,
 };
 use muster_proto::policy::v1 as proto;
 use tonic::Code;
 
-async fn told() -> Service {
+pub async fn told() -> Service {
     let service = Service::start().await;
     service.policies().create_policy(create(&policy("p", "owner"))).await.expect("made");
     service.policies().create_policy(create(&policy("q", "team"))).await.expect("made");
@@ -29,7 +29,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + second).expect("a time")
 }
 
-fn observed(cluster: &str, generation: i64, second: i64, failing: u32) -> ObservedEvent {
+pub fn observed(cluster: &str, generation: i64, second: i64, failing: u32) -> ObservedEvent {
     let violation = |index: u32| ReportedViolation {
         rule: "has-owner".to_owned(),
         kind: "Service".to_owned(),
@@ -52,8 +52,8 @@ fn observed(cluster: &str, generation: i64, second: i64, failing: u32) -> Observ
     }
 }
 
-async fn take(service: &Service, event: &ObservedEvent) -> Taken {
-    service.reports().take(service.epoch(), event).await.expect("looked at")
+pub async fn take(service: &Service, event: &ObservedEvent) -> Taken {
+    reports::take(&service.app, service.epoch(), event).await.expect("looked at")
 }
 
 async fn report(service: &Service, name: &str) -> Result<proto::PolicyReport, Code> {
@@ -100,30 +100,6 @@ async fn a_report_from_a_restored_registry_counts_for_the_same_number() {
 }
 
 #[tokio::test]
-async fn compliance_counts_members_by_fleet_and_policy() {
-    let service = told().await;
-    take(&service, &observed("one", 1, 0, 3)).await;
-    take(&service, &observed("two", 1, 0, 0)).await;
-    let summarize = |fleet: &str| {
-        let request = proto::SummarizeComplianceRequest { fleet: fleet.to_owned() };
-        let mut client = service.verdicts();
-        async move { client.summarize_compliance(request).await.expect("summarized").into_inner().rows }
-    };
-    let row = |policy: &str, compliant, violating, silent, violations| proto::ComplianceRow {
-        fleet: "fleets/edge".to_owned(),
-        policy: format!("policies/{policy}"),
-        compliant_clusters: compliant,
-        violating_clusters: violating,
-        silent_clusters: silent,
-        violations,
-    };
-    let expected = [row("p", 1, 1, 1, 3), row("q", 2, 0, 1, 0)];
-    assert_eq!(summarize("").await, expected);
-    assert_eq!(summarize("fleets/edge").await, expected);
-    assert_eq!(summarize("fleets/train").await, []);
-}
-
-#[tokio::test]
 async fn reports_are_listed_in_pages_by_cluster_and_over_all() {
     let service = told().await;
     for cluster in ["one", "two", "three"] {
@@ -145,4 +121,22 @@ async fn reports_are_listed_in_pages_by_cluster_and_over_all() {
     assert_eq!(client.list_policy_reports(of_one).await.expect("a page").into_inner().policy_reports.len(), 2);
     let bad = proto::ListPolicyReportsRequest { parent: "two".to_owned(), ..Default::default() };
     assert_eq!(client.list_policy_reports(bad).await.expect_err("no cluster").code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn only_what_changes_is_told_and_without_its_violations() {
+    let service = told().await;
+    take(&service, &observed("one", 1, 0, 2)).await;
+    take(&service, &observed("one", 1, 1, 2)).await;
+    take(&service, &observed("one", 1, 2, 3)).await;
+    let states: Vec<serde_json::Value> =
+        sqlx::query_scalar("select state from event where type = 'policy.reported' order by event_id")
+            .fetch_all(service.db.pool())
+            .await
+            .expect("the log is read");
+    let told: Vec<_> = states.iter().map(|state| state["name"].as_str().unwrap_or_default().rsplit('/').next()).collect();
+    assert_eq!(told, [Some("p"), Some("q"), Some("p")]);
+    assert_eq!((&states[2]["rules"][0]["fail"], states[2].get("violations")), (&3.into(), None));
+    let latest = report(&service, "clusters/one/policyReports/q").await.expect("reported");
+    assert_eq!(latest.observe_time.map(|time| time.seconds), Some(at(2).as_second()), "seen again, and the same");
 }

@@ -5,7 +5,13 @@ use crate::{
     harness::{SERVICE, Service, binding, policy},
     policies::{create, update},
 };
-use muster_proto::policy::v1 as proto;
+use futures::{StreamExt, stream};
+use muster_proto::policy::v1::{self as proto, evaluate_stream_response::Answer};
+use prost::Message;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use tonic::Code;
 
 pub async fn evaluate(service: &Service, manifests: &[&str], clusters: &[&str]) -> proto::EvaluateResponse {
@@ -100,4 +106,67 @@ async fn bad_requests_name_their_field() {
     assert_eq!(evaluate(clusters).await, named("clusters[0]"));
     let namespace = proto::EvaluateRequest { namespace: "Upper".to_owned(), ..Default::default() };
     assert_eq!(evaluate(namespace).await, named("namespace"));
+}
+
+fn judging(manifest: &str) -> proto::EvaluateRequest {
+    proto::EvaluateRequest { manifests: vec![manifest.to_owned()], ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_stream_answers_every_request_in_its_order_and_a_bad_one_with_its_field() {
+    let service = Service::start().await;
+    service.policies().create_policy(create(&policy("p", "owner"))).await.expect("made");
+    service.bindings().update_fleet_policy(bind(&binding("b", "edge", &["{name: p}"]))).await.expect("bound");
+    let good = "apiVersion: v1\nkind: Service\nmetadata: {name: good, labels: {owner: a}}\n";
+    let asked = (0..300).map(|number| match number % 3 {
+        0 => judging(good),
+        1 => judging(SERVICE),
+        _ => judging("a: ["),
+    });
+    let answers = service.verdicts().evaluate_stream(stream::iter(asked)).await.expect("a stream").into_inner();
+    let answers: Vec<String> = answers
+        .map(|answer| match answer.expect("no end before the last").answer.expect("an answer") {
+            Answer::Verdict(verdict) if verdict.allowed => "allowed".to_owned(),
+            Answer::Verdict(verdict) => verdict.violations[0].subject.clone(),
+            Answer::Refusal(refusal) => refusal.field,
+        })
+        .collect()
+        .await;
+    let expected: Vec<&str> = ["allowed", "Service default/web", "manifests[0]"].into_iter().cycle().take(300).collect();
+    assert_eq!(answers, expected);
+}
+
+#[tokio::test]
+async fn a_stream_reads_no_further_than_its_answers_are_taken_and_ends_with_its_client() {
+    let service = Service::start().await;
+    let (taken, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
+    let (counter, held) = (Arc::clone(&taken), Arc::clone(&gone));
+    let endless = stream::repeat_with(move || {
+        let _held = &held;
+        counter.fetch_add(1, Ordering::SeqCst);
+        judging(SERVICE)
+    });
+    let mut answers = service.verdicts().evaluate_stream(endless).await.expect("a stream").into_inner();
+    for _ in 0..1_000 {
+        answers.next().await.expect("endless").expect("an answer");
+    }
+    // Beyond those answered: what is gathered for each thread, and the 32 KiB that each side's encoder fills at a time.
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let most = 1_000 + 64 * (2 + threads) + 2 * 32 * 1024 / judging(SERVICE).encoded_len();
+    assert!(taken.load(Ordering::SeqCst) <= most, "{taken:?} taken, at most {most} expected");
+    drop(answers);
+    assert_eq!(Arc::strong_count(&gone), 1, "the client's requests are let go of");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_service_stops_and_says_so() {
+    let service = Service::start().await;
+    let (sender, requests) = futures::channel::mpsc::unbounded();
+    let mut answers = service.verdicts().evaluate_stream(requests).await.expect("a stream").into_inner();
+    sender.unbounded_send(judging(SERVICE)).expect("open");
+    answers.next().await.expect("an answer").expect("a verdict");
+    service.app.stopping.cancel();
+    let last = answers.next().await.expect("a last word").expect_err("the end");
+    assert_eq!(last.code(), Code::Unavailable);
+    assert!(answers.next().await.is_none());
 }

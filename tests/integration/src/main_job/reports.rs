@@ -27,7 +27,7 @@ pub async fn play(scene: &mut Scene) -> Result<Checked> {
 
 async fn compliance(scene: &Scene) -> Result<String> {
     let row = eventually("every cluster of the fleet has reported", async || {
-        let request = policy::SummarizeComplianceRequest { fleet: "fleets/fleet-all".to_owned() };
+        let request = policy::SummarizeComplianceRequest { fleet: "fleets/fleet-all".to_owned(), ..Default::default() };
         let rows = scene.clients()?.verdicts().summarize_compliance(request).await?.into_inner().rows;
         let row = rows.iter().find(|row| row.policy == "policies/require-gpu-limits").cloned();
         let complete = row.as_ref().is_some_and(|row| row.silent_clusters == 0);

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::offered::Resource;
-use super::reflection::Api;
+use super::reflection::{Api, decode};
 use super::samples::cluster_policy;
 use super::verbs::{get, pages, pages_of};
 use super::watches::Watch;
@@ -134,9 +134,26 @@ impl Scene<'_> {
         pages(self.api, self.clients, report.verb("List")?, "clusters/train").await?;
         let compliance = self.call("SummarizeCompliance", json!({"fleet": "fleets/walk-all"})).await?;
         ensure!(compliance["rows"].as_array().is_some_and(|rows| rows.len() == 3), "{compliance}");
+        let request = json!({"fleet": "fleets/walk-all", "page_size": 1});
+        pages_of(self.api, self.clients, self.api.method("SummarizeCompliance")?, request).await?;
+        let history = json!({"fleet": "fleets/walk-all"});
+        eventually("the violations of three policies are noted", async || {
+            let noted = self.call("ListComplianceHistory", history.clone()).await?;
+            let all = noted["points"].as_array().is_some_and(|points| points.len() == 3);
+            Ok(look(all, (), || noted.to_string()))
+        })
+        .await?;
+        let request = json!({"fleet": "fleets/walk-all", "page_size": 1});
+        pages_of(self.api, self.clients, self.api.method("ListComplianceHistory")?, request).await?;
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": []}});
         let verdict = self.call("Evaluate", json!({"manifests": [pod.to_string()], "clusters": ["clusters/train"]})).await?;
         ensure!(verdict["violations"].as_array().is_some_and(|broken| broken.len() == 3), "{verdict}");
+        let method = self.api.method("EvaluateStream")?;
+        let asked = json!({"manifests": [pod.to_string()], "clusters": ["clusters/train"]});
+        let mut answers = self.api.open(self.clients, method, &asked).await?;
+        let answer = decode(method.output(), &answers.message().await?.context("an answer")?)?;
+        ensure!(answer["verdict"]["violations"] == verdict["violations"], "{answer}");
+        ensure!(answers.message().await?.is_none(), "one request has one answer");
         Ok(())
     }
 
