@@ -65,7 +65,7 @@ async fn of_service(policies: &[PathBuf]) -> Result<()> {
     let postgres = postgres::start(Durability::Full).await?;
     let mut command = workspace::cargo();
     command
-        .args(["run", "--release", "--quiet", "--package", "muster-policy", "--example", "bench", "--"])
+        .args(["run", "--release", "--quiet", "--package", "muster-policy", "--example", "service_bench", "--"])
         .arg(postgres.server().url("postgres"));
     for place in policies {
         command.arg(fs::canonicalize(place).with_context(|| place.display().to_string())?);

@@ -1,4 +1,4 @@
-//! The running service's speed, without the rest of the platform: `cargo run --release -p muster-policy --example bench --
+//! The running service's speed, without the rest of the platform: `cargo run --release -p muster-policy --example service_bench --
 //! DATABASE_URL POLICIES…`, where the URL is that of a Postgres server on which databases may be made, and the policies are
 //! files or folders, as those of Kyverno's pod-security.
 //!
