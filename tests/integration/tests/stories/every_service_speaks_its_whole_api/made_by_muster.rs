@@ -99,11 +99,24 @@ impl Scene<'_> {
         pages(self.api, self.clients, run.verb("List")?, job).await?;
         let explained = self.call("ExplainJob", json!({"name": job})).await?;
         ensure!(explained["job"] == json!(job), "{explained}");
+        self.what_if().await?;
         pages_of(self.api, self.clients, self.api.method("ReportCost")?, json!({"group_by": "JOB", "page_size": 1})).await?;
         let query = json!({"namespace": "ml", "name": "walk-runs", "kind": "Job"});
         let logs = self.api.method("ReadLogs")?;
         let mut lines = self.api.open(self.clients, logs, &json!({"cluster": "clusters/train", "query": query})).await?;
         lines.message().await?.context("a log")?;
+        Ok(())
+    }
+
+    /// A gang that is larger than what is free would start on more nodes.
+    async fn what_if(&self) -> Result<()> {
+        let job = "namespaces/ml/jobs/walk-waits";
+        common::submit(self.clients, &common::job("walk-waits", "endless", 5, 8)).await?;
+        self.until("Job", job, "state", &json!("QUEUED")).await?;
+        let nodes = json!({"cluster": "clusters/train", "flavor": "V100", "count": 5});
+        let foreseen = self.call("WhatIf", json!({"changes": [{"nodes": nodes}]})).await?;
+        ensure!(foreseen["then"]["started"] == json!(1) && foreseen["jobs"][0]["job"] == json!(job), "{foreseen}");
+        self.call("CancelJob", json!({"name": job})).await?;
         Ok(())
     }
 
