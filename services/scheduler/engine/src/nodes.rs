@@ -10,10 +10,11 @@ mod choice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::amounts::{Amounts, CPU, MEMORY, ResourceTable, Vector, WHOLE, part_of_gpu};
+use crate::amounts::{Amounts, CPU, MEMORY, WHOLE, part_of_gpu};
 use crate::class::{Class, ClassGroup, FlavorId, Flavors, NO_FLAVOR};
-use crate::event::NodeSpec;
 use crate::mix::Mix;
+use crate::spec::NodeSpec;
+use crate::vector::{ResourceTable, Vector};
 
 use bucket::{Bucket, Members, Split};
 pub(crate) use choice::Choice;
