@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::amounts::{Amounts, THOUSANDTHS, WHOLE, is_gpu, part_of_gpu};
+use crate::amounts::{Amounts, CPU, MEMORY, THOUSANDTHS, WHOLE, is_gpu, part_of_gpu};
 
 /// Vectors of up to so many resources need no heap: cpu, memory, ephemeral storage, GPUs and two more.
 const INLINE: usize = 6;
@@ -167,12 +167,27 @@ fn units(name: &str, amount: i64) -> (&str, i64) {
     }
 }
 
-/// Resource names, numbered in the order they were first seen. Only grows: there are tens of them, never thousands.
-#[derive(Clone, Debug, Default)]
+/// The number of [`CPU`] in every table.
+pub(crate) const AT_CPU: usize = 0;
+/// The number of [`MEMORY`] in every table.
+pub(crate) const AT_MEMORY: usize = 1;
+
+/// Resource names: cpu and memory, and others numbered in the order they were first seen. Only grows: there are tens of them, never
+/// thousands.
+#[derive(Clone, Debug)]
 pub(crate) struct ResourceTable {
     names: Vec<String>,
     gpus: Vec<usize>,
     index: BTreeMap<String, usize>,
+}
+
+impl Default for ResourceTable {
+    fn default() -> Self {
+        let mut table = Self { names: Vec::new(), gpus: Vec::new(), index: BTreeMap::new() };
+        table.index_of(CPU);
+        table.index_of(MEMORY);
+        table
+    }
 }
 
 impl ResourceTable {
