@@ -4,10 +4,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::amounts::{ResourceTable, Vector, WHOLE, is_gpu, part_of_gpu};
-use crate::event::{Gang, Refused};
+use crate::amounts::{WHOLE, is_gpu, part_of_gpu};
+use crate::event::Refused;
 use crate::jobs::Hashing;
 use crate::mix::{Mix, Shape, ShapeId};
+use crate::spec::Gang;
+use crate::vector::{ResourceTable, Vector};
 
 /// Number of a GPU model in [`Flavors`].
 pub(crate) type FlavorId = u32;

@@ -3,11 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::amounts::Vector;
 use crate::class::{Class, FlavorId, Flavors};
-use crate::event::{ClusterSpec, ClusterState, JobId, Tier, Time};
+use crate::event::{ClusterState, JobId, Time};
 use crate::nodes::Nodes;
 use crate::queues::QueueIndex;
+use crate::spec::{ClusterSpec, Tier};
+use crate::vector::Vector;
 
 /// Place of a cluster in [`crate::Engine`]'s list.
 pub(crate) type ClusterIndex = usize;

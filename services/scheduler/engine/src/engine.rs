@@ -3,11 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::amounts::{ResourceTable, Vector};
 use crate::class::{ClassId, Classes, Flavors};
 use crate::cluster::{ClusterIndex, Site};
 use crate::estimate::{Estimates, LikenessId};
-use crate::event::{BoundNode, Epoch, JobId, JobSpec, Time};
+use crate::event::{BoundNode, Epoch, JobId, Time};
 use crate::groups::Groups;
 use crate::jobs::Jobs;
 use crate::lanes::{LaneId, Lanes};
@@ -16,6 +15,8 @@ use crate::nodes::Place;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
 use crate::rows::Remaining;
+use crate::spec::JobSpec;
+use crate::vector::{ResourceTable, Vector};
 
 /// Counts of work done since the engine was made. Differences around a call say what that call cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
-use crate::event::{Refused, TierOpens};
+use crate::event::Refused;
 use crate::jobs::Hashing;
 use crate::rows::HistoryRow;
+use crate::spec::TierOpens;
 
 /// Durations are counted by level, two per doubling from a second on; the last one begins after 97 years.
 const LEVELS: usize = 64;

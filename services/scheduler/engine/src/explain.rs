@@ -6,10 +6,11 @@ use crate::amounts::show;
 use crate::class::{self, Class, FlavorId};
 use crate::cluster::{Cluster, tier_of};
 use crate::engine::{Engine, State};
-use crate::event::{ClusterState, JobId, JobSpec, Refused, Time};
+use crate::event::{ClusterState, JobId, Refused, Time};
 use crate::nodes::{Nodes, Shortage};
 use crate::queues::Work;
 use crate::reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing};
+use crate::spec::JobSpec;
 
 impl Engine {
     /// Explains an unfinished job; `None` if it isn't known.

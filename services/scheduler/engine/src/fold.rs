@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::amounts::{ResourceTable, Vector, WHOLE};
+use crate::amounts::WHOLE;
 use crate::class::Class;
 use crate::cluster::{Cluster, ClusterIndex};
 use crate::engine::{Engine, Job, Run, State, Timer};
-use crate::event::{BoundNode, ClusterSpec, Epoch, Event, JobId, JobSpec, QueueSpec, Refused, RunEnd, Time};
+use crate::event::{BoundNode, Epoch, Event, JobId, Refused, RunEnd, Time};
 use crate::nodes::{Held, NodeIndex, Nodes, Place};
 use crate::queues::Charge;
+use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
+use crate::vector::{ResourceTable, Vector};
 
 impl Engine {
     /// Folds one fact.

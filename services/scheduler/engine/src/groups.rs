@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::amounts::Vector;
 use crate::class::{ClassId, FlavorId};
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::Engine;
 use crate::queues::QueueIndex;
+use crate::vector::Vector;
 
 /// Stands for no place among a group's candidates.
 const NOWHERE: u32 = u32::MAX;

@@ -5,7 +5,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::amounts::Vector;
 use crate::class::ClassId;
 use crate::cluster::{Candidate, ClusterIndex, Interruptible};
 use crate::engine::{Engine, Job, State, Timer};
@@ -16,6 +15,7 @@ use crate::promise::Promise;
 use crate::queues::Work;
 use crate::rows::Remaining;
 use crate::thought::Thought;
+use crate::vector::Vector;
 
 /// A run makes room only for a gang that is expected to take this many times less GPU-time. With less than that two gangs of one
 /// kind would interrupt each other as soon as one has run a little longer than the other.

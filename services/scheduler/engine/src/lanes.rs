@@ -5,10 +5,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::class::{Class, ClassId};
-use crate::event::{JobId, TierOpens, Time};
+use crate::event::{JobId, Time};
 use crate::groups::GroupId;
 use crate::jobs::NumberHashing;
 use crate::queues::{QueueIndex, Work};
+use crate::spec::TierOpens;
 
 /// Number of a lane.
 pub(crate) type LaneId = usize;

@@ -31,7 +31,9 @@ mod ranking;
 mod reason;
 mod reclaim;
 mod rows;
+mod spec;
 mod thought;
+mod vector;
 mod waiting;
 
 pub use amounts::{Amounts, CPU, MEMORY, is_gpu, is_on_gpu, part_of_gpu, show};
@@ -39,10 +41,10 @@ pub use class::{MAX_GROUPS, MAX_WORKERS, check};
 pub use engine::{Engine, Stats};
 pub use estimate::{Finished, histories};
 pub use event::{
-    BoundNode, Budget, BudgetLimit, BudgetUnit, Cause, ClusterSpec, ClusterState, Decision, Epoch, Event, Gang, Interruption,
-    JobId, JobSpec, NodeSpec, Placement, QueueSpec, Refused, RunEnd, Slot, Tier, TierOpens, Time, WorkerGroup,
+    BoundNode, Cause, ClusterState, Decision, Epoch, Event, Interruption, JobId, Placement, Refused, RunEnd, Slot, Time,
 };
 pub use forecast::{Forecast, Outlook, Start};
 pub use queues::MAX_DEPTH;
 pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing, show_budget};
 pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Rows};
+pub use spec::{Budget, BudgetLimit, BudgetUnit, ClusterSpec, Gang, JobSpec, NodeSpec, QueueSpec, Tier, TierOpens, WorkerGroup};

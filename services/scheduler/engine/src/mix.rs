@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Amounts;
-use crate::amounts::{ResourceTable, Vector, WHOLE, part_of_gpu};
+use crate::amounts::{WHOLE, part_of_gpu};
 use crate::class::{FlavorId, Flavors};
 use crate::rows::MixRow;
+use crate::vector::{ResourceTable, Vector};
 
 /// Number of a shape, or [`UNCOUNTED`].
 pub(crate) type ShapeId = u32;

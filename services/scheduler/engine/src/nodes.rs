@@ -10,10 +10,11 @@ mod choice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::amounts::{Amounts, CPU, MEMORY, ResourceTable, Vector, WHOLE, part_of_gpu};
+use crate::amounts::{Amounts, WHOLE, part_of_gpu};
 use crate::class::{Class, ClassGroup, FlavorId, Flavors, NO_FLAVOR};
-use crate::event::NodeSpec;
 use crate::mix::Mix;
+use crate::spec::NodeSpec;
+use crate::vector::{AT_CPU, AT_MEMORY, ResourceTable, Vector};
 
 use bucket::{Bucket, Members, Split};
 pub(crate) use choice::Choice;
@@ -182,8 +183,7 @@ impl Nodes {
 
     fn bucket(&self, index: NodeIndex, resources: &ResourceTable) -> Bucket {
         let node = &self.nodes[index as usize];
-        let free = |name| resources.find(name).map_or(0, |index| node.free.get(index));
-        let (cpu, memory) = (free(CPU), free(MEMORY));
+        let (cpu, memory) = (node.free.get(AT_CPU), node.free.get(AT_MEMORY));
         let split = Split::new(node.parts_of, node.split.iter().map(|(_, free)| *free));
         Bucket { flavor: node.flavor, gpus: resources.gpus(&node.free), cpu, memory, split, free: node.free.clone() }
     }

@@ -2,7 +2,6 @@
 //! first candidate with room. This goes on until nobody who asks has room. Then runs may have to make room for what is blocked
 //! (`reclaim.rs`, `overdue.rs`, `interrupt.rs`).
 
-use crate::amounts::Vector;
 use crate::class::ClassId;
 use crate::cluster::Candidate;
 use crate::engine::{Engine, Run, State};
@@ -11,6 +10,7 @@ use crate::groups::GroupId;
 use crate::lanes::LaneId;
 use crate::nodes::Place;
 use crate::queues::{Charge, Limit, QueueIndex, ROOT, Work};
+use crate::vector::Vector;
 
 /// Where at least one group in so many is open, the lanes of a queue are looked at in their order, else the open groups.
 const IN_ORDER: usize = 8;

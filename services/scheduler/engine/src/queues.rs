@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::amounts::{ResourceTable, Vector};
-use crate::event::{Budget, QueueSpec, Refused, Tier};
+use crate::event::Refused;
 use crate::groups::GroupId;
 use crate::jobs::Hashing;
 use crate::lanes::{LaneId, LaneOrder};
 use crate::memo::Memo;
 use crate::ranking::Ranking;
+use crate::spec::{Budget, QueueSpec, Tier};
+use crate::vector::{ResourceTable, Vector};
 
 mod below;
 mod budget;

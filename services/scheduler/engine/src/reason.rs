@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::amounts::show;
-use crate::event::{Budget, BudgetUnit, Epoch, JobId, Time};
+use crate::event::{Epoch, JobId, Time};
+use crate::spec::{Budget, BudgetUnit};
 
 /// Everything there is to say about an unfinished job.
 #[derive(Clone, Debug, PartialEq, Eq)]

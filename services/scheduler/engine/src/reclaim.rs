@@ -9,7 +9,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::amounts::Vector;
 use crate::class::ClassId;
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Job, State, Timer};
@@ -18,6 +17,7 @@ use crate::lanes::LaneId;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, ROOT};
 use crate::ranking::{Share, Tournament};
+use crate::vector::Vector;
 
 /// Gangs that get room in one queue by one plan, lanes looked at for the next of them, clusters tried and runs looked at for one.
 const MOST_GANGS: usize = 16;

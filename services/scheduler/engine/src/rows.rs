@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Amounts;
 use crate::engine::{Engine, Run, State, Timer};
-use crate::event::{BoundNode, ClusterSpec, Epoch, JobId, JobSpec, QueueSpec, Refused, Slot, Time};
+use crate::event::{BoundNode, Epoch, JobId, Refused, Slot, Time};
 use crate::mix::Shape;
 use crate::nodes::Place;
 use crate::promise::Promise;
+use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
 
 /// The whole persisted state.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::amounts::{Vector, WHOLE};
+use crate::amounts::WHOLE;
 use crate::class::{Class, FlavorId};
 use crate::nodes::{Held, NodeIndex, Nodes};
+use crate::vector::Vector;
 
 /// Nodes with some runs gone.
 pub(crate) struct Thought {

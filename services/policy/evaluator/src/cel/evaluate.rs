@@ -3,7 +3,7 @@
 
 use super::{
     CelError, MAX_STEPS, Program, Val,
-    compile::{Access, Arithmetic, Comprehension, Node, Over, Root},
+    tree::{Access, Arithmetic, Comprehension, Node, Over, Root},
 };
 use jiff::Timestamp;
 use serde_json::Value;

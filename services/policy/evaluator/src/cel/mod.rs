@@ -12,6 +12,7 @@ mod lists;
 mod network;
 mod strings;
 mod time;
+mod tree;
 mod value;
 
 pub use compile::Program;

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::NodeIndex;
-use crate::amounts::{Vector, WHOLE};
+use crate::amounts::WHOLE;
 use crate::class::{ClassGroup, FlavorId};
+use crate::vector::Vector;
 
 /// Equal free amounts, in the order in which nodes are filled: the fewest whole GPUs first, then the least cpu, then the least
 /// memory, then what is free of split GPUs. What comes after that keeps buckets apart and decides nothing: it depends on which

@@ -4,9 +4,10 @@ use std::ops::Bound;
 
 use super::bucket::{Bucket, Growth, Known, Members, Split};
 use super::{NodeIndex, Nodes};
-use crate::amounts::{Vector, WHOLE};
+use crate::amounts::WHOLE;
 use crate::class::{ClassGroup, FlavorId};
 use crate::mix::{Mix, UNCOUNTED};
+use crate::vector::Vector;
 
 /// A node with room for a worker.
 #[derive(Clone, Copy, Debug)]

@@ -2,10 +2,10 @@
 //! share each would have with the least of what is asked for.
 
 use super::{QueueIndex, Queues, ROOT};
-use crate::amounts::Vector;
 use crate::groups::GroupId;
 use crate::lanes::LaneId;
 use crate::ranking::{Share, Tournament};
+use crate::vector::Vector;
 
 /// So many amounts have trees of their own in one queue; the one that was not asked for longest makes room for another.
 const MOST_TREES: usize = 16;

@@ -2,7 +2,7 @@
 //! take; what really counts is told by the caller, who knows the time that a budget is for.
 
 use super::{Limit, Queue, QueueIndex, Queues, ROOT};
-use crate::event::{Budget, BudgetLimit, BudgetUnit};
+use crate::spec::{Budget, BudgetLimit, BudgetUnit};
 
 /// Budgets are limits like those of resources, numbered from here.
 const FIRST: usize = 1 << 32;

@@ -2,10 +2,10 @@
 
 use super::budget::is_budget;
 use super::{Limit, Queue, QueueIndex, Queues, Work, is_of_money};
-use crate::amounts::Vector;
 use crate::groups::GroupId;
 use crate::lanes::{LaneId, LaneOrder};
 use crate::queues::ROOT;
+use crate::vector::Vector;
 
 impl Queues {
     /// The nearest queue whose capability the amount would exceed, among the resources that are asked for, or whose hard budget

@@ -2,7 +2,7 @@
 //! make room.
 
 use super::{QueueIndex, Queues, ROOT};
-use crate::amounts::Vector;
+use crate::vector::Vector;
 
 impl Queues {
     /// Notes that a queue's share or whether it asks is to be computed anew.

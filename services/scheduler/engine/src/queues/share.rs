@@ -1,8 +1,8 @@
 //! Weighted dominant shares: of a queue as it is, with a candidate, and without something it gives up.
 
 use super::{Queue, QueueIndex, Queues};
-use crate::amounts::Vector;
 use crate::ranking::Share;
+use crate::vector::Vector;
 
 impl Queues {
     /// The share of a queue with a candidate, or without one (an empty vector), less something that it gives up.

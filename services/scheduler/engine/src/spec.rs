@@ -1,0 +1,238 @@
+//! What the engine is told of clusters, queues and jobs: plain values. Nothing here decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_core::selector::LabelSelector;
+
+use crate::amounts::Amounts;
+use crate::event::{ClusterState, JobId, Time};
+
+/// One node as the cluster's agent reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSpec {
+    /// Unique in its cluster.
+    pub name: String,
+    /// GPU model, empty for a node without GPUs.
+    pub flavor: String,
+    /// What pods may ask for in total. Parts of its GPUs may be used if it names them (`nvidia.com/gpu-milli`, of whatever amount).
+    pub allocatable: Amounts,
+    /// What pods ask for that were not placed by this engine.
+    pub used_by_others: Amounts,
+}
+
+impl NodeSpec {
+    /// `count` equal nodes named `{prefix}-0`, `{prefix}-1`, … with nothing used by others.
+    #[must_use]
+    pub fn group(prefix: &str, count: u32, flavor: &str, allocatable: &Amounts) -> Vec<Self> {
+        (0..count)
+            .map(|number| Self {
+                name: format!("{prefix}-{number}"),
+                flavor: flavor.to_owned(),
+                allocatable: allocatable.clone(),
+                used_by_others: Amounts::new(),
+            })
+            .collect()
+    }
+}
+
+/// A cluster as the scheduler's projection of the registry has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterSpec {
+    /// Unique.
+    pub name: String,
+    /// What tier selectors look at.
+    pub labels: BTreeMap<String, String>,
+    /// Whether new gangs may go there.
+    pub state: ClusterState,
+    /// Whether queues *without* tiers may use it. Serving and edge clusters say no.
+    pub takes_jobs: bool,
+    /// Where it stands; empty if unknown.
+    pub region: String,
+    /// API group versions it serves (`batch.volcano.sh/v1alpha1`); empty: not known, nothing is ruled out.
+    pub apis: BTreeSet<String>,
+    /// All nodes.
+    pub nodes: Vec<NodeSpec>,
+    /// Price of one GPU-hour per flavor in millionths of the currency. A flavor without a price is used last in its tier.
+    pub prices: BTreeMap<String, i64>,
+}
+
+/// Which clusters belong to a tier: those named, and those the selector matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tier {
+    /// Clusters by name (the members of a fleet, resolved).
+    pub clusters: BTreeSet<String>,
+    /// Clusters by label.
+    pub selector: Option<LabelSelector>,
+    /// When a job may use this tier. Of no effect on the first one, which is always open.
+    pub opens: TierOpens,
+}
+
+/// The overflow condition of a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TierOpens {
+    /// As soon as no earlier tier has room for the gang.
+    WhenFull,
+    /// Once the job has waited this long since it was submitted, and no earlier tier has room.
+    AfterWaitingMs(i64),
+    /// Once the job has waited, its runs not counted, for a multiple of the GPU-time that it is expected to take still, and no
+    /// earlier tier has room: what takes little soon goes elsewhere, and what takes much waits for longer. A job without GPUs
+    /// counts as one of one GPU, and one that has not run and like which nothing has finished as if it took
+    /// [`TierOpens::UNKNOWN_MS`].
+    AfterWaitingForWork {
+        /// The multiple in thousandths. 1000: a job of 2 GPUs that is expected to take an hour waits for two.
+        permille: u32,
+    },
+}
+
+impl TierOpens {
+    /// How long a job is taken to last that has not run and like which nothing has finished: an hour.
+    pub const UNKNOWN_MS: i64 = 60 * 60 * 1_000;
+
+    /// How long after its submission a job may use the tier that has run for so long and is of this much work in GPU-time; `None`
+    /// if it doesn't wait for a time.
+    pub(crate) fn wait_ms(self, ran_ms: i64, work_ms: i64) -> Option<i64> {
+        match self {
+            Self::WhenFull => None,
+            Self::AfterWaitingMs(wait) => Some(wait),
+            Self::AfterWaitingForWork { permille } => {
+                let wait = i128::from(ran_ms) + i128::from(work_ms) * i128::from(permille) / 1_000;
+                Some(i64::try_from(wait).unwrap_or(i64::MAX))
+            }
+        }
+    }
+}
+
+/// What a queue and those below it may spend. Over what time is the caller's business, who tells what counts now:
+/// [`Event::Counted`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// What is counted.
+    pub unit: BudgetUnit,
+    /// How much may count, in units; not negative.
+    pub amount: i64,
+    /// What happens when that much counts.
+    pub limit: BudgetLimit,
+}
+
+/// What a budget counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetUnit {
+    /// GPUs × milliseconds.
+    GpuMs,
+    /// Millionths of the currency of the prices.
+    Micros,
+}
+
+/// What a budget does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetLimit {
+    /// No gang starts with which more than its amount would count.
+    Hard,
+    /// Once its amount counts, what the queue has beyond its guarantee weighs a thousand times as much: siblings go first.
+    Soft,
+}
+
+/// A queue in the vocabulary of Volcano.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSpec {
+    /// Unique.
+    pub name: String,
+    /// The queue whose share and capability this one lives in.
+    pub parent: Option<String>,
+    /// Its part of its parent's share is weight ÷ sum of the weights of the siblings that ask. At least 1.
+    pub weight: u32,
+    /// Upper limit per named resource, over all clusters together. A resource that is not named is not limited.
+    pub capability: Amounts,
+    /// What it gets before anything is divided by weight, whenever it asks for it. Others may borrow it meanwhile.
+    pub guarantee: Amounts,
+    /// Whether others may take back what this queue uses beyond its share.
+    pub reclaimable: bool,
+    /// Its runs are left alone for so long after their start, whoever wants their place. Not negative.
+    pub min_runtime_ms: i64,
+    /// In order of preference; empty: those of the nearest ancestor that has some, else every cluster that takes jobs.
+    pub tiers: Vec<Tier>,
+    /// What it may spend.
+    pub budgets: Vec<Budget>,
+}
+
+impl QueueSpec {
+    /// A run is left alone for a minute, unless its queue says otherwise: what starts again and again gets nothing done.
+    pub const MIN_RUNTIME_MS: i64 = 60_000;
+
+    /// A reclaimable queue of weight 1 without limits, guarantee and tiers.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            parent: None,
+            weight: 1,
+            capability: Amounts::new(),
+            guarantee: Amounts::new(),
+            reclaimable: true,
+            min_runtime_ms: Self::MIN_RUNTIME_MS,
+            tiers: Vec::new(),
+            budgets: Vec::new(),
+        }
+    }
+}
+
+/// Equal workers of a gang.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerGroup {
+    /// The task's name in the manifest.
+    pub name: String,
+    /// How many, at least 1.
+    pub replicas: u32,
+    /// What each asks for.
+    pub each: Amounts,
+}
+
+/// All workers of a job. Placed whole in one cluster, all replicas charged, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gang {
+    /// At least one group.
+    pub groups: Vec<WorkerGroup>,
+    /// How many workers must run for the job to count as running; 1 to the number of workers.
+    pub min_available: u32,
+    /// GPU models that will do; empty: any. All GPU workers of a gang get the same model.
+    pub flavors: BTreeSet<String>,
+    /// The API group version its cluster has to serve (`batch.volcano.sh/v1alpha1`); empty: none.
+    pub api: String,
+    /// What going on from its last checkpoint costs it, in milliseconds, when it was interrupted; `None`: it is never
+    /// interrupted for another.
+    pub restart_ms: Option<i64>,
+}
+
+impl Gang {
+    /// Workers of all groups.
+    #[must_use]
+    pub fn workers(&self) -> u64 {
+        self.groups.iter().map(|group| u64::from(group.replicas)).sum()
+    }
+
+    /// What all workers ask for together.
+    ///
+    /// # Errors
+    /// The resource whose sum is beyond an `i64`.
+    pub fn total(&self) -> Result<Amounts, String> {
+        self.groups.iter().try_fold(Amounts::new(), |sum, group| sum.checked_add(&group.each.checked_times(group.replicas)?))
+    }
+}
+
+/// A job as it was submitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSpec {
+    /// Its row.
+    pub id: JobId,
+    /// The queue it waits in.
+    pub queue: String,
+    /// Higher goes first within the queue.
+    pub priority: i32,
+    /// What jobs are alike, as the caller sees it (owner and name pattern): together with queue and GPUs the key under which
+    /// run times are learned. May be empty.
+    pub kind: String,
+    /// Earlier goes first among equal priorities and expectations; kept over retries, interruptions and suspensions.
+    pub submitted_at: Time,
+    /// What it needs.
+    pub gang: Gang,
+}
