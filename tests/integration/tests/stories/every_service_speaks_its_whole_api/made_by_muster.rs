@@ -111,9 +111,9 @@ impl Scene<'_> {
     /// A gang that is larger than what is free would start on more nodes.
     async fn what_if(&self) -> Result<()> {
         let job = "namespaces/ml/jobs/walk-waits";
-        common::submit(self.clients, &common::job("walk-waits", "endless", 5, 8)).await?;
+        common::submit(self.clients, &common::job("walk-waits", "endless", 4, 8)).await?;
         self.until("Job", job, "state", &json!("QUEUED")).await?;
-        let nodes = json!({"cluster": "clusters/train", "flavor": "V100", "count": 5});
+        let nodes = json!({"cluster": "clusters/train", "flavor": "V100", "count": 4});
         let foreseen = self.call("WhatIf", json!({"changes": [{"nodes": nodes}]})).await?;
         ensure!(foreseen["then"]["started"] == json!(1) && foreseen["jobs"][0]["job"] == json!(job), "{foreseen}");
         self.call("CancelJob", json!({"name": job})).await?;
