@@ -34,7 +34,8 @@ need git "git (releases come from git repositories)" git git git git
 if [ "$1" = tests ]; then
     need java "Java 17 or newer (Apache Kafka)" openjdk-17-jre-headless java-17-openjdk-headless openjdk17-jre-headless openjdk@17
     need python3 "Python 3 with pip (a client of the API and of Kafka in another language)" python3-pip python3-pip py3-pip python
-    need dpkg-deb "dpkg and apt (Prometheus is Debian's package, unpacked)" apt apt dpkg dpkg
+    need dpkg-deb "dpkg and apt (Prometheus and an ssh server are Debian's packages, unpacked)" apt apt dpkg dpkg
+    need ssh-keygen "OpenSSH's client (releases come over ssh)" openssh-client openssh-clients openssh-client openssh
     need mvn "Maven (fetches Apache Kafka)" maven maven maven maven
 fi
 
