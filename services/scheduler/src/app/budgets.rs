@@ -69,20 +69,17 @@ impl Mind {
         let spending: Vec<QueueDefinition> =
             self.definitions.values().filter(|queue| !queue.budgets.is_empty()).cloned().collect();
         for queue in spending {
-            let queues = with_those_below(&queue.name, &self.definitions);
-            let mut counted = Vec::with_capacity(queue.budgets.len());
-            for (number, BudgetDefinition { budget, window }) in queue.budgets.iter().enumerate() {
-                let amount = in_unit(budget, store::cost::counted(&mut **tx, &queues, window.start(now), now).await?);
-                counted.push(amount);
+            let views = sum_up(tx, &queue, &self.definitions, now).await?;
+            for (number, view) in views.iter().enumerate().filter(|(_, view)| view.is_reached()) {
                 let known = (queue.name.clone(), number);
-                if amount >= budget.amount {
-                    if !self.counting.reached.contains(&known) {
-                        let spent = show_budget(budget.unit, amount);
-                        tracing::warn!(queue.name = queue.name, number, spent, window = %window, "a budget is spent");
-                    }
-                    reached.insert(known);
+                if !self.counting.reached.contains(&known) {
+                    let BudgetDefinition { budget, window } = &view.definition;
+                    let spent = show_budget(budget.unit, view.counted);
+                    tracing::warn!(queue.name = queue.name, number, spent, window = %window, "a budget is spent");
                 }
+                reached.insert(known);
             }
+            let counted = views.iter().map(|view| view.counted).collect();
             // A queue that the engine holds out is none of its concern.
             if self.engine.usage(&queue.name).is_some() {
                 self.engine.apply(Event::Counted { queue: queue.name, counted }).map_err(out_of_step)?;
@@ -104,14 +101,25 @@ pub(super) async fn view(pool: &PgPool, queue: &QueueDefinition, now: Timestamp)
     for (name, manifest) in store::queue::manifests(&mut tx).await? {
         definitions.insert(name, super::queues::read(&manifest)?);
     }
-    let queues = with_those_below(&queue.name, &definitions);
+    let views = sum_up(&mut tx, queue, &definitions, now).await?;
+    tx.rollback().await?;
+    Ok(views)
+}
+
+/// Sums up what counts in each budget of a queue, over the queues below it too.
+async fn sum_up(
+    tx: &mut Tx,
+    queue: &QueueDefinition,
+    definitions: &BTreeMap<String, QueueDefinition>,
+    now: Timestamp,
+) -> Result<Vec<BudgetView>> {
+    let queues = with_those_below(&queue.name, definitions);
     let mut views = Vec::with_capacity(queue.budgets.len());
     for definition in &queue.budgets {
         let start = definition.window.start(now);
-        let counted = in_unit(&definition.budget, store::cost::counted(&mut *tx, &queues, start, now).await?);
+        let counted = in_unit(&definition.budget, store::cost::counted(&mut **tx, &queues, start, now).await?);
         views.push(BudgetView { definition: definition.clone(), counted, start });
     }
-    tx.rollback().await?;
     Ok(views)
 }
 
