@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use muster_core::name::JobName;
-use muster_kit::{Error, Result, db};
-use muster_scheduler_engine::{Explanation, Hold, Reason, Standing, Time, show, show_budget};
+use muster_kit::{Error, Result};
+use muster_scheduler_engine::{Engine, Explanation, Hold, JobId, Reason, Standing, Time, show, show_budget};
 
 use super::App;
-use super::forecast::ForeseenStart;
+use super::forecast::{ForeseenStart, expected_start, may_be_copied};
 use super::mind::Mind;
 use crate::domain::cluster::ClusterFacts;
 use crate::domain::job::JobState;
@@ -66,22 +66,17 @@ impl App {
             let mind = self.mind.lock().expect("no holder of this lock panics");
             mind.as_ref()
                 .filter(|mind| self.leadership.epoch() == Some(mind.epoch))
-                .and_then(|mind| Some((mind.engine.explain(engine_id(job.id))?, Known::by(mind))))
+                .and_then(|mind| Known::by(mind, engine_id(job.id)))
         };
         let known = match known {
             Some(known) => Some(known),
-            None => {
-                let mut tx = db::begin(&self.pool).await?;
-                let mind = Mind::load(&mut tx, 0, self.now()).await?;
-                tx.rollback().await?;
-                mind.engine.explain(engine_id(job.id)).map(|explanation| (explanation, Known::by(&mind)))
-            }
+            None => Known::by(&self.load_mind().await?, engine_id(job.id)),
         };
         Ok(match known {
-            Some((explanation, known)) => {
-                let mut told = tell(&job, &explanation, &known, waiting, self.now());
-                if matches!(explanation.standing, Standing::Waiting | Standing::BackOff { .. }) {
-                    (told.expected_start, told.late_start) = self.expected_start(engine_id(job.id), job.gpus).await?;
+            Some(known) => {
+                let mut told = tell(&job, &known, waiting, self.now());
+                if let Some(engine) = known.plays_on {
+                    (told.expected_start, told.late_start) = expected_start(engine, engine_id(job.id), job.gpus).await?;
                 }
                 told
             }
@@ -90,19 +85,25 @@ impl App {
     }
 }
 
-/// What an explanation says beyond what the engine knows.
+/// What is known of a job that is not over.
 struct Known {
+    explanation: Explanation,
     clusters: Vec<ClusterFacts>,
     /// Windows of budgets, by queue and number.
     windows: BTreeMap<(String, usize), Window>,
+    /// A copy that says when the job starts, where it waits and the engine is not too large for it.
+    plays_on: Option<Engine>,
 }
 
 impl Known {
-    fn by(mind: &Mind) -> Self {
+    fn by(mind: &Mind, job: JobId) -> Option<Self> {
+        let explanation = mind.engine.explain(job)?;
         let windows = mind.definitions.values().flat_map(|queue| {
             queue.budgets.iter().enumerate().map(|(number, budget)| ((queue.name.clone(), number), budget.window.clone()))
         });
-        Self { clusters: mind.clusters.values().cloned().collect(), windows: windows.collect() }
+        let waits = matches!(explanation.standing, Standing::Waiting | Standing::BackOff { .. });
+        let plays_on = (waits && may_be_copied(mind)).then(|| mind.engine.clone());
+        Some(Self { explanation, clusters: mind.clusters.values().cloned().collect(), windows: windows.collect(), plays_on })
     }
 }
 
@@ -128,7 +129,8 @@ fn unknown(job: &Job, waiting: u32, queue_exists: bool) -> JobExplanation {
     }
 }
 
-fn tell(job: &Job, explanation: &Explanation, known: &Known, waiting: u32, now: Timestamp) -> JobExplanation {
+fn tell(job: &Job, known: &Known, waiting: u32, now: Timestamp) -> JobExplanation {
+    let explanation = &known.explanation;
     let mut candidates: Vec<Candidate> = explanation
         .clusters
         .iter()

@@ -11,7 +11,7 @@ use super::mind::Mind;
 use crate::store;
 
 /// A larger engine is not copied: that would take seconds and its memory again.
-pub(super) const MOST_JOBS: usize = 20_000;
+const MOST_JOBS: usize = 20_000;
 /// Ends of runs and other moments played at most: some seconds of work.
 const MOST_STEPS: u32 = 100_000;
 /// The farthest horizon.
@@ -19,7 +19,7 @@ pub const FARTHEST_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
 /// Runs last as long as half of their like at most.
 pub(super) const MEDIAN: u16 = 500;
 /// Runs last as long as nine of ten of their like at most.
-pub(super) const LONG: u16 = 900;
+const LONG: u16 = 900;
 /// Milliseconds of an hour, for which prices are.
 const HOUR_MS: i128 = 3_600_000;
 
@@ -74,7 +74,38 @@ pub(super) async fn play(engine: Engine, horizon_ms: i64, permille: u16) -> Resu
     tokio::task::spawn_blocking(move || engine.forecast(outlook)).await.map_err(Error::internal)
 }
 
+/// When a waiting job is expected to start: by the median of what runs last, and by what nine of ten last at most.
+///
+/// # Errors
+/// The forecast panicked.
+pub(super) async fn expected_start(
+    engine: Engine,
+    job: JobId,
+    gpus: u32,
+) -> Result<(Option<ForeseenStart>, Option<ForeseenStart>)> {
+    let found = |forecast: Forecast| forecast.starts.get(&job).map(|start| ForeseenStart::new(start, gpus));
+    let expected = found(play(engine.clone(), FARTHEST_MS, MEDIAN).await?);
+    let late = found(play(engine, FARTHEST_MS, LONG).await?);
+    Ok((expected, late))
+}
+
+/// Whether the engine is small enough to be copied.
+pub(super) fn may_be_copied(mind: &Mind) -> bool {
+    mind.engine.jobs() <= MOST_JOBS
+}
+
 impl App {
+    /// A mind that is read from the tables, as any replica can.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub(super) async fn load_mind(&self) -> Result<Mind> {
+        let mut tx = db::begin(&self.pool).await?;
+        let mind = Mind::load(&mut tx, 0, self.now()).await?;
+        tx.rollback().await?;
+        Ok(mind)
+    }
+
     /// A copy of the leader's mind, or one that is read from the tables.
     ///
     /// # Errors
@@ -83,34 +114,13 @@ impl App {
         let copied = {
             let mind = self.mind.lock().expect("no holder of this lock panics");
             let own = mind.as_ref().filter(|mind| self.leadership.epoch() == Some(mind.epoch));
-            own.map(|mind| (mind.engine.jobs() <= MOST_JOBS).then(|| mind.clone()))
+            own.map(|mind| may_be_copied(mind).then(|| mind.clone()))
         };
         let mind = match copied {
             Some(mind) => mind,
-            None => {
-                let mut tx = db::begin(&self.pool).await?;
-                let mind = Mind::load(&mut tx, 0, self.now()).await?;
-                tx.rollback().await?;
-                Some(mind).filter(|mind| mind.engine.jobs() <= MOST_JOBS)
-            }
+            None => Some(self.load_mind().await?).filter(may_be_copied),
         };
         mind.ok_or_else(|| Error::precondition("TOO_MANY_JOBS", format!("more than {MOST_JOBS} jobs are unfinished")))
-    }
-
-    /// When a waiting job is expected to start: by the median of what runs last, and by what nine of ten last at most.
-    ///
-    /// # Errors
-    /// The database is away.
-    pub(super) async fn expected_start(&self, job: JobId, gpus: u32) -> Result<(Option<ForeseenStart>, Option<ForeseenStart>)> {
-        let engine = match self.fork().await {
-            Ok(mind) => mind.engine,
-            Err(error) if error.reason() == "TOO_MANY_JOBS" => return Ok((None, None)),
-            Err(error) => return Err(error),
-        };
-        let found = |forecast: Forecast| forecast.starts.get(&job).map(|start| ForeseenStart::new(start, gpus));
-        let expected = found(play(engine.clone(), FARTHEST_MS, MEDIAN).await?);
-        let late = found(play(engine, FARTHEST_MS, LONG).await?);
-        Ok((expected, late))
     }
 
     /// The names and GPUs of jobs, by row.
