@@ -66,7 +66,7 @@ impl From<Broken> for proto::PolicyViolation {
     fn from(broken: Broken) -> Self {
         let Broken { enforced, manifest, policy, rule, subject, path, message, not_evaluated_reason } = broken;
         Self {
-            policy: format!("policies/{policy}"),
+            policy: ["policies/", policy.as_str()].concat(),
             rule,
             subject,
             path,

@@ -4,6 +4,7 @@ use crate::{
     facts::{Facts, Operation, Truth},
     field::{Field, PolicyError},
     inventory::plural,
+    kind_index::Kinds,
     matching::selector,
 };
 use muster_core::selector::{LabelSelector, Labels};
@@ -51,12 +52,14 @@ impl ResourceRule {
 
     fn matches(&self, facts: &Facts<'_>) -> bool {
         let (group, version) = facts.group_and_version();
-        let resource = plural(facts.kind());
         let named = |list: &[String], text: &str| list.iter().any(|entry| entry == "*" || entry == text);
         let has_namespace = !facts.namespace().is_empty() && facts.kind() != "Namespace";
         named(&self.groups, group)
             && named(&self.versions, version)
-            && self.resources.iter().any(|entry| resource_matches(entry, &resource, facts.subresource))
+            && {
+                let resource = plural(facts.kind());
+                self.resources.iter().any(|entry| resource_matches(entry, &resource, facts.subresource))
+            }
             && (self.names.is_empty() || self.names.iter().any(|name| name == facts.name()))
             && (self.operations.is_empty() || self.operations.contains(&facts.operation))
             && match self.scope.as_str() {
@@ -99,6 +102,13 @@ impl Constraints {
             constraints.rules.push(ResourceRule { groups: every(), versions: every(), resources, ..ResourceRule::default() });
         }
         Ok(constraints)
+    }
+
+    /// Resources outside of which it is about nothing.
+    pub fn kinds(&self) -> Kinds<'_> {
+        let resources = self.rules.iter().flat_map(|rule| &rule.resources);
+        let names: Vec<&str> = resources.map(|entry| entry.split_once('/').map_or(entry.as_str(), |(name, _)| name)).collect();
+        if names.contains(&"*") { Kinds::Every } else { Kinds::Resources(names) }
     }
 
     pub fn match_object(&self, facts: &Facts<'_>) -> Truth {

@@ -4,25 +4,26 @@
 //! autogen, and everything it makes (`expand`). So a Volcano Job with limits only passes a rule about requests, since
 //! its Pods get them by default, and a Deployment with limits only fails it, since its template does not.
 
+mod judge;
+
 use crate::{
-    autogen::base_name,
     body::BodyKind,
-    defaults::with_api_defaults,
-    evaluate::{Outcome, Request, RuleResult},
+    evaluate::{Details, Outcome},
     exception::PolicyException,
-    expand::{Made, made_by},
     facts::Operation,
-    injection::{Warning, covers_all_containers, injection_label},
+    injection::Warning,
     inventory::Inventory,
-    matching::namespace_matches,
+    kind_index::KindIndex,
+    landing::{Landed, landed_from, namespaces_known},
     path::Path,
     policy::{FailureAction, Policy},
 };
 use jiff::Timestamp;
+use judge::{Answer, Judge};
 use muster_core::selector::Labels;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -132,16 +133,44 @@ impl Decision {
     }
 }
 
-/// Judges manifests by policies.
-pub fn decide(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surroundings) -> Decision {
-    let namespaces = namespaces_known(manifests, surroundings);
-    Judge::new(policies, &namespaces, surroundings, Kept::Everything).manifests(manifests, 0)
+/// Something that stands against a manifest, or that nobody judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objection<'a> {
+    /// Which of the manifests, from 0.
+    pub manifest: usize,
+    /// The policy's name.
+    pub policy: &'a str,
+    /// The rule's name, with autogen's prefix.
+    pub rule: &'a str,
+    /// The object, as `Kind namespace/name`.
+    pub resource: &'a str,
+    /// Whether it refuses.
+    pub refuses: bool,
+    /// What.
+    pub what: Objected,
 }
 
-/// As [`decide`], for whoever asks what stands against the manifests and not what every rule answers: `results` is empty.
-pub fn objections(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surroundings) -> Decision {
-    let namespaces = namespaces_known(manifests, surroundings);
-    Judge::new(policies, &namespaces, surroundings, Kept::Objections).manifests(manifests, 0)
+/// What stands against a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objected {
+    /// A rule is broken, or cannot be applied.
+    Broken {
+        /// As [`Violation::path`].
+        path: String,
+        /// The rule's message, worded as Kyverno words it.
+        message: String,
+    },
+    /// A rule matched and was not judged.
+    NotEvaluated {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Judges manifests by policies.
+pub fn decide(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surroundings) -> Decision {
+    let namespaces = namespaces_known(manifests.iter(), &surroundings.namespaces);
+    decide_some(&Judge::new(policies, None, &namespaces, surroundings, Details::Told), 0, manifests)
 }
 
 /// As [`decide`], on so many threads. `judged` hears of every few manifests that are done, how many they were.
@@ -154,7 +183,9 @@ pub fn decide_on(
 ) -> Decision {
     /// Manifests a thread takes at a time: few, since some make many objects.
     const SHARE: usize = 16;
-    let namespaces = namespaces_known(manifests, surroundings);
+    let namespaces = namespaces_known(manifests.iter(), &surroundings.namespaces);
+    let index = KindIndex::of(policies.iter().map(|bound| bound.policy));
+    let judge = Judge::new(policies, Some(&index), &namespaces, surroundings, Details::Told);
     let next = AtomicUsize::new(0);
     let judge_some = || {
         let mut decisions = Vec::new();
@@ -162,8 +193,7 @@ pub fn decide_on(
             let first = next.fetch_add(SHARE, Ordering::Relaxed);
             let Some(rest) = manifests.get(first..).filter(|rest| !rest.is_empty()) else { return decisions };
             let share = &rest[..rest.len().min(SHARE)];
-            let judge = Judge::new(policies, &namespaces, surroundings, Kept::Everything);
-            decisions.push((first, judge.manifests(share, first)));
+            decisions.push((first, decide_some(&judge, first, share)));
             judged(share.len());
         }
     };
@@ -175,153 +205,81 @@ pub fn decide_on(
     decisions.into_iter().fold(Decision::default(), |all, (_, decision)| all.and(decision))
 }
 
-/// Labels of the namespaces told, and of those among the manifests.
-fn namespaces_known(manifests: &[Value], surroundings: &Surroundings) -> BTreeMap<String, Labels> {
-    let mut namespaces = surroundings.namespaces.clone();
-    for manifest in manifests.iter().filter(|manifest| manifest["kind"] == "Namespace" && manifest["apiVersion"] == "v1") {
-        if let Some(name) = manifest.pointer("/metadata/name").and_then(Value::as_str) {
-            namespaces.insert(name.to_owned(), labels_of(manifest));
-        }
-    }
-    for (name, labels) in &mut namespaces {
-        labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.clone());
-    }
-    namespaces
+/// The first of the manifests has this number.
+fn decide_some(judge: &Judge<'_>, first: usize, manifests: &[Value]) -> Decision {
+    let objects = landed_from(first, manifests.iter().cloned(), &judge.surroundings.default_namespace);
+    let mut decision = Decision::default();
+    let warnings = judge.objects(&objects, |answer| decision.add(answer));
+    decision.warnings = warnings;
+    decision
 }
 
-/// What a decision is to hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    Everything,
-    Objections,
-}
-
-struct Judge<'a> {
-    policies: &'a [Bound<'a>],
-    namespaces: &'a BTreeMap<String, Labels>,
-    surroundings: &'a Surroundings,
-    kept: Kept,
-    /// Which of the manifests is being judged.
-    manifest: usize,
-    decision: Decision,
-    /// (policy, rule without autogen's prefix, place, whether it refuses) already found in this manifest.
-    seen: BTreeSet<(String, String, Path, bool)>,
-}
-
-impl<'a> Judge<'a> {
-    fn new(
-        policies: &'a [Bound<'a>],
-        namespaces: &'a BTreeMap<String, Labels>,
-        surroundings: &'a Surroundings,
-        kept: Kept,
-    ) -> Self {
-        Self { policies, namespaces, surroundings, kept, manifest: 0, decision: Decision::default(), seen: BTreeSet::new() }
-    }
-
-    /// The first of the manifests has this number.
-    fn manifests(mut self, manifests: &[Value], first: usize) -> Decision {
-        let default_namespace = match self.surroundings.default_namespace.as_str() {
-            "" => "default",
-            namespace => namespace,
+/// What stands against objects ([`crate::landed`]), for whoever does not ask what every rule answers: of the surroundings the
+/// default namespace counts no more. `index` is of these policies; without one each is asked about every object.
+pub fn objections(
+    policies: &[Bound<'_>],
+    index: Option<&KindIndex>,
+    objects: &[Landed],
+    surroundings: &Surroundings,
+    mut found: impl FnMut(Objection<'_>),
+) -> Vec<Warning> {
+    let namespaces = namespaces_known(objects.iter().map(|landed| &landed.object), &surroundings.namespaces);
+    let judge = Judge::new(policies, index, &namespaces, surroundings, Details::Untold);
+    judge.objects(objects, |answer| {
+        let refuses = answer.refuses();
+        let Answer { object, bound, rule, body: _, enforced: _, place, is_known, outcome } = answer;
+        let what = match outcome {
+            Outcome::Pass | Outcome::Skip { .. } => return,
+            Outcome::Fail { .. } if is_known => return,
+            Outcome::Fail { path, message, .. } => Objected::Broken { path: place.unwrap_or(path).to_string(), message },
+            Outcome::Error { message } => Objected::Broken { path: String::new(), message },
+            Outcome::NotEvaluated { reason } => Objected::NotEvaluated { reason },
         };
-        for (index, manifest) in manifests.iter().enumerate() {
-            self.manifest = first + index;
-            self.seen.clear();
-            let manifest = in_a_namespace(manifest, default_namespace);
-            self.object(&manifest, None);
-            for made in made_by(&manifest) {
-                self.object(&made.object, Some(&made));
-            }
-        }
-        self.decision
-    }
+        found(Objection {
+            manifest: object.manifest,
+            policy: bound.policy.name(),
+            rule,
+            resource: &object.resource,
+            refuses,
+            what,
+        });
+    })
+}
 
-    fn object(&mut self, object: &Value, made: Option<&Made>) {
-        let object = with_api_defaults(object);
-        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let labels = self.namespaces.get(&namespace);
-        let resource = resource_name(&object);
-        let injected = (object["kind"] == "Pod").then(|| injection_label(&object, labels)).flatten();
-        let policies = self.policies;
-        for bound in policies {
-            if !bound.namespaces.is_empty() && !namespace_matches(bound.namespaces, &namespace) {
-                continue;
-            }
-            let request = Request {
-                operation: self.surroundings.operation,
-                namespace_labels: labels,
-                exceptions: &self.surroundings.exceptions,
-                inventory: self.surroundings.inventory.as_deref(),
-                now: self.surroundings.now,
-                ..Request::create(&object)
-            };
-            for result in bound.policy.evaluate(&request) {
-                let is_judged = !matches!(result.outcome, Outcome::NotEvaluated { .. } | Outcome::Skip { .. });
-                if let Some(label) = injected.as_ref().filter(|_| is_judged && covers_all_containers(bound.policy, result.rule)) {
-                    self.decision.warnings.push(Warning {
-                        policy: bound.policy.name().to_owned(),
-                        rule: result.rule.to_owned(),
-                        resource: resource.clone(),
-                        label: label.clone(),
-                    });
-                }
-                self.record(bound, result, &resource, made);
-            }
-        }
-    }
-
-    fn record(&mut self, bound: &Bound<'_>, result: RuleResult<'_>, resource: &str, made: Option<&Made>) {
-        if self.kept == Kept::Objections && matches!(result.outcome, Outcome::Pass | Outcome::Skip { .. }) {
-            return;
-        }
-        let enforced = bound.action.unwrap_or(result.action) == FailureAction::Enforce;
-        let policy = bound.policy.name().to_owned();
-        let mut place = None;
-        let manifest = self.manifest;
+impl Decision {
+    fn add(&mut self, answer: Answer<'_>) {
+        let refuses = answer.refuses();
+        let Answer { object, bound, rule, body, enforced, place, is_known, outcome } = answer;
         let violation = |path: String, message: &str| Violation {
-            manifest,
-            policy: policy.clone(),
-            rule: result.rule.to_owned(),
-            resource: resource.to_owned(),
+            manifest: object.manifest,
+            policy: bound.policy.name().to_owned(),
+            rule: rule.to_owned(),
+            resource: object.resource.clone(),
             path,
             message: message.to_owned(),
         };
-        match &result.outcome {
+        let list = if refuses { &mut self.violations } else { &mut self.audited };
+        match &outcome {
             Outcome::Pass | Outcome::Skip { .. } => {}
             Outcome::Fail { path, message, .. } => {
-                place = made.map_or_else(|| Some(path.clone()), |made| made.origin_of(path));
-                let shown = place.as_ref().unwrap_or(path);
-                let base = base_name(result.rule, result.body).to_owned();
-                // A Deployment, its ReplicaSet and its Pod fail in one place of the manifest: said once.
-                let is_new = place.is_none() || self.seen.insert((policy.clone(), base, shown.clone(), enforced));
-                if is_new {
-                    let list = if enforced { &mut self.decision.violations } else { &mut self.decision.audited };
-                    list.push(violation(shown.to_string(), message));
+                if !is_known {
+                    list.push(violation(place.as_ref().unwrap_or(path).to_string(), message));
                 }
             }
-            Outcome::Error { message } => {
-                let list = if enforced { &mut self.decision.violations } else { &mut self.decision.audited };
-                list.push(violation(String::new(), message));
-            }
+            Outcome::Error { message } => list.push(violation(String::new(), message)),
             Outcome::NotEvaluated { reason } => {
-                let entry = violation(String::new(), reason);
-                if enforced && result.body.can_refuse() && !bound.allow_not_evaluated {
-                    let message = format!("the rule could not be evaluated: {reason}");
-                    self.decision.violations.push(Violation { message, ..entry.clone() });
+                if refuses {
+                    list.push(violation(String::new(), &unjudged(reason)));
                 }
-                self.decision.not_evaluated.push(entry);
+                self.not_evaluated.push(violation(String::new(), reason));
             }
         }
-        if self.kept == Kept::Objections {
-            return;
-        }
-        let RuleResult { rule, body, outcome, .. } = result;
-        self.decision.results.push(ResourceResult {
-            manifest,
-            policy,
+        self.results.push(ResourceResult {
+            manifest: object.manifest,
+            policy: bound.policy.name().to_owned(),
             rule: rule.to_owned(),
             body,
-            resource: resource.to_owned(),
+            resource: object.resource.clone(),
             enforced,
             path: place,
             outcome,
@@ -329,66 +287,9 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn labels_of(object: &Value) -> Labels {
-    let Some(Value::Object(entries)) = object.pointer("/metadata/labels") else { return Labels::new() };
-    entries.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
-}
-
-/// `Kind namespace/name`, or `Kind name` without a namespace; a generated name ends with `*`.
-fn resource_name(object: &Value) -> String {
-    let at = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let name = match at("/metadata/name") {
-        "" => format!("{}*", at("/metadata/generateName")),
-        name => name.to_owned(),
-    };
-    match at("/metadata/namespace") {
-        "" => format!("{} {name}", at("/kind")),
-        namespace => format!("{} {namespace}/{name}", at("/kind")),
-    }
-}
-
-/// Kinds of the usual API groups that have no namespace.
-const CLUSTER_SCOPED: [&str; 22] = [
-    "APIService",
-    "CSIDriver",
-    "CSINode",
-    "CertificateSigningRequest",
-    "ClusterPolicy",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "CustomResourceDefinition",
-    "DeviceClass",
-    "FlowSchema",
-    "IngressClass",
-    "MutatingWebhookConfiguration",
-    "Namespace",
-    "Node",
-    "PersistentVolume",
-    "PriorityClass",
-    "PriorityLevelConfiguration",
-    "RuntimeClass",
-    "StorageClass",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
-    "ValidatingWebhookConfiguration",
-];
-
-/// The manifest in the namespace it will land in: the default one where it names none and its kind has one.
-fn in_a_namespace(manifest: &Value, default: &str) -> Value {
-    let mut manifest = manifest.clone();
-    let kind = manifest.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let is_volcano_queue =
-        kind == "Queue" && manifest["apiVersion"].as_str().is_some_and(|v| v.starts_with("scheduling.volcano.sh/"));
-    if CLUSTER_SCOPED.contains(&kind) || is_volcano_queue {
-        return manifest;
-    }
-    if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
-        let namespace = metadata.entry("namespace").or_insert(Value::Null);
-        if namespace.as_str().is_none_or(str::is_empty) {
-            *namespace = json!(default);
-        }
-    }
-    manifest
+/// The message of a rule that refuses because nobody judged it.
+pub fn unjudged(reason: &str) -> String {
+    format!("the rule could not be evaluated: {reason}")
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The verdicts that users meet: jobs, deployments, injected containers, rules nobody can judge.
 
 use super::*;
+use crate::{landing::landed, speed};
+use serde_json::json;
 
 const REQUIRE_GPU_LIMITS: &str = r#"
 apiVersion: kyverno.io/v1
@@ -224,4 +226,41 @@ fn what_a_workload_makes_breaks_a_rule_once_whatever_the_rule_is_made_of() {
         let places: Vec<&str> = decision.violations.iter().map(|violation| violation.path.as_str()).collect();
         assert_eq!(places, [place], "{:?}", decision.violations);
     }
+}
+
+/// Two policies under two actions: what `objections` finds is what stands in the decision.
+#[test]
+fn objections_are_what_a_decision_holds_against_the_manifests() {
+    let rule = |name: &str, validate: Value| json!({"name": name, "match": {"any": [{"resources": {"kinds": ["Pod"]}}]}, "validate": validate});
+    let policies = [
+        json!([rule("network", json!({"message": "no", "pattern": {"spec": {"=(hostNetwork)": false}}}))]),
+        json!([rule("standard", json!({"podSecurity": {"level": "baseline"}})), rule("open", json!({"manifests": {}}))]),
+    ]
+    .map(|rules| {
+        let document = json!({
+            "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": "p"}, "spec": {"rules": rules},
+        });
+        Policy::parse(&document).expect("a policy")
+    });
+    let actions = [Some(FailureAction::Enforce), None];
+    let bound: Vec<Bound<'_>> = policies.iter().zip(actions).map(|(policy, action)| Bound { action, ..bound(policy) }).collect();
+    let workloads = speed::workloads(48);
+    let surroundings = Surroundings::default();
+    let decision = decide(&bound, &workloads, &surroundings);
+    let index = KindIndex::of(policies.iter());
+    for index in [None, Some(&index)] {
+        let [mut refusing, mut reported, mut unjudged] = [const { Vec::new() }; 3];
+        objections(&bound, index, &landed(workloads.clone(), ""), &surroundings, |objection| {
+            let Objection { manifest, policy, rule, resource, refuses, what } = objection;
+            let (list, path, message) = match what {
+                Objected::Broken { path, message } => (if refuses { &mut refusing } else { &mut reported }, path, message),
+                Objected::NotEvaluated { reason } => (&mut unjudged, String::new(), reason),
+            };
+            let [policy, rule, resource] = [policy, rule, resource].map(str::to_owned);
+            list.push(Violation { manifest, policy, rule, resource, path, message });
+        });
+        assert!(!refusing.is_empty() && !reported.is_empty() && !unjudged.is_empty());
+        assert_eq!((&refusing, &reported, &unjudged), (&decision.violations, &decision.audited, &decision.not_evaluated));
+    }
+    assert_eq!(decide_on(2, &bound, &workloads, &surroundings, &|_| ()), decision);
 }

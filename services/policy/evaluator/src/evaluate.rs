@@ -6,6 +6,7 @@ use crate::{
     admission_policy,
     body::BodyKind,
     exception::{Asked, PolicyException},
+    expression::NoValue,
     facts::{Facts, Operation, Truth, UserInfo, at},
     inventory::Inventory,
     jmespath::JmesError,
@@ -41,6 +42,17 @@ pub struct Request<'a> {
     pub exceptions: &'a [PolicyException],
     /// What time it is, for the rules that ask; `None`: they are not evaluated.
     pub now: Option<Timestamp>,
+    /// How much a failure says.
+    pub details: Details,
+}
+
+/// Whether a failure says what was found and what was wanted ([`Outcome::Fail::detail`]), beside its place and message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Details {
+    /// It does.
+    Told,
+    /// A pattern leaves it empty.
+    Untold,
 }
 
 impl<'a> Request<'a> {
@@ -57,6 +69,18 @@ impl<'a> Request<'a> {
             answers: None,
             exceptions: &[],
             now: None,
+            details: Details::Told,
+        }
+    }
+
+    /// What rules ask before they look into the object.
+    pub(crate) fn facts(&self) -> Facts<'a> {
+        Facts {
+            operation: self.operation,
+            subresource: self.subresource,
+            namespace_labels: self.namespace_labels,
+            user: self.user,
+            ..Facts::of(self.object)
         }
     }
 
@@ -76,7 +100,7 @@ pub enum Outcome {
         path: Path,
         /// The rule's message and the place, worded as Kyverno words it.
         message: String,
-        /// What was found there and what was wanted.
+        /// What was found there and what was wanted; may be empty where the request wants none.
         detail: String,
     },
     /// A condition of the rule is not met.
@@ -113,8 +137,8 @@ impl From<JmesError> for Outcome {
     /// What a rule answers whose expression has no value.
     fn from(error: JmesError) -> Self {
         match error {
-            JmesError::NotGiven(reason) => Self::NotEvaluated { reason },
-            error @ (JmesError::NotFound(_) | JmesError::Failed(_) | JmesError::TooCostly) => {
+            JmesError::NoValue(NoValue::NotGiven(reason)) => Self::NotEvaluated { reason },
+            error @ (JmesError::NotFound(_) | JmesError::NoValue(NoValue::Failed(_) | NoValue::TooCostly)) => {
                 Self::Error { message: error.to_string() }
             }
         }
@@ -124,25 +148,24 @@ impl From<JmesError> for Outcome {
 impl Policy {
     /// What every rule that is about the object answers, in the policy's order.
     pub fn evaluate<'p>(&'p self, request: &Request<'_>) -> Vec<RuleResult<'p>> {
-        let facts = Facts {
-            operation: request.operation,
-            subresource: request.subresource,
-            namespace_labels: request.namespace_labels,
-            user: request.user,
-            ..Facts::of(request.object)
-        };
+        let mut results = Vec::new();
+        self.each_answer(request, &request.facts(), |result| results.push(result));
+        results
+    }
+
+    /// As [`Policy::evaluate`], for whoever asks many policies about one object, whose facts stay the same.
+    pub(crate) fn each_answer<'p>(&'p self, request: &Request<'_>, facts: &Facts<'_>, mut said: impl FnMut(RuleResult<'p>)) {
         let is_elsewhere =
             |namespace: &str| at(request.object, "/metadata/namespace").and_then(Value::as_str).unwrap_or_default() != namespace;
         if self.namespace().is_some_and(is_elsewhere) {
-            return Vec::new();
+            return;
         }
-        let mut results = Vec::new();
         for rule in self.all_rules() {
             let exceptions = self.exceptions_of(rule, request.exceptions);
             let answer = if self.bindings().is_empty() {
-                judge(rule, &facts, request, &exceptions).map(|outcome| (outcome, self.action_for(rule, &facts)))
+                judge(rule, facts, request, &exceptions).map(|outcome| (outcome, self.action_for(rule, facts)))
             } else {
-                admission_policy::judge(rule, self.bindings(), &facts, request)
+                admission_policy::judge(rule, self.bindings(), facts, request)
             };
             let Some((mut outcome, action)) = answer else { continue };
             if action == FailureAction::Enforce && was_broken_before(rule, &outcome, request, &exceptions) {
@@ -150,12 +173,11 @@ impl Policy {
                 outcome = Outcome::Skip { reason };
             }
             let is_applied = matches!(outcome, Outcome::Pass | Outcome::Fail { .. });
-            results.push(RuleResult { rule: &rule.name, body: rule.kind, action, outcome });
+            said(RuleResult { rule: &rule.name, body: rule.kind, action, outcome });
             if self.applies_one_rule() && is_applied {
                 break;
             }
         }
-        results
     }
 
     fn exceptions_of<'a>(&self, rule: &Rule, exceptions: &'a [PolicyException]) -> Vec<&'a PolicyException> {
@@ -180,14 +202,7 @@ fn was_broken_before(rule: &Rule, outcome: &Outcome, request: &Request<'_>, exce
         && matches!(rule.kind, BodyKind::Pattern | BodyKind::AnyPattern | BodyKind::Deny | BodyKind::Foreach);
     let (Outcome::Fail { path, message, .. }, Some(old), true) = (outcome, request.old_object, is_asked) else { return false };
     let before = Request { object: old, old_object: None, operation: Operation::Create, ..*request };
-    let facts = Facts {
-        operation: before.operation,
-        subresource: before.subresource,
-        namespace_labels: before.namespace_labels,
-        user: before.user,
-        ..Facts::of(old)
-    };
-    let prior = judge(rule, &facts, &before, exceptions);
+    let prior = judge(rule, &before.facts(), &before, exceptions);
     matches!(prior, Some(Outcome::Fail { path: was, message: said, .. }) if (&was, &said) == (path, message))
 }
 

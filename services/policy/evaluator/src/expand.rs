@@ -12,19 +12,21 @@ use serde_json::{Map, Value, json};
 pub struct Made {
     /// The object, without the API's defaults.
     pub object: Value,
-    /// Places in it and where in the workload they come from.
-    origins: Vec<(Path, Path)>,
+    pub(crate) origins: Origins,
 }
 
-impl Made {
-    /// Where in the workload a place of this object comes from; `None` where the cluster puts it there itself.
-    pub fn origin_of(&self, path: &Path) -> Option<Path> {
+/// Places in a made object and where in the workload they come from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Origins(Vec<(Path, Path)>);
+
+impl Origins {
+    /// Where in the workload a place comes from; `None` where the cluster puts it there itself.
+    pub fn of(&self, path: &Path) -> Option<Path> {
         if path.steps().is_empty() {
             // The object as a whole is the template its spec stands in.
-            let spec = self.origin_of(&Path::of_keys("spec"))?;
-            return spec.parent_of("spec");
+            return self.of(&Path::of_keys("spec"))?.parent_of("spec");
         }
-        self.origins.iter().find_map(|(here, there)| {
+        self.0.iter().find_map(|(here, there)| {
             let rest = path.steps().strip_prefix(here.steps())?;
             Some(rest.iter().fold(there.clone(), |place, step| match step {
                 crate::Step::Key(key) => place.key(key),
@@ -33,11 +35,18 @@ impl Made {
         })
     }
 
+    /// The origins of what an object with these origins makes.
+    fn of_what_is_made(&self, made: Self) -> Self {
+        Self(made.0.into_iter().filter_map(|(here, there)| Some((here, self.of(&there)?))).collect())
+    }
+}
+
+impl Made {
     /// What this object makes in turn, with places in the workload it comes from itself.
     fn and_what_it_makes(self) -> Vec<Self> {
         let mut all = vec![];
         for mut made in made_by(&self.object) {
-            made.origins = made.origins.into_iter().filter_map(|(here, there)| Some((here, self.origin_of(&there)?))).collect();
+            made.origins = self.origins.of_what_is_made(made.origins);
             all.push(made);
         }
         all.insert(0, self);
@@ -116,7 +125,8 @@ impl Maker<'_> {
         let spec = template.get("spec").cloned().unwrap_or(Value::Null);
         let object = json!({"apiVersion": identity.0, "kind": identity.1, "metadata": metadata, "spec": spec});
         let same = |dotted: &str| (Path::of_keys(dotted), place.join(&Path::of_keys(dotted)));
-        Made { object, origins: vec![same("spec"), same("metadata.labels"), same("metadata.annotations")] }
+        let origins = Origins(vec![same("spec"), same("metadata.labels"), same("metadata.annotations")]);
+        Made { object, origins }
     }
 
     fn pod_at(&self, place: &Path, template: &Value, name: &str, named: Name) -> Made {
@@ -138,11 +148,11 @@ impl Maker<'_> {
             }
         }
         let object = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": spec});
-        let origins = vec![
+        let origins = Origins(vec![
             (Path::of_keys("spec"), Path::of_keys("spec")),
             (Path::of_keys("metadata.labels"), Path::of_keys("spec.template.metadata.labels")),
             (Path::of_keys("metadata.annotations"), Path::of_keys("spec.template.metadata.annotations")),
-        ];
+        ]);
         Made { object, origins }
     }
 
@@ -240,7 +250,7 @@ impl Maker<'_> {
         let template = given.cloned().unwrap_or(usual);
         let object = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}});
         let origins = given.map(|_| (Path::of_keys("spec.template"), Path::of_keys("spec.submitterPodTemplate")));
-        Some(Made { object, origins: origins.into_iter().collect() })
+        Some(Made { object, origins: Origins(origins.into_iter().collect()) })
     }
 }
 

@@ -23,7 +23,7 @@ fn summary(workload: &Value) -> Vec<(String, Option<String>)> {
                 _ => "spec.template.spec",
             };
             let container = Path::of_keys(place).key("containers").index(0);
-            let origin = made.origin_of(&container).map(|path| path.to_string());
+            let origin = made.origins.of(&container).map(|path| path.to_string());
             (format!("{kind} {}", name.and_then(Value::as_str).expect("a name")), origin)
         })
         .collect()

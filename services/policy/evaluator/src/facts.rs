@@ -157,7 +157,8 @@ pub(crate) fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
     pointer.split('/').skip(1).try_fold(value, at_key)
 }
 
-fn at_key<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+/// A field of what may be a mapping.
+pub(crate) fn at_key<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     value.as_object().and_then(|fields| field(fields, key))
 }
 

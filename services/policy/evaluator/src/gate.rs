@@ -3,6 +3,7 @@
 use crate::{
     conditions::Conditions,
     evaluate::Outcome,
+    expression::NoValue,
     field::{Field, PolicyError},
     jmespath::JmesError,
     variables::{Context, Entries, Entry},
@@ -42,7 +43,7 @@ impl Gate {
                 let reason = format!("a precondition is not met{messages}: {}", answer.decided_by);
                 Some(Outcome::Skip { reason })
             }
-            Err(error @ JmesError::NotGiven(_)) => Some(error.into()),
+            Err(error @ JmesError::NoValue(NoValue::NotGiven(_))) => Some(error.into()),
             Err(error) => Some(Outcome::Error { message: format!("failed to evaluate preconditions: {error}") }),
         }
     }

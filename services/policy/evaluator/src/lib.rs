@@ -18,6 +18,7 @@ mod defaults;
 mod evaluate;
 mod exception;
 mod expand;
+mod expression;
 mod facts;
 mod field;
 mod gate;
@@ -25,6 +26,8 @@ mod image;
 mod injection;
 mod inventory;
 mod jmespath;
+mod kind_index;
+mod landing;
 mod matching;
 mod mutate;
 mod operator;
@@ -43,15 +46,19 @@ mod version;
 mod wildcard;
 
 pub use body::BodyKind;
-pub use decision::{Bound, Decision, ResourceResult, Surroundings, Violation, decide, decide_on, objections};
+pub use decision::{
+    Bound, Decision, Objected, Objection, ResourceResult, Surroundings, Violation, decide, decide_on, objections, unjudged,
+};
 pub use defaults::with_api_defaults;
-pub use evaluate::{Outcome, Request, RuleResult};
+pub use evaluate::{Details, Outcome, Request, RuleResult};
 pub use exception::PolicyException;
-pub use expand::{Made, made_by};
+
 pub use facts::{Operation, UserInfo};
 pub use field::PolicyError;
 pub use injection::Warning;
 pub use inventory::{Extent, Inventory, NotAnswered};
+pub use kind_index::KindIndex;
+pub use landing::{Landed, landed};
 pub use mutate::Mutated;
 pub use path::{Path, Step};
 pub use policy::{FailureAction, Policy};

@@ -6,6 +6,7 @@
 use crate::{
     facts::{Facts, Identity, Operation, Truth, UserInfo},
     field::{Field, PolicyError},
+    kind_index::Kinds,
     policy::MAX_WILDCARD_CHARS,
     wildcard,
 };
@@ -86,6 +87,14 @@ impl KindSelector {
         self.kind.text()
     }
 
+    /// The kind, where it is one and not a wildcard.
+    fn one_kind(&self) -> Option<&str> {
+        match &self.kind {
+            Part::Word(kind) => Some(kind),
+            Part::Any | Part::Wildcard(_) => None,
+        }
+    }
+
     fn matches(&self, facts: &Facts<'_>) -> bool {
         let Identity { group, version, kind } = facts.identity;
         let is_core_pod = || group.is_empty() && version == "v1" && kind == "Pod";
@@ -159,6 +168,12 @@ impl Filter {
             });
         }
         Ok(parsed)
+    }
+
+    /// Kinds outside of which it matches nothing.
+    fn kinds(&self) -> Kinds<'_> {
+        let named: Option<Vec<&str>> = self.kinds.iter().map(KindSelector::one_kind).collect();
+        named.filter(|kinds| !kinds.is_empty()).map_or(Kinds::Every, Kinds::Named)
     }
 
     fn asks_nothing(&self) -> bool {
@@ -235,6 +250,17 @@ impl MatchBlock {
     /// Every filter of the block, whichever form it has.
     pub fn filters(&self) -> impl Iterator<Item = &Filter> {
         self.any.iter().chain(&self.all).chain(std::iter::once(&self.direct))
+    }
+
+    /// Kinds outside of which a rule with this `match` is about nothing.
+    pub(crate) fn kinds(&self) -> Kinds<'_> {
+        if !self.any.is_empty() {
+            return self.any.iter().map(Filter::kinds).reduce(Kinds::or).unwrap_or(Kinds::Every);
+        }
+        if !self.all.is_empty() {
+            return self.all.iter().map(Filter::kinds).find(|kinds| *kinds != Kinds::Every).unwrap_or(Kinds::Every);
+        }
+        self.direct.kinds()
     }
 
     /// Whether a rule with this `match` is about the object.

@@ -1,18 +1,18 @@
 //! Where in a document something is, kept as steps: keys such as `nvidia.com/gpu` make a joined text ambiguous.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// One step into a document.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// A field of a mapping.
-    Key(String),
+    /// A field of a mapping; shared with the rule that names it.
+    Key(Arc<str>),
     /// An element of a list, from 0.
     Index(usize),
 }
 
 /// A place in a document. Prints as `spec.containers[0].resources.limits["nvidia.com/gpu"]`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Path(Vec<Step>);
 
 impl Path {
@@ -23,14 +23,14 @@ impl Path {
 
     /// A path from keys that hold no dots, as in `spec.template`.
     pub fn of_keys(dotted: &str) -> Self {
-        Self(dotted.split('.').filter(|key| !key.is_empty()).map(|key| Step::Key(key.to_owned())).collect())
+        Self(dotted.split('.').filter(|key| !key.is_empty()).map(|key| Step::Key(key.into())).collect())
     }
 
     /// One field further.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
         let mut steps = self.0.clone();
-        steps.push(Step::Key(key.to_owned()));
+        steps.push(Step::Key(key.into()));
         Self(steps)
     }
 
@@ -51,7 +51,7 @@ impl Path {
     /// The path without its last step, if that is this field.
     pub(crate) fn parent_of(&self, key: &str) -> Option<Self> {
         let (last, rest) = self.0.split_last()?;
-        (last == &Step::Key(key.to_owned())).then(|| Self(rest.to_vec()))
+        matches!(last, Step::Key(last) if &**last == key).then(|| Self(rest.to_vec()))
     }
 
     /// The steps, outermost first.

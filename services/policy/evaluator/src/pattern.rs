@@ -10,12 +10,13 @@ pub use compile::Node;
 
 use crate::{
     anchor::Kind,
+    evaluate::Details,
     facts::field,
     path::{Path, Step},
 };
 use compile::{Entry, ListNode, MapNode, Wanted};
 use serde_json::{Map, Value};
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 /// What a pattern says of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Mismatch {
 #[derive(Clone, Copy)]
 enum Place<'p> {
     Root,
-    Key(&'p Place<'p>, &'p str),
+    Key(&'p Place<'p>, &'p Arc<str>),
     Index(&'p Place<'p>, usize),
 }
 
@@ -83,7 +84,7 @@ impl Place<'_> {
             place = match place {
                 Self::Root => break,
                 Self::Key(outer, key) => {
-                    steps.push(Step::Key((*key).to_owned()));
+                    steps.push(Step::Key(Arc::clone(key)));
                     outer
                 }
                 Self::Index(outer, index) => {
@@ -102,17 +103,23 @@ pub fn fits(document: &Value, pattern: &Node) -> bool {
     walk.element(document, pattern, &Place::Root).is_ok()
 }
 
-/// Matches a whole document.
-pub fn match_document(document: &Value, pattern: &Node) -> Verdict {
-    let mut walk = Walk { anchors_found: Vec::new(), words: Words::Said };
-    match walk.element(document, pattern, &Place::Root) {
-        Ok(()) => Verdict::Pass,
-        Err(mismatch) if mismatch.is_skip() => Verdict::Skip { detail: mismatch.into_detail() },
-        Err(Mismatch::Forbidden { path, detail }) => Verdict::Fail { path, detail },
-        Err(Mismatch::Value { path: Some(path), detail }) if walk.anchors_found.iter().all(|(_, found)| *found) => {
+/// Matches a whole document. What does not fit has a path; its detail is empty where none is wanted.
+pub fn match_document(document: &Value, pattern: &Node, details: Details) -> Verdict {
+    let words = match details {
+        Details::Told => Words::Said,
+        Details::Untold => Words::Placed,
+    };
+    let mut walk = Walk { anchors_found: Vec::new(), words };
+    match (walk.element(document, pattern, &Place::Root), words) {
+        (Ok(()), _) => Verdict::Pass,
+        (Err(Mismatch::Forbidden { path, detail }), _) => Verdict::Fail { path, detail },
+        (Err(Mismatch::Value { path: Some(path), detail }), _) if walk.anchors_found.iter().all(|(_, found)| *found) => {
             Verdict::Fail { path, detail }
         }
-        Err(mismatch) => Verdict::Error { detail: mismatch.into_detail() },
+        // Skips and errors are rare, and consist of what is said of them.
+        (Err(_), Words::Placed | Words::Unsaid) => match_document(document, pattern, Details::Told),
+        (Err(mismatch), Words::Said) if mismatch.is_skip() => Verdict::Skip { detail: mismatch.into_detail() },
+        (Err(mismatch), Words::Said) => Verdict::Error { detail: mismatch.into_detail() },
     }
 }
 
@@ -126,6 +133,8 @@ struct Walk<'p> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Words {
     Said,
+    /// Where something does not fit, and no more.
+    Placed,
     Unsaid,
 }
 
@@ -138,6 +147,7 @@ impl<'p> Walk<'p> {
                 let path = place.path();
                 Mismatch::Value { detail: detail(&path), path: Some(path) }
             }
+            Words::Placed => Mismatch::Value { detail: String::new(), path: Some(place.path()) },
             Words::Unsaid => Mismatch::Value { path: None, detail: String::new() },
         }
     }
@@ -145,7 +155,7 @@ impl<'p> Walk<'p> {
     fn said(&self, detail: impl FnOnce() -> String) -> String {
         match self.words {
             Words::Said => detail(),
-            Words::Unsaid => String::new(),
+            Words::Placed | Words::Unsaid => String::new(),
         }
     }
 
@@ -210,7 +220,7 @@ impl<'p> Walk<'p> {
     }
 
     fn anchored_keys(&mut self, fields: &Map<String, Value>, entries: &'p [Entry], place: &Place<'_>) -> Outcome {
-        let mut skipped: Vec<String> = Vec::new();
+        let mut skipped = Skipped::default();
         let mut condition_unmet = false;
         let mut applied = 0_usize;
         for entry in entries {
@@ -218,15 +228,15 @@ impl<'p> Walk<'p> {
                 Ok(()) => applied += 1,
                 Err(mismatch) if mismatch.is_skip() => {
                     condition_unmet |= matches!(mismatch, Mismatch::Condition(_));
-                    skipped.push(mismatch.into_detail());
+                    skipped.add(mismatch);
                 }
                 // A condition beside it is not met, so nothing of this map counts.
                 Err(_) if condition_unmet => {}
                 Err(mismatch) => return Err(mismatch),
             }
         }
-        if !skipped.is_empty() && (applied == 0 || condition_unmet) {
-            return Err(Mismatch::AllSkipped(skipped.join("; ")));
+        if skipped.count > 0 && (applied == 0 || condition_unmet) {
+            return Err(Mismatch::AllSkipped(skipped.details));
         }
         Ok(())
     }
@@ -256,7 +266,7 @@ impl<'p> Walk<'p> {
                     return Err(Mismatch::Forbidden { path: Path::root(), detail: String::new() });
                 }
                 let path = place.path();
-                Err(Mismatch::Forbidden { detail: format!("{path} is not allowed"), path })
+                Err(Mismatch::Forbidden { detail: self.said(|| format!("{path} is not allowed")), path })
             }
             Kind::Condition | Kind::Global => self.wanted(value, &entry.wanted, place).map_err(|mismatch| {
                 let detail = || format!("the condition on {} is not met: {}", place.path(), mismatch.into_detail());
@@ -314,19 +324,37 @@ impl<'p> Walk<'p> {
     }
 
     fn elements<'v>(&mut self, pairs: impl Iterator<Item = (&'v Value, &'p Node)>, place: &Place<'_>) -> Outcome {
-        let mut skipped = Vec::new();
+        let mut skipped = Skipped::default();
         let mut applied = 0_usize;
         for (index, (item, wanted)) in pairs.enumerate() {
             match self.element(item, wanted, &Place::Index(place, index)) {
                 Ok(()) => applied += 1,
-                Err(mismatch) if mismatch.is_skip() => skipped.push(mismatch.into_detail()),
+                Err(mismatch) if mismatch.is_skip() => skipped.add(mismatch),
                 Err(mismatch) => return Err(mismatch),
             }
         }
-        if applied == 0 && !skipped.is_empty() {
-            return Err(Mismatch::AllSkipped(skipped.join("; ")));
+        if applied == 0 && skipped.count > 0 {
+            return Err(Mismatch::AllSkipped(skipped.details));
         }
         Ok(())
+    }
+}
+
+/// Parts of a document that a pattern does not apply to.
+#[derive(Default)]
+struct Skipped {
+    count: usize,
+    details: String,
+}
+
+impl Skipped {
+    fn add(&mut self, mismatch: Mismatch) {
+        let detail = mismatch.into_detail();
+        if self.count > 0 && !detail.is_empty() {
+            self.details.push_str("; ");
+        }
+        self.details.push_str(&detail);
+        self.count += 1;
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 /// `pass`, `skip`, `error`, or the place of the failure.
 fn verdict(document: &Value, pattern: &Value) -> String {
-    match match_document(document, &Node::compile(pattern)) {
+    match match_document(document, &Node::compile(pattern), Details::Told) {
         Verdict::Pass => "pass".to_owned(),
         Verdict::Skip { .. } => "skip".to_owned(),
         Verdict::Error { .. } => "error".to_owned(),
@@ -178,7 +178,7 @@ fn wildcard_keys_work_in_labels_and_annotations_and_nowhere_else() {
 
 #[test]
 fn a_failure_says_what_was_found_and_what_was_wanted() {
-    let verdict = match_document(&json!({"spec": {"cpu": 2}}), &Node::compile(&json!({"spec": {"cpu": "<=1"}})));
+    let verdict = match_document(&json!({"spec": {"cpu": 2}}), &Node::compile(&json!({"spec": {"cpu": "<=1"}})), Details::Told);
     let Verdict::Fail { detail, .. } = verdict else { panic!("{verdict:?}") };
     assert_eq!(detail, r#"spec.cpu is 2, expected "<=1""#);
 }

@@ -10,6 +10,7 @@ use crate::{
     field::{Field, PolicyError},
     gate::Gate,
     jmespath::JmesError,
+    kind_index::Kinds,
     matching::{MatchBlock, namespace_matches, selector, selector_matches},
     mutate::Mutation,
     path::Path,
@@ -18,6 +19,7 @@ use crate::{
 };
 use muster_core::selector::{LabelSelector, Labels};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A rule's name, as in Kyverno.
 const MAX_RULE_NAME: usize = 63;
@@ -64,6 +66,16 @@ pub(crate) struct Rule {
     pub mutation: Option<Mutation>,
     /// A mutation by JSON patch, which switches autogen off for the policy.
     pub patches_json: bool,
+}
+
+impl About {
+    /// Kinds outside of which the rule has no answer.
+    pub fn kinds(&self) -> Kinds<'_> {
+        match self {
+            Self::Filters(filters) => filters.matching.kinds(),
+            Self::Constraints(constraints) => constraints.kinds(),
+        }
+    }
 }
 
 impl Rule {
@@ -191,10 +203,10 @@ impl Message {
     }
 
     /// The message with its variables put in; an error where one has no value.
-    pub fn resolve(&self, context: &mut Context<'_>) -> Result<String, JmesError> {
+    pub fn resolve(&self, context: &mut Context<'_>) -> Result<Cow<'_, str>, JmesError> {
         match &self.template {
-            None => Ok(self.text.clone()),
-            Some(template) => template.resolve_to_text(context),
+            None => Ok(Cow::Borrowed(&self.text)),
+            Some(template) => template.resolve_to_text(context).map(Cow::Owned),
         }
     }
 }

@@ -166,6 +166,13 @@ fn split_operator(condition: &str) -> (Operator, &str) {
 
 fn compare(value: &Value, operand: &Operand, operator: Operator) -> bool {
     let Operand { text, duration, quantity } = operand;
+    if let (Some(wanted), Some(number)) = (quantity, whole_number(value)) {
+        // As its text would be read: of whole numbers only 0 is a duration.
+        return match duration.filter(|_| number == 0) {
+            Some(wanted) => holds(operator, 0.cmp(&wanted)),
+            None => holds(operator, Quantity::from_units(number).cmp(wanted)),
+        };
+    }
     if (duration.is_some() || quantity.is_some())
         && let Some(number) = as_number_text(value)
     {
@@ -192,6 +199,11 @@ fn holds(operator: Operator, order: Ordering) -> bool {
         Operator::Less => order.is_lt(),
         Operator::LessEqual => order.is_le(),
     }
+}
+
+/// A whole number that is a quantity as it stands.
+fn whole_number(value: &Value) -> Option<i64> {
+    value.as_i64().filter(|number| *number != i64::MIN)
 }
 
 /// The text that is read as a duration or quantity; a fraction has six digits, as Go's `%f` writes it.
@@ -308,6 +320,10 @@ mod tests {
             (json!("gii"), json!("1024Gi"), false),
             (json!("1024Gi"), json!(""), false),
             (json!(7.0), json!("7"), true),
+            (json!(3), json!("3"), true),
+            (json!(1), json!("1000m"), true),
+            (json!(i64::MIN), json!("<0"), false),
+            (json!(u64::MAX), json!(">1"), false),
             (json!(6.000000001), json!("<6"), false),
         ]);
     }
@@ -346,6 +362,10 @@ mod tests {
             (json!("1h30m"), json!("<=90m"), true),
             (json!("1h31m"), json!("<=90m"), false),
             (json!("90m"), json!("!1h30m"), false),
+            (json!(0), json!("<1m"), true),
+            (json!(0), json!("0m"), true),
+            (json!(1), json!("<1h"), false),
+            (json!(1), json!(">1m"), true),
             // No duration on both sides: "1" is a quantity, and so is 1m, a thousandth.
             (json!("1"), json!(">1m"), true),
         ]);

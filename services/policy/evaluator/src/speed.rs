@@ -178,11 +178,12 @@ pub fn measure(
                     while clock().saturating_sub(began) < at_least || answers == 0 {
                         for object in chunk {
                             let request = Request::create(object);
+                            let facts = request.facts();
                             for policy in policies {
-                                for result in policy.evaluate(&request) {
+                                policy.each_answer(&request, &facts, |result| {
                                     answers += 1;
                                     objections += u64::from(result.outcome != Outcome::Pass);
-                                }
+                                });
                             }
                         }
                         if chunk.is_empty() || policies.is_empty() {

@@ -15,6 +15,10 @@ mod storage;
 use anyhow::{Context, bail};
 use std::{path::PathBuf, process::ExitCode};
 
+/// That of the service, which is this program too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // The service is this program, too.

@@ -56,10 +56,11 @@ impl Question {
     }
 
     /// What the catalog says. Takes as long as its policies and the manifests do.
-    pub fn answer(&self, catalog: &Catalog) -> wire::EvaluateResponse {
-        let mut verdict = catalog.evaluate(&self.manifests, &self.clusters, &self.namespace);
+    pub fn answer(self, catalog: &Catalog) -> wire::EvaluateResponse {
+        let Self { manifests, origins, clusters, namespace } = self;
+        let mut verdict = catalog.evaluate(manifests, &clusters, &namespace);
         for broken in &mut verdict.broken {
-            broken.manifest = self.origins.get(broken.manifest).copied().unwrap_or_default();
+            broken.manifest = origins.get(broken.manifest).copied().unwrap_or_default();
         }
         wire::EvaluateResponse {
             policy_revision: catalog.revision.to_string(),

@@ -3,6 +3,7 @@
 use super::{
     PolicyDocument,
     distribution::{ClusterContent, Held},
+    plan::Plans,
 };
 use jiff::Timestamp;
 use muster_core::version::Version;
@@ -57,6 +58,8 @@ pub struct Catalog {
     pub problems: Vec<String>,
     /// Members of each fleet.
     pub fleets: BTreeMap<String, BTreeSet<String>>,
+    /// Who is asked, by fleets.
+    pub(crate) plans: Plans,
 }
 
 impl Default for Catalog {
@@ -68,6 +71,7 @@ impl Default for Catalog {
             exceptions: Vec::new(),
             problems: Vec::new(),
             fleets: BTreeMap::new(),
+            plans: Plans::default(),
         }
     }
 }
@@ -96,15 +100,6 @@ impl Catalog {
     pub(super) fn excusing(&self, fleet: &str) -> impl Iterator<Item = &Exception> {
         let holds = |exception: &PolicyException| exception.holds_at(self.as_of);
         self.exceptions.iter().filter(move |of| of.fleet == fleet && of.document.exception().is_some_and(holds))
-    }
-
-    /// What holds in any of the clusters; in all fleets where none is named.
-    pub(super) fn reaching(&self, clusters: &[String]) -> impl Iterator<Item = &Binding> {
-        let is_there = |fleet: &str| {
-            clusters.is_empty()
-                || self.fleets.get(fleet).is_some_and(|members| clusters.iter().any(|cluster| members.contains(cluster)))
-        };
-        self.bindings.iter().filter(move |binding| is_there(&binding.fleet))
     }
 
     /// What a cluster should hold.

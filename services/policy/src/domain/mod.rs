@@ -4,6 +4,7 @@ mod binding;
 mod catalog;
 mod distribution;
 mod document;
+mod plan;
 mod report;
 mod verdict;
 

@@ -1,15 +1,9 @@
 //! What the policies of a catalog say of manifests.
-//!
-//! Fleets with the same exceptions are judged together, and a policy that several of them bind in the same way is asked
-//! once: what an object costs follows the policies, not the fleets.
 
 use super::{Binding, Catalog};
-use muster_policy_evaluator::{Bound, Decision, FailureAction, PolicyException, Surroundings, Violation, objections};
+use muster_policy_evaluator::{FailureAction, Objected, Objection, landed, objections, unjudged};
 use serde_json::Value;
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
 
 /// A rule that manifests break.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,127 +42,75 @@ impl Verdict {
     }
 }
 
-/// What is broken, and whether it refuses; `Broken::enforced` is not set yet.
-type Found = BTreeMap<Broken, bool>;
-
 impl Catalog {
     /// Judges manifests that may go to the clusters.
-    pub fn evaluate(&self, manifests: &[Value], clusters: &[String], namespace: &str) -> Verdict {
-        let mut broken = Found::new();
+    pub fn evaluate(&self, manifests: Vec<Value>, clusters: &[String], namespace: &str) -> Verdict {
+        let mut broken = Vec::new();
         let mut warnings: BTreeSet<String> = self.problems.iter().cloned().collect();
-        for (excused_by, bindings) in self.judged_together(clusters) {
-            let surroundings = Surroundings {
-                default_namespace: namespace.to_owned(),
-                exceptions: self.exceptions_of(&excused_by),
-                ..Surroundings::default()
-            };
-            let bound: Vec<Bound<'_>> = bindings.iter().filter_map(|binding| bound(binding)).collect();
-            for binding in bindings.iter().filter(|binding| binding.document.judged().is_none()) {
-                unjudged(binding, manifests, &mut broken, &mut warnings);
+        let objects = landed(manifests, namespace);
+        for together in self.plan(clusters).iter() {
+            for binding in together.unjudged(self) {
+                note_unjudged(binding, !objects.is_empty(), &mut broken, &mut warnings);
             }
-            let decision = objections(&bound, manifests, &surroundings);
-            warnings.extend(decision.warnings.iter().map(ToString::to_string));
-            for found in found_in(decision) {
-                if found.not_evaluated_reason.is_empty() || found.enforced {
-                    merge(&mut broken, found);
-                } else {
-                    let Broken { subject, policy, rule, not_evaluated_reason, .. } = &found;
-                    warnings
-                        .insert(format!("{subject}: rule {rule} of policy {policy} was not evaluated: {not_evaluated_reason}"));
-                }
-            }
+            let bound = together.bound(self);
+            let uncovered = objections(&bound, Some(&together.index), &objects, &together.surroundings, |objection| {
+                note(objection, &mut broken, &mut warnings);
+            });
+            warnings.extend(uncovered.iter().map(ToString::to_string));
         }
-        let mut broken: Vec<Broken> = broken.into_iter().map(|(broken, enforced)| Broken { enforced, ..broken }).collect();
-        broken.sort_by_key(|broken| !broken.enforced);
-        Verdict { broken, warnings: warnings.into_iter().collect() }
-    }
-
-    /// What holds in any of the clusters, by the digests of the exceptions that excuse from it.
-    fn judged_together(&self, clusters: &[String]) -> BTreeMap<BTreeSet<&str>, Vec<&Binding>> {
-        let mut excused: HashMap<&str, BTreeSet<&str>> = HashMap::new();
-        let mut asked = BTreeSet::new();
-        let mut together: BTreeMap<BTreeSet<&str>, Vec<&Binding>> = BTreeMap::new();
-        for binding in self.reaching(clusters) {
-            let digests = excused
-                .entry(&binding.fleet)
-                .or_insert_with(|| self.excusing(&binding.fleet).map(|of| of.document.digest()).collect());
-            let Binding { document, action, namespaces, allow_not_evaluated, .. } = binding;
-            let is_new = asked.insert((digests.clone(), Arc::as_ptr(document), *action, namespaces, *allow_not_evaluated));
-            if is_new {
-                together.entry(digests.clone()).or_default().push(binding);
-            }
-        }
-        together
-    }
-
-    fn exceptions_of(&self, digests: &BTreeSet<&str>) -> Vec<PolicyException> {
-        let by_digest: BTreeMap<&str, _> =
-            self.exceptions.iter().map(|of| (of.document.digest(), of.document.exception())).collect();
-        digests.iter().filter_map(|digest| (*by_digest.get(digest)?).cloned()).collect()
+        Verdict { broken: said_once(broken), warnings: warnings.into_iter().collect() }
     }
 }
 
-fn bound(binding: &Binding) -> Option<Bound<'_>> {
-    Some(Bound {
-        policy: binding.document.judged()?,
-        action: binding.action,
-        allow_not_evaluated: binding.allow_not_evaluated,
-        namespaces: &binding.namespaces,
-    })
+fn note(objection: Objection<'_>, broken: &mut Vec<Broken>, warnings: &mut BTreeSet<String>) {
+    let Objection { manifest, policy, rule, resource, refuses, what } = objection;
+    let (path, message, not_evaluated_reason) = match what {
+        Objected::Broken { path, message } => (path, message, String::new()),
+        Objected::NotEvaluated { reason } => {
+            warnings.insert(format!("{resource}: rule {rule} of policy {policy} was not evaluated: {reason}"));
+            if !refuses {
+                return;
+            }
+            (String::new(), unjudged(&reason), reason)
+        }
+    };
+    let [policy, rule, subject] = [policy, rule, resource].map(str::to_owned);
+    broken.push(Broken { enforced: refuses, manifest, policy, rule, subject, path, message, not_evaluated_reason });
 }
 
-/// A kind that is not judged here and may refuse in the cluster: refuses unless the binding lets it pass.
-fn unjudged(binding: &Binding, manifests: &[Value], broken: &mut Found, warnings: &mut BTreeSet<String>) {
+/// A kind that is not judged here and may refuse in the cluster: refuses what is asked about unless the binding lets it
+/// pass.
+fn note_unjudged(binding: &Binding, is_asked: bool, broken: &mut Vec<Broken>, warnings: &mut BTreeSet<String>) {
     let Some(kind) = binding.document.refuses_unjudged() else { return };
     let policy = binding.document.name();
     let reason = format!("{kind} is not evaluated yet");
     let enforced = binding.action.map_or_else(|| binding.document.enforces(), |action| action == FailureAction::Enforce);
-    if manifests.is_empty() || !enforced || binding.allow_not_evaluated {
+    if !is_asked || !enforced || binding.allow_not_evaluated {
         warnings.insert(format!("policy {policy} was not evaluated: {reason}"));
         return;
     }
-    merge(
-        broken,
-        Broken {
-            enforced,
-            manifest: 0,
-            policy: policy.to_owned(),
-            rule: policy.to_owned(),
-            subject: String::new(),
-            path: String::new(),
-            message: format!("the policy could not be evaluated: {reason}"),
-            not_evaluated_reason: reason,
-        },
-    );
+    broken.push(Broken {
+        enforced,
+        manifest: 0,
+        policy: policy.to_owned(),
+        rule: policy.to_owned(),
+        subject: String::new(),
+        path: String::new(),
+        message: format!("the policy could not be evaluated: {reason}"),
+        not_evaluated_reason: reason,
+    });
 }
 
-/// The same violation by two bindings is one, enforced if either is.
-fn merge(broken: &mut Found, found: Broken) {
-    let enforced = found.enforced;
-    *broken.entry(Broken { enforced: false, ..found }).or_default() |= enforced;
-}
-
-fn found_in(decision: Decision) -> Vec<Broken> {
-    let unjudged: HashMap<(usize, String, String, String), String> = decision
-        .not_evaluated
-        .iter()
-        .map(|entry| {
-            let key = (entry.manifest, entry.policy.clone(), entry.rule.clone(), entry.resource.clone());
-            (key, entry.message.clone())
-        })
-        .collect();
-    let refusing = decision.violations.into_iter().map(|violation| (true, violation));
-    let reported = decision.audited.into_iter().chain(decision.not_evaluated).map(|violation| (false, violation));
-    refusing
-        .chain(reported)
-        .map(|(enforced, violation)| {
-            let Violation { manifest, policy, rule, resource, path, message } = violation;
-            let key = (manifest, policy, rule, resource);
-            let not_evaluated_reason = unjudged.get(&key).cloned().unwrap_or_default();
-            let (manifest, policy, rule, subject) = key;
-            Broken { enforced, manifest, policy, rule, subject, path, message, not_evaluated_reason }
-        })
-        .collect()
+/// In order, enforced first. The same violation by two bindings is one, enforced if either is.
+fn said_once(mut found: Vec<Broken>) -> Vec<Broken> {
+    fn place(of: &Broken) -> (usize, [&str; 6]) {
+        let Broken { enforced: _, manifest, policy, rule, subject, path, message, not_evaluated_reason } = of;
+        (*manifest, [policy, rule, subject, path, message, not_evaluated_reason])
+    }
+    found.sort_unstable_by(|a, b| place(a).cmp(&place(b)).then(b.enforced.cmp(&a.enforced)));
+    found.dedup_by(|again, first| place(again) == place(first));
+    found.sort_by_key(|broken| !broken.enforced);
+    found
 }
 
 #[cfg(test)]
@@ -176,6 +118,7 @@ mod tests {
     use super::*;
     use crate::domain::PolicyDocument;
     use serde_json::json;
+    use std::sync::Arc;
 
     fn binding(fleet: &str, action: Option<FailureAction>, validate: Value) -> Binding {
         let document = json!({
@@ -211,7 +154,7 @@ mod tests {
         let catalog = catalog(vec![binding("train", Some(FailureAction::Enforce), owner_label())]);
         let allowed = |clusters: &[&str]| {
             let clusters: Vec<String> = clusters.iter().map(|name| (*name).to_owned()).collect();
-            catalog.evaluate(&[service()], &clusters, "").is_allowed()
+            catalog.evaluate(vec![service()], &clusters, "").is_allowed()
         };
         assert!(!allowed(&[]));
         assert!(!allowed(&["b", "a"]));
@@ -225,7 +168,7 @@ mod tests {
             binding("train", Some(FailureAction::Audit), owner_label()),
             binding("edge", Some(FailureAction::Enforce), owner_label()),
         ];
-        let verdict = catalog(bindings).evaluate(&[service()], &[], "ml");
+        let verdict = catalog(bindings).evaluate(vec![service()], &[], "ml");
         assert_eq!(verdict.broken.len(), 1);
         let broken = &verdict.broken[0];
         assert_eq!((broken.enforced, broken.subject.as_str(), broken.path.as_str()), (true, "Service ml/s", "metadata.labels"));
@@ -234,10 +177,11 @@ mod tests {
     #[test]
     fn what_is_not_judged_refuses_under_enforce_and_warns_under_audit() {
         let manifests = || json!({"manifests": {}});
-        let enforced = catalog(vec![binding("train", Some(FailureAction::Enforce), manifests())]).evaluate(&[service()], &[], "");
+        let enforced =
+            catalog(vec![binding("train", Some(FailureAction::Enforce), manifests())]).evaluate(vec![service()], &[], "");
         assert!(!enforced.is_allowed());
         assert_eq!(enforced.broken[0].not_evaluated_reason, "validate.manifests is not evaluated yet");
-        let audited = catalog(vec![binding("train", None, manifests())]).evaluate(&[service()], &[], "");
+        let audited = catalog(vec![binding("train", None, manifests())]).evaluate(vec![service()], &[], "");
         assert!(audited.is_allowed());
         assert_eq!(
             audited.warnings,
@@ -254,7 +198,7 @@ mod tests {
             Binding { document, ..binding("train", Some(FailureAction::Enforce), owner_label()) }
         };
         let catalog = catalog(vec![named("judged", owner_label()), named("unjudged", json!({"manifests": {}}))]);
-        let verdict = catalog.evaluate(&[service()], &[], "");
+        let verdict = catalog.evaluate(vec![service()], &[], "");
         let found: Vec<_> =
             verdict.broken.iter().map(|broken| (broken.policy.as_str(), broken.not_evaluated_reason.as_str())).collect();
         assert_eq!(found, [("judged", ""), ("unjudged", "validate.manifests is not evaluated yet")]);

@@ -2,8 +2,9 @@
 
 use super::{Body, BodyKind};
 use crate::{
-    cel::{CelError, Evaluation, Program, Roots},
+    cel::{Evaluation, Program, Roots},
     evaluate::{Outcome, Request},
+    expression::NoValue,
     field::{Field, PolicyError},
     parameters::{NotFound, ParamKind, ParamRef},
     path::Path,
@@ -83,7 +84,7 @@ impl CelBody {
     }
 
     /// The value of an expression beside the policy's own, as JSON.
-    pub fn value(&self, request: &Request<'_>, program: &Program) -> Result<Value, CelError> {
+    pub fn value(&self, request: &Request<'_>, program: &Program) -> Result<Value, NoValue> {
         let known = Known::of(request);
         Evaluation::new(self.roots(request, &known, &Value::Null)).value(program).map(|value| value.to_json())
     }
@@ -181,7 +182,7 @@ impl CelBody {
             return match referenced.not_found {
                 NotFound::Allow => None,
                 NotFound::Deny => {
-                    let missing = CelError::failed(format!("no {} is there", kind.name()));
+                    let missing = NoValue::failed(format!("no {} is there", kind.name()));
                     Some(self.gone_wrong("its parameters", missing))
                 }
             };
@@ -244,7 +245,7 @@ impl CelBody {
     }
 
     /// Kubernetes' order: one condition that does not hold decides, whatever goes wrong in others.
-    fn conditions_hold<'a>(&'a self, evaluation: &mut Evaluation<'a>) -> Result<bool, CelError> {
+    fn conditions_hold<'a>(&'a self, evaluation: &mut Evaluation<'a>) -> Result<bool, NoValue> {
         let mut wrong = None;
         for condition in &self.conditions {
             match evaluation.truth(condition) {
@@ -256,17 +257,17 @@ impl CelBody {
         wrong.map_or(Ok(true), Err)
     }
 
-    fn gone_wrong(&self, what: &str, error: CelError) -> Outcome {
+    fn gone_wrong(&self, what: &str, error: NoValue) -> Outcome {
         let message = format!("{}: {error}", what.trim());
         match (error, self.failure_policy, self.kind) {
-            (CelError::NotGiven(reason), _, _) => Outcome::NotEvaluated { reason },
-            (CelError::TooCostly, _, _) => Outcome::Error { message },
-            (CelError::Failed(_), FailurePolicy::Ignore, _) => Outcome::Skip { reason: message },
+            (NoValue::NotGiven(reason), _, _) => Outcome::NotEvaluated { reason },
+            (NoValue::TooCostly, _, _) => Outcome::Error { message },
+            (NoValue::Failed(_), FailurePolicy::Ignore, _) => Outcome::Skip { reason: message },
             // A classic rule hands its expressions to Kubernetes' code, which denies.
-            (CelError::Failed(_), FailurePolicy::Fail, BodyKind::Cel) => {
+            (NoValue::Failed(_), FailurePolicy::Fail, BodyKind::Cel) => {
                 Outcome::Fail { path: Path::root(), detail: message.clone(), message }
             }
-            (CelError::Failed(_), FailurePolicy::Fail, _) => Outcome::Error { message },
+            (NoValue::Failed(_), FailurePolicy::Fail, _) => Outcome::Error { message },
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     Operation,
     conditions::Conditions,
     evaluate::Outcome,
+    expression::NoValue,
     field::{Field, PolicyError},
     gate::Gate,
     jmespath::{JmesError, Program},
@@ -99,7 +100,7 @@ impl Foreach {
     fn judge<'a>(&'a self, rule: &'a Rule, context: &mut Context<'a>, subject: &Value) -> Elements {
         let elements = match self.elements(context) {
             Ok(elements) => elements,
-            Err(error @ (JmesError::NotGiven(_) | JmesError::TooCostly)) => return Elements::Decided(error.into()),
+            Err(error @ JmesError::NoValue(NoValue::NotGiven(_) | NoValue::TooCostly)) => return Elements::Decided(error.into()),
             // A list that is not there has no elements.
             Err(_) => return Elements::Right(0),
         };

@@ -3,6 +3,7 @@
 use super::BodyKind;
 use crate::{
     evaluate::Outcome,
+    expression::NoValue,
     field::{Field, PolicyError},
     jmespath::JmesError,
     path::Path,
@@ -113,7 +114,7 @@ pub fn one_pattern(rule: &Rule, context: &mut Context<'_>, object: &Value, patte
         Err(error) => return unresolved(error),
     };
     let Some(pattern) = resolved.first() else { return Outcome::Pass };
-    match pattern::match_document(object, pattern) {
+    match pattern::match_document(object, pattern, context.request().details) {
         Verdict::Pass => Outcome::Pass,
         Verdict::Skip { detail } => Outcome::Skip { reason: detail },
         Verdict::Error { detail } => {
@@ -128,7 +129,7 @@ pub fn one_pattern(rule: &Rule, context: &mut Context<'_>, object: &Value, patte
 
 fn unresolved(error: JmesError) -> Outcome {
     match error {
-        error @ JmesError::NotGiven(_) => error.into(),
+        error @ JmesError::NoValue(NoValue::NotGiven(_)) => error.into(),
         error => Outcome::Error { message: format!("variable substitution failed: {error}") },
     }
 }
@@ -142,7 +143,7 @@ pub fn any_pattern(rule: &Rule, context: &mut Context<'_>, object: &Value, patte
     let (mut skips, mut failures, mut details) = (Vec::new(), Vec::new(), Vec::new());
     let mut place: Option<Path> = None;
     for (index, pattern) in resolved.iter().enumerate() {
-        match pattern::match_document(object, pattern) {
+        match pattern::match_document(object, pattern, context.request().details) {
             Verdict::Pass => return Outcome::Pass,
             Verdict::Skip { detail } => skips.push(format!("rule {name}[{index}] skipped: {detail}")),
             Verdict::Error { detail } => {
@@ -169,9 +170,11 @@ fn message(rule: &Rule, context: &mut Context<'_>, what: &str) -> String {
     let Ok(text) = rule.message.resolve(context) else {
         return format!("validation error: variables substitution error in {what}");
     };
-    match text.trim_end() {
-        "" => format!("validation error: {what}"),
-        text if text.ends_with('.') => format!("validation error: {text} {what}"),
-        text => format!("validation error: {text}. {what}"),
-    }
+    let text = text.trim_end();
+    let end = match text.as_bytes().last() {
+        None => "",
+        Some(b'.') => " ",
+        Some(_) => ". ",
+    };
+    ["validation error: ", text, end, what].concat()
 }

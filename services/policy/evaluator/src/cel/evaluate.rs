@@ -2,14 +2,15 @@
 //! counted too, so that none makes much.
 
 use super::{
-    CelError, MAX_STEPS, Program, Val,
-    tree::{Access, Arithmetic, Comprehension, Node, Over, Root},
+    MAX_STEPS, NoValue, Program, Val,
+    arithmetic::overflow,
+    tree::{Access, Comprehension, Node, Over, Root},
 };
 use jiff::Timestamp;
 use serde_json::Value;
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
-type Evaluated<'a> = Result<Val<'a>, CelError>;
+pub type Evaluated<'a> = Result<Val<'a>, NoValue>;
 
 /// What the names at the root of expressions stand for.
 #[derive(Clone, Copy)]
@@ -57,17 +58,17 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The value of an expression that must be true or false.
-    pub fn truth(&mut self, program: &'a Program) -> Result<bool, CelError> {
+    pub fn truth(&mut self, program: &'a Program) -> Result<bool, NoValue> {
         match self.value(program)? {
             Val::Bool(set) => Ok(set),
-            other => Err(CelError::failed(format!("the expression gives a {}, not true or false", other.type_name()))),
+            other => Err(NoValue::failed(format!("the expression gives a {}, not true or false", other.type_name()))),
         }
     }
 
     /// Counts work done or values made.
-    pub fn charge(&mut self, steps: usize) -> Result<(), CelError> {
+    pub fn charge(&mut self, steps: usize) -> Result<(), NoValue> {
         self.steps = self.steps.saturating_add(steps as u64);
-        if self.steps > MAX_STEPS { Err(CelError::TooCostly) } else { Ok(()) }
+        if self.steps > MAX_STEPS { Err(NoValue::TooCostly) } else { Ok(()) }
     }
 
     fn node(&mut self, node: &'a Node) -> Evaluated<'a> {
@@ -77,7 +78,7 @@ impl<'a> Evaluation<'a> {
             Node::Root(root) => self.root(*root),
             Node::Variable(name) => self.variable(name),
             Node::Local(slot) => {
-                self.locals.get(*slot).cloned().ok_or_else(|| CelError::failed("a name is read outside its scope"))
+                self.locals.get(*slot).cloned().ok_or_else(|| NoValue::failed("a name is read outside its scope"))
             }
             Node::Field { operand, name, access } => {
                 let operand = self.node(operand)?;
@@ -97,19 +98,19 @@ impl<'a> Evaluation<'a> {
             Node::Or(sides) => self.either(sides, Logic::Or),
             Node::Not(operand) => match self.node(operand)? {
                 Val::Bool(set) => Ok(Val::Bool(!set)),
-                other => Err(CelError::overload("!_", &[other])),
+                other => Err(NoValue::overload("!_", &[other])),
             },
             Node::Negate(operand) => match self.node(operand)? {
                 Val::Int(number) => number.checked_neg().map(Val::Int).ok_or_else(overflow),
                 Val::Double(number) => Ok(Val::Double(-number)),
-                other => Err(CelError::overload("-_", &[other])),
+                other => Err(NoValue::overload("-_", &[other])),
             },
             Node::Conditional(parts) => {
                 let [condition, yes, no] = &**parts;
                 match self.node(condition)? {
                     Val::Bool(true) => self.node(yes),
                     Val::Bool(false) => self.node(no),
-                    other => Err(CelError::overload("_?_:_", &[other])),
+                    other => Err(NoValue::overload("_?_:_", &[other])),
                 }
             }
             Node::Equal(sides) => {
@@ -129,7 +130,7 @@ impl<'a> Evaluation<'a> {
                     Some(order) => Ok(Val::Bool(comparison.holds(order))),
                     // Not a number is neither less nor more.
                     None if is_number(&a) && is_number(&b) => Ok(Val::Bool(false)),
-                    None => Err(CelError::overload("_<_", &[a, b])),
+                    None => Err(NoValue::overload("_<_", &[a, b])),
                 }
             }
             Node::Arithmetic(operator, sides) => {
@@ -143,7 +144,7 @@ impl<'a> Evaluation<'a> {
                     Val::Fields(_) | Val::Map(_) => container.get(&element)?.is_some(),
                     list => match list.elements() {
                         Some(elements) => elements.iter().any(|found| found.equals(&element)),
-                        None => return Err(CelError::overload("@in", &[element, container])),
+                        None => return Err(NoValue::overload("@in", &[element, container])),
                     },
                 };
                 Ok(Val::Bool(found))
@@ -161,7 +162,7 @@ impl<'a> Evaluation<'a> {
                 for (key, value, access) in entries {
                     let (key, value) = (self.node(key)?, self.node(value)?);
                     if pairs.iter().any(|(found, _)| found.equals(&key)) {
-                        return Err(CelError::failed(format!("the key {} stands twice in a map", key.shown())));
+                        return Err(NoValue::failed(format!("the key {} stands twice in a map", key.shown())));
                     }
                     pairs.extend(unless_absent(value, *access)?.map(|value| (key, value)));
                 }
@@ -178,7 +179,7 @@ impl<'a> Evaluation<'a> {
                     let made = self.within(*slot, [(*value).clone()], body)?;
                     Ok(if *flat == Access::Optional { made } else { Val::some(made) })
                 }
-                other => Err(CelError::overload("optMap", &[other])),
+                other => Err(NoValue::overload("optMap", &[other])),
             },
             Node::OptionalOr { sides, gives } => match self.node(&sides[0])? {
                 Val::Optional(None) => self.node(&sides[1]),
@@ -191,7 +192,7 @@ impl<'a> Evaluation<'a> {
                     self.charge(text.len() / 8)?;
                     Ok(Val::Bool(regex.is_match(&text)))
                 }
-                other => Err(CelError::overload("matches", &[other])),
+                other => Err(NoValue::overload("matches", &[other])),
             },
             Node::Call { name, run, args } => {
                 let args = args.iter().map(|argument| self.node(argument)).collect::<Result<Vec<_>, _>>()?;
@@ -199,7 +200,7 @@ impl<'a> Evaluation<'a> {
                 self.charge(sizes / 8)?;
                 match run(self, &args) {
                     Some(value) => value,
-                    None => Err(CelError::overload(name, &args)),
+                    None => Err(NoValue::overload(name, &args)),
                 }
             }
         }
@@ -213,18 +214,18 @@ impl<'a> Evaluation<'a> {
             Root::Params => Val::of(self.roots.params),
             Root::NamespaceObject => match self.roots.namespace_object {
                 Some(namespace) => Val::of(namespace),
-                None => return Err(CelError::NotGiven("it asks for the namespace, which is not known".to_owned())),
+                None => return Err(NoValue::NotGiven("it asks for the namespace, which is not known".to_owned())),
             },
         })
     }
 
     fn variable(&mut self, name: &'a str) -> Evaluated<'a> {
         if let Some(known) = self.computed.borrow().get(name) {
-            return known.clone().unwrap_or_else(|| Err(CelError::failed(format!("the variable {name} needs itself"))));
+            return known.clone().unwrap_or_else(|| Err(NoValue::failed(format!("the variable {name} needs itself"))));
         }
         let variables = self.roots.variables;
         let Some(program) = variables.get(name) else {
-            return Err(CelError::failed(format!("there is no variable {name}")));
+            return Err(NoValue::failed(format!("there is no variable {name}")));
         };
         self.computed.borrow_mut().insert(name, None);
         let value = self.value(program);
@@ -232,7 +233,7 @@ impl<'a> Evaluation<'a> {
         value
     }
 
-    fn both(&mut self, sides: &'a [Node; 2]) -> Result<[Val<'a>; 2], CelError> {
+    fn both(&mut self, sides: &'a [Node; 2]) -> Result<[Val<'a>; 2], NoValue> {
         Ok([self.node(&sides[0])?, self.node(&sides[1])?])
     }
 
@@ -248,9 +249,9 @@ impl<'a> Evaluation<'a> {
                 Ok(Val::Bool(set)) if set == decides => return Ok(Val::Bool(decides)),
                 Ok(Val::Bool(_)) => {}
                 Ok(other) => {
-                    error.get_or_insert(CelError::overload(name, &[other]));
+                    error.get_or_insert(NoValue::overload(name, &[other]));
                 }
-                Err(failed @ CelError::Failed(_)) => {
+                Err(failed @ NoValue::Failed(_)) => {
                     error.get_or_insert(failed);
                 }
                 Err(other) => return Err(other),
@@ -270,7 +271,7 @@ impl<'a> Evaluation<'a> {
     fn comprehension(&mut self, comprehension: &'a Comprehension) -> Evaluated<'a> {
         let Comprehension { over, range, slot, names, condition, body } = comprehension;
         let range = self.node(range)?;
-        let Some(elements) = range.range() else { return Err(CelError::overload("a comprehension", &[range])) };
+        let Some(elements) = range.range() else { return Err(NoValue::overload("a comprehension", &[range])) };
         let is_map = matches!(range, Val::Fields(_) | Val::Map(_));
         self.charge(elements.len())?;
         let mut error = None;
@@ -285,10 +286,10 @@ impl<'a> Evaluation<'a> {
                 }
                 (_, false) => (Val::Int(i64::try_from(index).unwrap_or(i64::MAX)), Some(element)),
             };
-            let scope: Vec<Val<'a>> = std::iter::once(first.clone()).chain(second).collect();
+            let scope = [Some(first.clone()), second];
             let within = |evaluation: &mut Self, body: &'a Node| {
                 evaluation.locals.truncate(*slot);
-                evaluation.locals.extend(scope.iter().cloned());
+                evaluation.locals.extend(scope.iter().flatten().cloned());
                 let value = evaluation.node(body);
                 evaluation.locals.truncate(*slot);
                 value
@@ -297,7 +298,7 @@ impl<'a> Evaluation<'a> {
                 match within(self, condition)? {
                     Val::Bool(true) => {}
                     Val::Bool(false) => continue,
-                    other => return Err(CelError::overload("a condition", &[other])),
+                    other => return Err(NoValue::overload("a condition", &[other])),
                 }
             }
             match (over, within(self, body)) {
@@ -309,12 +310,12 @@ impl<'a> Evaluation<'a> {
                 (Over::ExistsOne, Ok(Val::Bool(true))) => count += 1,
                 (_, Ok(Val::Bool(_))) => {}
                 (Over::All | Over::Exists, Ok(other)) => {
-                    error.get_or_insert(CelError::overload("a predicate", &[other]));
+                    error.get_or_insert(NoValue::overload("a predicate", &[other]));
                 }
-                (Over::All | Over::Exists, Err(failed @ CelError::Failed(_))) => {
+                (Over::All | Over::Exists, Err(failed @ NoValue::Failed(_))) => {
                     error.get_or_insert(failed);
                 }
-                (_, Ok(other)) => return Err(CelError::overload("a predicate", &[other])),
+                (_, Ok(other)) => return Err(NoValue::overload("a predicate", &[other])),
                 (_, Err(other)) => return Err(other),
             }
         }
@@ -329,69 +330,6 @@ impl<'a> Evaluation<'a> {
             Over::Map => Val::Map(Rc::new(pairs)),
         })
     }
-
-    fn arithmetic(&mut self, operator: Arithmetic, a: Val<'a>, b: Val<'a>) -> Evaluated<'a> {
-        use Arithmetic::{Add, Divide, Modulo, Multiply, Subtract};
-        let whole = |value: Option<i64>| value.map(Val::Int).ok_or_else(overflow);
-        let natural = |value: Option<u64>| value.map(Val::Uint).ok_or_else(overflow);
-        match (operator, &a, &b) {
-            (Divide | Modulo, _, Val::Int(0) | Val::Uint(0)) => Err(CelError::failed("division by zero")),
-            (Add, Val::Int(a), Val::Int(b)) => whole(a.checked_add(*b)),
-            (Subtract, Val::Int(a), Val::Int(b)) => whole(a.checked_sub(*b)),
-            (Multiply, Val::Int(a), Val::Int(b)) => whole(a.checked_mul(*b)),
-            (Divide, Val::Int(a), Val::Int(b)) => whole(a.checked_div(*b)),
-            (Modulo, Val::Int(a), Val::Int(b)) => whole(a.checked_rem(*b)),
-            (Add, Val::Uint(a), Val::Uint(b)) => natural(a.checked_add(*b)),
-            (Subtract, Val::Uint(a), Val::Uint(b)) => natural(a.checked_sub(*b)),
-            (Multiply, Val::Uint(a), Val::Uint(b)) => natural(a.checked_mul(*b)),
-            (Divide, Val::Uint(a), Val::Uint(b)) => natural(a.checked_div(*b)),
-            (Modulo, Val::Uint(a), Val::Uint(b)) => natural(a.checked_rem(*b)),
-            (Add, Val::Double(a), Val::Double(b)) => Ok(Val::Double(a + b)),
-            (Subtract, Val::Double(a), Val::Double(b)) => Ok(Val::Double(a - b)),
-            (Multiply, Val::Double(a), Val::Double(b)) => Ok(Val::Double(a * b)),
-            (Divide, Val::Double(a), Val::Double(b)) => Ok(Val::Double(a / b)),
-            (Add, Val::Text(a), Val::Text(b)) => {
-                self.charge(a.len() + b.len())?;
-                Ok(Val::text(format!("{a}{b}")))
-            }
-            (Add, Val::Bytes(a), Val::Bytes(b)) => {
-                self.charge(a.len() + b.len())?;
-                Ok(Val::Bytes(a.iter().chain(b.iter()).copied().collect()))
-            }
-            (Add, Val::Duration(a), Val::Duration(b)) => a.checked_add(*b).map(Val::Duration).ok_or_else(overflow),
-            (Subtract, Val::Duration(a), Val::Duration(b)) => a.checked_sub(*b).map(Val::Duration).ok_or_else(overflow),
-            (Add, Val::Timestamp(at), Val::Duration(by)) | (Add, Val::Duration(by), Val::Timestamp(at)) => {
-                at.checked_add(jiff::SignedDuration::from_nanos(*by)).map(Val::Timestamp).map_err(|_| overflow())
-            }
-            (Subtract, Val::Timestamp(at), Val::Duration(by)) => {
-                at.checked_sub(jiff::SignedDuration::from_nanos(*by)).map(Val::Timestamp).map_err(|_| overflow())
-            }
-            (Subtract, Val::Timestamp(a), Val::Timestamp(b)) => {
-                let nanos = a.duration_since(*b).as_nanos();
-                i64::try_from(nanos).map(Val::Duration).map_err(|_| overflow())
-            }
-            (Add, Val::Items(_) | Val::List(_), Val::Items(_) | Val::List(_)) => {
-                let mut list = a.elements().unwrap_or_default();
-                list.extend(b.elements().unwrap_or_default());
-                self.charge(list.len())?;
-                Ok(Val::list(list))
-            }
-            _ => Err(CelError::overload(
-                match operator {
-                    Add => "_+_",
-                    Subtract => "_-_",
-                    Multiply => "_*_",
-                    Divide => "_/_",
-                    Modulo => "_%_",
-                },
-                &[a, b],
-            )),
-        }
-    }
-}
-
-fn overflow() -> CelError {
-    CelError::failed("a number is out of range")
 }
 
 /// A field or element. Below an optional everything is optional; that is what makes `a.?b.c` safe.
@@ -399,22 +337,22 @@ fn select<'a>(
     operand: &Val<'a>,
     access: Access,
     name: &str,
-    find: impl Fn(&Val<'a>) -> Result<Option<Val<'a>>, CelError>,
+    find: impl Fn(&Val<'a>) -> Result<Option<Val<'a>>, NoValue>,
 ) -> Evaluated<'a> {
     let optional = |found: Option<Val<'a>>| Ok(Val::Optional(found.map(Rc::new)));
     match (operand, access) {
         (Val::Optional(None), _) => Ok(Val::Optional(None)),
         (Val::Optional(Some(value)), _) => optional(find(value)?),
         (value, Access::Optional) => optional(find(value)?),
-        (value, Access::Required) => find(value)?.ok_or_else(|| CelError::failed(format!("no such key: {name}"))),
+        (value, Access::Required) => find(value)?.ok_or_else(|| NoValue::failed(format!("no such key: {name}"))),
     }
 }
 
 /// An element of a literal, unless it is marked as optional and absent.
-fn unless_absent<'a>(value: Val<'a>, access: Access) -> Result<Option<Val<'a>>, CelError> {
+fn unless_absent<'a>(value: Val<'a>, access: Access) -> Result<Option<Val<'a>>, NoValue> {
     match (access, value) {
         (Access::Required, value) => Ok(Some(value)),
         (Access::Optional, Val::Optional(value)) => Ok(value.map(|value| (*value).clone())),
-        (Access::Optional, other) => Err(CelError::overload("an optional element", &[other])),
+        (Access::Optional, other) => Err(NoValue::overload("an optional element", &[other])),
     }
 }

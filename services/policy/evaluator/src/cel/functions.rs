@@ -2,10 +2,10 @@
 //!
 //! A function gets its receiver as the first argument and answers `None` where it does not take such types.
 
-use super::{CelError, Evaluation, Val, kubernetes, lists, strings, time};
+use super::{Evaluation, NoValue, Val, kubernetes, lists, strings, time};
 use std::{borrow::Cow, rc::Rc};
 
-pub type Answer<'a> = Option<Result<Val<'a>, CelError>>;
+pub type Answer<'a> = Option<Result<Val<'a>, NoValue>>;
 pub type Run = for<'a> fn(&mut Evaluation<'a>, &[Val<'a>]) -> Answer<'a>;
 
 /// `f(x)` or `x.f()`.
@@ -31,7 +31,7 @@ pub fn ok<'a>(value: Val<'a>) -> Answer<'a> {
 
 /// An answer that is an error.
 pub fn fail<'a>(message: impl Into<String>) -> Answer<'a> {
-    Some(Err(CelError::failed(message)))
+    Some(Err(NoValue::failed(message)))
 }
 
 const TABLE: Table = &[

@@ -2,7 +2,7 @@
 //! which are answered from what was given and nothing else.
 
 use super::{
-    CelError, Evaluation, Val,
+    Evaluation, NoValue, Val,
     functions::{Answer, Style, Table, fail, ok},
     network::{Cidr, Network, Url, Version, ip},
 };
@@ -86,15 +86,15 @@ pub const TABLE: Table = &[
         [Val::Text(version), Val::Text(resource), Val::Text(namespace), Val::Text(name)] => {
             Some(inventory(evaluation).and_then(|inventory| match inventory.get(version, resource, namespace, name) {
                 Ok(found) => Ok(Val::of(found)),
-                Err(NotAnswered::NotThere) => Err(CelError::failed(format!("{resource} {namespace}/{name} is not there"))),
-                Err(NotAnswered::Unknown(reason)) => Err(CelError::NotGiven(reason)),
+                Err(NotAnswered::NotThere) => Err(NoValue::failed(format!("{resource} {namespace}/{name} is not there"))),
+                Err(NotAnswered::Unknown(reason)) => Err(NoValue::NotGiven(reason)),
             }))
         }
         _ => None,
     }),
     (Style::Global, "resource.List", |evaluation, args| match args {
         [Val::Text(version), Val::Text(resource), Val::Text(namespace)] => Some(inventory(evaluation).and_then(|inventory| {
-            let listed = inventory.list(version, resource, namespace).map_err(|error| CelError::NotGiven(error.to_string()))?;
+            let listed = inventory.list(version, resource, namespace).map_err(|error| NoValue::NotGiven(error.to_string()))?;
             let items = listed.into_iter().map(Val::of).collect();
             Ok(Val::Map(vec![(Val::text("items"), Val::list(items))].into()))
         })),
@@ -105,7 +105,7 @@ pub const TABLE: Table = &[
             inventory
                 .image(reference)
                 .map(Val::of)
-                .ok_or_else(|| CelError::NotGiven(format!("it asks the registry about {reference}")))
+                .ok_or_else(|| NoValue::NotGiven(format!("it asks the registry about {reference}")))
         })),
         _ => None,
     }),
@@ -253,6 +253,6 @@ fn image<'a>(args: &[Val<'a>], of: impl Fn(ImageReference) -> Val<'a>) -> Answer
     }
 }
 
-fn inventory<'a>(evaluation: &Evaluation<'a>) -> Result<&'a crate::Inventory, CelError> {
-    evaluation.roots.inventory.ok_or_else(|| CelError::NotGiven("it asks the cluster, which is not given".to_owned()))
+fn inventory<'a>(evaluation: &Evaluation<'a>) -> Result<&'a crate::Inventory, NoValue> {
+    evaluation.roots.inventory.ok_or_else(|| NoValue::NotGiven("it asks the cluster, which is not given".to_owned()))
 }

@@ -4,6 +4,7 @@
 //! three things are needed that its interpreter does not offer: optional chaining that stays optional (`a.?b.c`), a
 //! bound on the work of an expression, and values borrowed from the document.
 
+mod arithmetic;
 mod compile;
 mod evaluate;
 mod functions;
@@ -20,6 +21,8 @@ pub use evaluate::{Evaluation, Roots};
 pub use network::Version;
 pub use value::Val;
 
+use crate::expression::NoValue;
+
 /// The longest expression that is read.
 pub const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
 /// Steps of one evaluation: nodes visited, elements and characters produced. Kubernetes stops an expression at
@@ -28,28 +31,9 @@ pub const MAX_STEPS: u64 = 4_000_000;
 /// Size of a compiled regular expression.
 pub const MAX_REGEX_BYTES: usize = 256 * 1024;
 
-/// Why an expression has no value.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CelError {
-    /// It went wrong as it would in the cluster: a key is missing, types do not fit. `&&`, `||`, `all` and `exists`
-    /// overlook it where the other side decides.
-    #[error("{0}")]
-    Failed(String),
-    /// It took more than [`MAX_STEPS`].
-    #[error("the expression takes too many steps")]
-    TooCostly,
-    /// It asks for something that was not given.
-    #[error("{0}")]
-    NotGiven(String),
-}
-
-impl CelError {
-    pub fn failed(message: impl Into<String>) -> Self {
-        Self::Failed(message.into())
-    }
-
+impl NoValue {
     /// A function was called with types it does not take.
-    fn overload(name: &str, args: &[Val<'_>]) -> Self {
+    pub(in crate::cel) fn overload(name: &str, args: &[Val<'_>]) -> Self {
         let types: Vec<&str> = args.iter().map(Val::type_name).collect();
         Self::Failed(format!("no such overload: {name}({})", types.join(", ")))
     }

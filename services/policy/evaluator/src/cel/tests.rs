@@ -5,7 +5,7 @@ use crate::{Extent, Inventory};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-fn evaluate(text: &str, object: &Value) -> Result<Value, CelError> {
+fn evaluate(text: &str, object: &Value) -> Result<Value, NoValue> {
     let program = Program::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let variables = BTreeMap::from([
         ("names".to_owned(), Program::compile("object.spec.containers.map(c, c.name)").expect("a variable")),
@@ -44,7 +44,7 @@ fn hold(expressions: &[&str]) {
 #[track_caller]
 fn fail(expressions: &[&str]) {
     for text in expressions {
-        assert!(matches!(evaluate(text, &pod()), Err(CelError::Failed(_))), "{text}: {:?}", evaluate(text, &pod()));
+        assert!(matches!(evaluate(text, &pod()), Err(NoValue::Failed(_))), "{text}: {:?}", evaluate(text, &pod()));
     }
 }
 
@@ -181,8 +181,8 @@ fn the_cluster_and_the_registry_answer_from_what_was_given() {
         "parseServiceAccount('system:serviceaccount:a:b').Name == 'b'",
     ]);
     fail(&["resource.Get('v1', 'configmaps', 'a', 'z')"]);
-    assert!(matches!(evaluate("image.GetMetadata('other')", &pod()), Err(CelError::NotGiven(_))));
-    assert!(matches!(evaluate("namespaceObject.metadata.name == 'a'", &pod()), Err(CelError::NotGiven(_))));
+    assert!(matches!(evaluate("image.GetMetadata('other')", &pod()), Err(NoValue::NotGiven(_))));
+    assert!(matches!(evaluate("namespaceObject.metadata.name == 'a'", &pod()), Err(NoValue::NotGiven(_))));
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn hostile_expressions_are_bounded() {
         assert!(Program::compile(text).is_err(), "{}", &text[..20]);
     }
     let nested = "lists.range(3000).all(a, lists.range(3000).all(b, lists.range(3000).all(c, a + b + c >= 0)))";
-    assert_eq!(evaluate(nested, &pod()), Err(CelError::TooCostly));
+    assert_eq!(evaluate(nested, &pod()), Err(NoValue::TooCostly));
     let growing = "lists.range(60).all(i, true) && cel.bind(a, 'aaaaaaaaaaaaaaaaaaaaaaaa', lists.range(100000).map(x, a + a + a).size() > 0)";
-    assert_eq!(evaluate(growing, &pod()), Err(CelError::TooCostly));
+    assert_eq!(evaluate(growing, &pod()), Err(NoValue::TooCostly));
 }

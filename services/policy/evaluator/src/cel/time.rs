@@ -1,7 +1,7 @@
 //! Instants and durations.
 
 use super::{
-    CelError, Val,
+    NoValue, Val,
     functions::{Answer, Style, Table, fail, ok},
 };
 use jiff::{Timestamp, tz::TimeZone};
@@ -28,7 +28,7 @@ pub const TABLE: Table = &[
     }),
     (Style::Global, "time.now", |evaluation, args| match args {
         [] => {
-            Some(evaluation.roots.now.map(Val::Timestamp).ok_or_else(|| CelError::NotGiven("it asks what time it is".to_owned())))
+            Some(evaluation.roots.now.map(Val::Timestamp).ok_or_else(|| NoValue::NotGiven("it asks what time it is".to_owned())))
         }
         _ => None,
     }),

@@ -3,7 +3,7 @@
 //! Numbers of different types compare as numbers (Kubernetes and Kyverno switch that on); other types are never equal
 //! to one another and have no order.
 
-use super::{CelError, network::Network};
+use super::{NoValue, network::Network};
 use jiff::Timestamp;
 use muster_core::quantity::Quantity;
 use serde_json::{Map, Value};
@@ -136,7 +136,7 @@ impl<'a> Val<'a> {
 
     /// The entry of a map, or the element of a list at a whole number; `None` where there is none, an error where this
     /// is neither.
-    pub fn get(&self, key: &Self) -> Result<Option<Self>, CelError> {
+    pub fn get(&self, key: &Self) -> Result<Option<Self>, NoValue> {
         let at = || match key {
             Self::Int(index) => usize::try_from(*index).ok(),
             Self::Uint(index) => usize::try_from(*index).ok(),
@@ -151,19 +151,19 @@ impl<'a> Val<'a> {
             Self::Map(pairs) => Ok(pairs.iter().find(|(found, _)| found.equals(key)).map(|(_, value)| value.clone())),
             Self::Items(items) => Ok(at().and_then(|index| items.get(index)).map(Self::of)),
             Self::List(items) => Ok(at().and_then(|index| items.get(index)).cloned()),
-            other => Err(CelError::failed(format!("a {} has no elements", other.type_name()))),
+            other => Err(NoValue::failed(format!("a {} has no elements", other.type_name()))),
         }
     }
 
     /// A field by name.
-    pub fn field(&self, name: &str) -> Result<Option<Self>, CelError> {
+    pub fn field(&self, name: &str) -> Result<Option<Self>, NoValue> {
         match self {
             Self::Fields(fields) => Ok(fields.get(name).map(Self::of)),
             Self::Map(pairs) => {
                 let is_it = |key: &Self| matches!(key, Self::Text(key) if key == name);
                 Ok(pairs.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value.clone()))
             }
-            other => Err(CelError::failed(format!("a {} has no field {name:?}", other.type_name()))),
+            other => Err(NoValue::failed(format!("a {} has no field {name:?}", other.type_name()))),
         }
     }
 

@@ -4,6 +4,7 @@
 //! alternatives, filters, projections, pipes, comparisons and functions.
 
 use super::{JmesError, MAX_STEPS, Program, functions, number::same};
+use crate::{expression::NoValue, facts};
 use jiff::Timestamp;
 use jmespath::ast::{Ast, Comparator};
 use serde_json::{Map, Value};
@@ -87,7 +88,7 @@ impl<'p> Evaluation<'p> {
     pub fn charge(&self, steps: usize) -> Result<(), JmesError> {
         let taken = self.steps.get().saturating_add(steps as u64);
         self.steps.set(taken);
-        if taken > MAX_STEPS { Err(JmesError::TooCostly) } else { Ok(()) }
+        if taken > MAX_STEPS { Err(NoValue::TooCostly.into()) } else { Ok(()) }
     }
 
     /// The value of a node where a missing field counts as null.
@@ -177,7 +178,7 @@ impl<'p> Evaluation<'p> {
     /// work and what was not given get through.
     fn recoverable<'v>(&self, outcome: Outcome<'v>) -> Result<Outcome<'v>, JmesError> {
         match outcome {
-            Err(error @ (JmesError::TooCostly | JmesError::NotGiven(_))) => Err(error),
+            Err(error @ JmesError::NoValue(NoValue::TooCostly | NoValue::NotGiven(_))) => Err(error),
             other => Ok(other),
         }
     }
@@ -186,7 +187,7 @@ impl<'p> Evaluation<'p> {
         let missing = || JmesError::NotFound(name.to_owned());
         match data {
             Item::Scope(scope) => scope.field(name),
-            Item::Value(Cow::Borrowed(Value::Object(fields))) => fields.get(name).map(Item::of).ok_or_else(missing),
+            Item::Value(Cow::Borrowed(Value::Object(fields))) => facts::field(fields, name).map(Item::of).ok_or_else(missing),
             Item::Value(Cow::Owned(Value::Object(mut fields))) => fields.remove(name).map(Item::made).ok_or_else(missing),
             Item::Value(_) | Item::List(_) => Ok(Item::of(&NULL)),
         }

@@ -14,7 +14,7 @@ mod time;
 pub use evaluate::{Evaluation, Item, Scope, weight};
 pub use number::{go_json, go_text, same};
 
-use crate::stack::with_room;
+use crate::{expression::NoValue, stack::with_room};
 use jmespath::ast::Ast;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,20 +38,18 @@ pub enum JmesError {
     /// A field is missing. Most operators take it for null.
     #[error("unknown key {0:?} in path")]
     NotFound(String),
-    /// Types do not fit, a function is unknown, a number cannot be read.
-    #[error("{0}")]
-    Failed(String),
-    /// It took more than [`MAX_STEPS`].
-    #[error("the expression takes too many steps")]
-    TooCostly,
-    /// It asks for something that was not given.
-    #[error("{0}")]
-    NotGiven(String),
+    /// What may befall any expression.
+    #[error(transparent)]
+    NoValue(#[from] NoValue),
 }
 
 impl JmesError {
     pub fn failed(message: impl Into<String>) -> Self {
-        Self::Failed(message.into())
+        NoValue::failed(message).into()
+    }
+
+    pub fn not_given(reason: impl Into<String>) -> Self {
+        NoValue::NotGiven(reason.into()).into()
     }
 }
 
@@ -128,7 +126,7 @@ impl Program {
             | Ast::Not { node, .. }
             | Ast::ObjectValues { node, .. } => each(&[node]),
             Ast::Function { name, .. } if !functions::is_known(name) => {
-                Err(JmesError::NotGiven(format!("the function {name} is not known here")))
+                Err(JmesError::not_given(format!("the function {name} is not known here")))
             }
             Ast::Function { args, .. } => args.iter().try_for_each(|arg| self.collect(arg, below)),
             Ast::MultiList { elements, .. } => elements.iter().try_for_each(|element| self.collect(element, below)),

@@ -50,7 +50,7 @@ pub fn call(run: &Evaluation<'_>, name: &str, args: &[&Value]) -> Answer {
     };
     match answer {
         Ok(value) => Some(Ok(value)),
-        Err(message) if message == NOT_TOLD => Some(Err(JmesError::NotGiven(message))),
+        Err(message) if message == NOT_TOLD => Some(Err(JmesError::not_given(message))),
         Err(message) => fail(format!("{name}: {message}")),
     }
 }

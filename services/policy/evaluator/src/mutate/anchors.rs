@@ -6,7 +6,7 @@
 use super::merge::key_of;
 use crate::{
     anchor::{self, Kind},
-    pattern::{Node, Verdict, match_document},
+    pattern::{Node, fits},
 };
 use serde_json::{Map, Value};
 
@@ -106,7 +106,7 @@ fn conditions(fields: &Map<String, Value>, object: &Value) -> Result<(), Unmet> 
         let is_met = found.is_some_and(|found| {
             let pattern = Value::Object([("v".to_owned(), wanted.clone())].into_iter().collect());
             let document = Value::Object([("v".to_owned(), found.clone())].into_iter().collect());
-            match_document(&document, &Node::compile(&pattern)) == Verdict::Pass
+            fits(&document, &Node::compile(&pattern))
         });
         if !is_met {
             return Err(unmet);

@@ -11,7 +11,7 @@ pub(crate) mod policy;
 
 use crate::{
     evaluate::{Outcome, Request},
-    facts::{Facts, Truth},
+    facts::Truth,
     field::{Field, PolicyError},
     gate::Gate,
     jmespath::{JmesError, Program},
@@ -166,7 +166,7 @@ impl Foreach {
             context.enter(Rc::new(element), index, self.depth);
             let done = match self.gate.judge(context) {
                 None => self.mutation.run(context, object),
-                Some(Outcome::NotEvaluated { reason }) => Err(JmesError::NotGiven(reason).into()),
+                Some(Outcome::NotEvaluated { reason }) => Err(JmesError::not_given(reason).into()),
                 Some(Outcome::Error { message }) => Err(JmesError::failed(message).into()),
                 Some(_) => Ok(()),
             };
@@ -203,13 +203,7 @@ impl Policy {
             let Some(mutation) = &rule.mutation else { continue };
             let before = object.clone();
             let request = Request { object: &before, ..*request };
-            let facts = Facts {
-                operation: request.operation,
-                subresource: request.subresource,
-                namespace_labels: request.namespace_labels,
-                user: request.user,
-                ..Facts::of(&before)
-            };
+            let facts = request.facts();
             let outcome = match rule.is_about(&facts) {
                 Truth::No => continue,
                 Truth::Unknown => Outcome::NotEvaluated { reason: crate::evaluate::UNKNOWN_NAMESPACE.to_owned() },

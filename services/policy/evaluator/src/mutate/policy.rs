@@ -8,9 +8,10 @@ use super::{json_patch, merge};
 use crate::{
     autogen::Template,
     body::{Body, BodyKind, cel::CelBody},
-    cel::{CelError, Program},
+    cel::Program,
     constraints::Constraints,
     evaluate::{Outcome, Request},
+    expression::NoValue,
     facts,
     field::{Field, PolicyError},
     rule::{About, Rule},
@@ -115,7 +116,7 @@ impl CelMutation {
             let seen = pod.clone();
             let made = match self.body.value(&Request { object: &seen, ..*request }, program) {
                 Ok(made) => made,
-                Err(CelError::NotGiven(reason)) => return Some(Outcome::NotEvaluated { reason }),
+                Err(NoValue::NotGiven(reason)) => return Some(Outcome::NotEvaluated { reason }),
                 Err(error) => return Some(Outcome::Error { message: error.to_string() }),
             };
             match change {

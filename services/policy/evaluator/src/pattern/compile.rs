@@ -7,6 +7,7 @@ use crate::{
     wildcard,
 };
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// A pattern, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,8 +66,8 @@ pub struct Entry {
     pub key: String,
     /// What its anchor asks; `None` for a plain key.
     pub kind: Option<Kind>,
-    /// The field's name.
-    pub field: String,
+    /// The field's name, which the paths of what does not fit share.
+    pub field: Arc<str>,
     pub wanted: Wanted,
 }
 
@@ -145,7 +146,7 @@ impl Entry {
             (Some(Kind::Existence), _) => Wanted::NoElements,
             _ => Wanted::Like(Node::compile(value)),
         };
-        Self { key: key.to_owned(), kind, field: field.to_owned(), wanted }
+        Self { key: key.to_owned(), kind, field: field.into(), wanted }
     }
 }
 

@@ -6,6 +6,7 @@
 use super::{Entries, Entry, answers, images::images};
 use crate::{
     Operation, Request,
+    expression::NoValue,
     inventory::{Inventory, plural},
     jmespath::{Evaluation, Item, JmesError, MAX_STEPS, Program, Scope, weight},
 };
@@ -155,7 +156,7 @@ impl<'a> Context<'a> {
     pub fn charge(&self, steps: usize) -> Result<(), JmesError> {
         let taken = self.steps.get().saturating_add(steps as u64);
         self.steps.set(taken);
-        if taken > MAX_STEPS { Err(JmesError::TooCostly) } else { Ok(()) }
+        if taken > MAX_STEPS { Err(NoValue::TooCostly.into()) } else { Ok(()) }
     }
 
     /// The value of an expression.
@@ -261,7 +262,7 @@ impl Scope for Context<'_> {
 }
 
 fn who() -> JmesError {
-    JmesError::NotGiven("it asks who makes the request".to_owned())
+    JmesError::not_given("it asks who makes the request")
 }
 
 fn made<'v>(value: impl Into<Value>) -> Item<'v> {

@@ -2,6 +2,7 @@
 
 use super::{Context, Template, answers};
 use crate::{
+    expression::NoValue,
     field::{Field, PolicyError},
     inventory::{Inventory, NotAnswered},
     jmespath::{JmesError, Program},
@@ -131,7 +132,7 @@ impl Entry {
                 let inventory = self.inventory(context)?;
                 let found = inventory.get("v1", "configmaps", namespace, &name).map_err(|error| match error {
                     NotAnswered::NotThere => JmesError::failed(format!("the ConfigMap {namespace}/{name} is not there")),
-                    NotAnswered::Unknown(reason) => JmesError::NotGiven(reason),
+                    NotAnswered::Unknown(reason) => JmesError::not_given(reason),
                 })?;
                 let part = |key: &str| found.get(key).cloned().unwrap_or_default();
                 Ok(json!({"data": part("data"), "metadata": part("metadata")}))
@@ -141,7 +142,7 @@ impl Entry {
                 let default = default.as_ref().map(|default| default.resolve(context)).transpose()?;
                 let answer = self.inventory(context)?.at(&url).map_err(|error| match error {
                     NotAnswered::NotThere => JmesError::failed(format!("{url} is not there")),
-                    NotAnswered::Unknown(reason) => JmesError::NotGiven(reason),
+                    NotAnswered::Unknown(reason) => JmesError::not_given(reason),
                 });
                 let found = match (answer, path) {
                     (Ok(answer), Some(path)) => {
@@ -154,7 +155,7 @@ impl Entry {
             }
             Source::Image { reference, path } => {
                 let reference = reference.resolve_to_text(context)?;
-                let unknown = || JmesError::NotGiven(format!("it asks the registry about {reference}"));
+                let unknown = || JmesError::not_given(format!("it asks the registry about {reference}"));
                 let found = self.inventory(context)?.image(&reference).cloned().ok_or_else(unknown)?;
                 match path {
                     None => Ok(found),
@@ -164,19 +165,19 @@ impl Entry {
                     }
                 }
             }
-            Source::Unknown(reason) => Err(JmesError::NotGiven(format!("the context entry {}: {reason}", self.name))),
+            Source::Unknown(reason) => Err(JmesError::not_given(format!("the context entry {}: {reason}", self.name))),
         }
     }
 
     fn inventory<'a>(&self, context: &Context<'a>) -> Result<&'a Inventory, JmesError> {
         let reason = || format!("the context entry {} asks the cluster, which is not given", self.name);
-        context.inventory().ok_or_else(|| JmesError::NotGiven(reason()))
+        context.inventory().ok_or_else(|| JmesError::not_given(reason()))
     }
 
     /// A default stands for null and for an expression that goes wrong, not for what nobody knows.
     fn or_default(&self, found: Result<Value, JmesError>, default: Option<Value>) -> Result<Value, JmesError> {
         match (found, default) {
-            (Err(error @ (JmesError::NotGiven(_) | JmesError::TooCostly)), _) => Err(error),
+            (Err(error @ JmesError::NoValue(NoValue::NotGiven(_) | NoValue::TooCostly)), _) => Err(error),
             (Err(_) | Ok(Value::Null), Some(default)) => Ok(default),
             (Ok(Value::Null), None) => Err(JmesError::failed(format!("the context entry {} is null", self.name))),
             (found, _) => found,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     Extent, Inventory, Request,
+    expression::NoValue,
     field::Field,
     jmespath::{JmesError, Program},
 };
@@ -49,7 +50,7 @@ fn a_variable_is_what_it_stands_for_and_a_text_in_a_text() {
         assert_eq!(of_pod(&template), Ok(expected), "{template}");
     }
     assert!(matches!(of_pod(&json!("{{ request.object.spec.missing }}")), Err(JmesError::NotFound(_))));
-    assert!(matches!(of_pod(&json!("a {{ request.userInfo.username }}")), Err(JmesError::NotGiven(_))));
+    assert!(matches!(of_pod(&json!("a {{ request.userInfo.username }}")), Err(JmesError::NoValue(NoValue::NotGiven(_)))));
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn variables_that_make_variables_end() {
     object["metadata"]["name"] = json!("{{ request.object.metadata.name }}{{ request.object.metadata.name }}");
     let request = Request::create(&object);
     let outcome = resolve(&request, &json!([]), &json!("x {{ request.object.metadata.name }}"));
-    assert!(matches!(outcome, Err(JmesError::Failed(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(JmesError::NoValue(NoValue::Failed(_)))), "{outcome:?}");
 }
 
 #[test]
@@ -89,9 +90,9 @@ fn context_entries_are_loaded_when_they_are_asked_for() {
         assert_eq!(resolve(&request, &entries, &json!(template)), Ok(expected), "{template}");
     }
     assert!(matches!(resolve(&request, &entries, &json!("{{ wrong }}")), Err(JmesError::NotFound(_))));
-    assert!(matches!(resolve(&request, &entries, &json!("{{ service }}")), Err(JmesError::NotGiven(_))));
+    assert!(matches!(resolve(&request, &entries, &json!("{{ service }}")), Err(JmesError::NoValue(NoValue::NotGiven(_)))));
     let unknown = Request::create(&object);
-    assert!(matches!(resolve(&unknown, &entries, &json!("{{ count }}")), Err(JmesError::NotGiven(_))));
+    assert!(matches!(resolve(&unknown, &entries, &json!("{{ count }}")), Err(JmesError::NoValue(NoValue::NotGiven(_)))));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{
     Check, Found, Level,
     pod::{Pod, shown, texts},
 };
-use crate::path::Path;
+use crate::{facts::at_key, path::Path};
 use serde_json::Value;
 
 const fn check(control: &'static str, since: u32, is_latest: bool, breaches: fn(&Pod<'_>, &mut Found)) -> Check {
@@ -19,18 +19,18 @@ pub const CHECKS: &[Check] = &[
     }),
     check("Capabilities", 0, true, capabilities),
     check("HostPath Volumes", 0, true, |pod, found| {
-        let volumes = pod.spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
+        let volumes = at_key(pod.spec, "volumes").and_then(Value::as_array).into_iter().flatten();
         for (index, volume) in volumes.enumerate() {
-            if volume.get("hostPath").is_some_and(|path| !path.is_null()) {
+            if at_key(volume, "hostPath").is_some_and(|path| !path.is_null()) {
                 found.add("is forbidden", Path::of_keys("spec.volumes").index(index).key("hostPath"), None, Vec::new());
             }
         }
     }),
     check("Host Ports", 0, true, |pod, found| {
         for container in pod.containers() {
-            let ports = container.value.get("ports").and_then(Value::as_array).into_iter().flatten();
+            let ports = at_key(container.value, "ports").and_then(Value::as_array).into_iter().flatten();
             for (index, port) in ports.enumerate() {
-                if let Some(port) = port.get("hostPort").and_then(Value::as_f64).filter(|port| *port != 0.0) {
+                if let Some(port) = at_key(port, "hostPort").and_then(Value::as_f64).filter(|port| *port != 0.0) {
                     let path = container.path().key("ports").index(index).key("hostPort");
                     found.add("is forbidden", path, Some(container.name), vec![port.to_string()]);
                 }
@@ -125,7 +125,7 @@ pub fn everywhere(pod: &Pod<'_>, found: &mut Found, pointer: &str, is_bad: impl 
 }
 
 fn annotations(pod: &Pod<'_>, found: &mut Found, prefix: &str, is_allowed: impl Fn(&str) -> bool) {
-    let annotations = pod.metadata.get("annotations").and_then(Value::as_object).into_iter().flatten();
+    let annotations = at_key(pod.metadata, "annotations").and_then(Value::as_object).into_iter().flatten();
     for (key, value) in annotations.filter(|(key, _)| key.starts_with(prefix)) {
         let value = value.as_str().unwrap_or_default();
         if !is_allowed(value) {
@@ -136,7 +136,7 @@ fn annotations(pod: &Pod<'_>, found: &mut Found, prefix: &str, is_allowed: impl 
 
 fn host_namespaces(pod: &Pod<'_>, found: &mut Found) {
     for key in ["hostNetwork", "hostPID", "hostIPC"] {
-        if pod.spec.get(key).is_some_and(is_set) {
+        if at_key(pod.spec, key).is_some_and(is_set) {
             found.add("must not be true", Path::of_keys("spec").key(key), None, vec!["true".to_owned()]);
         }
     }
@@ -159,7 +159,7 @@ fn host_probes(pod: &Pod<'_>, found: &mut Found) {
         for handler in handlers {
             for probe in ["httpGet", "tcpSocket"] {
                 let keys = handler.iter().chain([&probe, &"host"]);
-                let host = keys.clone().try_fold(container.value, |value, key| value.get(key)).and_then(Value::as_str);
+                let host = keys.clone().try_fold(container.value, |value, key| at_key(value, key)).and_then(Value::as_str);
                 if let Some(host) = host.filter(|host| !host.is_empty()) {
                     let path = keys.fold(container.path(), |path, key| path.key(key));
                     found.add("is forbidden", path, Some(container.name), vec![host.to_owned()]);

@@ -1,21 +1,27 @@
 //! The parts of a Pod that the standards ask about.
 
-use crate::{facts, path::Path};
+use crate::{
+    facts::{self, at_key},
+    path::Path,
+};
 use serde_json::{Value, json};
 
 const NULL: Value = Value::Null;
 /// Where containers are, in the order they are looked at.
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
-/// A Pod, or the template of one.
+/// A Pod, or the template of one. What every control asks for is looked up once.
 pub struct Pod<'a> {
     pub metadata: &'a Value,
     pub spec: &'a Value,
+    security: Option<&'a Value>,
+    containers: Vec<Container<'a>>,
 }
 
 /// A container and where it is.
 pub struct Container<'a> {
     pub value: &'a Value,
+    security: Option<&'a Value>,
     list: &'static str,
     index: usize,
     pub name: &'a str,
@@ -23,7 +29,23 @@ pub struct Container<'a> {
 
 impl<'a> From<&'a Value> for Pod<'a> {
     fn from(pod: &'a Value) -> Self {
-        Self { metadata: pod.get("metadata").unwrap_or(&NULL), spec: pod.get("spec").unwrap_or(&NULL) }
+        let spec = at_key(pod, "spec").unwrap_or(&NULL);
+        let listed = LISTS.into_iter().flat_map(|list| {
+            let items = at_key(spec, list).and_then(Value::as_array).into_iter().flatten();
+            items.enumerate().map(move |(index, value)| Container {
+                value,
+                security: at_key(value, "securityContext"),
+                list,
+                index,
+                name: at_key(value, "name").and_then(Value::as_str).unwrap_or_default(),
+            })
+        });
+        Self {
+            metadata: at_key(pod, "metadata").unwrap_or(&NULL),
+            spec,
+            security: at_key(spec, "securityContext"),
+            containers: listed.collect(),
+        }
     }
 }
 
@@ -36,22 +58,13 @@ impl<'a> Pod<'a> {
             "CronJob" => "spec.jobTemplate.spec.template",
             _ => return None,
         };
-        let template = place.split('.').filter(|key| !key.is_empty()).try_fold(object, |value, key| value.get(key));
+        let template = place.split('.').filter(|key| !key.is_empty()).try_fold(object, at_key);
         Some((Self::from(template.unwrap_or(&NULL)), Path::of_keys(place)))
     }
 
     /// Every container.
-    pub fn containers(&self) -> impl Iterator<Item = Container<'a>> {
-        let spec = self.spec;
-        LISTS.into_iter().flat_map(move |list| {
-            let items = spec.get(list).and_then(Value::as_array).into_iter().flatten();
-            items.enumerate().map(move |(index, value)| Container {
-                value,
-                list,
-                index,
-                name: value.get("name").and_then(Value::as_str).unwrap_or_default(),
-            })
-        })
+    pub fn containers(&self) -> &[Container<'a>] {
+        &self.containers
     }
 
     /// The Pod with nothing but the containers whose image is meant.
@@ -79,7 +92,7 @@ impl<'a> Pod<'a> {
 
     /// A field below `spec.securityContext`.
     pub fn security(&self, pointer: &str) -> Option<&'a Value> {
-        at(self.spec, pointer)
+        at(self.security, pointer)
     }
 
     /// Where such a field is.
@@ -94,7 +107,7 @@ impl<'a> Pod<'a> {
 
     /// Whether it has a user namespace of its own, in which root is nobody outside.
     pub fn has_user_namespace(&self) -> bool {
-        self.spec.get("hostUsers") == Some(&Value::Bool(false))
+        at_key(self.spec, "hostUsers") == Some(&Value::Bool(false))
     }
 }
 
@@ -106,7 +119,7 @@ impl<'a> Container<'a> {
 
     /// A field below `securityContext`.
     pub fn security(&self, pointer: &str) -> Option<&'a Value> {
-        at(self.value, pointer)
+        at(self.security, pointer)
     }
 
     /// Where such a field is.
@@ -115,8 +128,8 @@ impl<'a> Container<'a> {
     }
 }
 
-fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
-    facts::at(value.get("securityContext")?, pointer).filter(|value| !value.is_null())
+fn at<'a>(security: Option<&'a Value>, pointer: &str) -> Option<&'a Value> {
+    facts::at(security?, pointer).filter(|value| !value.is_null())
 }
 
 fn below(path: &Path, pointer: &str) -> Path {

@@ -5,7 +5,7 @@ use super::{
     baseline::{PROFILES, everywhere, is_no_profile},
     pod::{Pod, texts},
 };
-use crate::path::Path;
+use crate::{facts::at_key, path::Path};
 use serde_json::Value;
 
 const fn check(control: &'static str, since: u32, is_latest: bool, breaches: fn(&Pod<'_>, &mut Found)) -> Check {
@@ -42,7 +42,7 @@ fn unless_windows(pod: &Pod<'_>, found: &mut Found, breaches: fn(&Pod<'_>, &mut 
 }
 
 fn volume_types(pod: &Pod<'_>, found: &mut Found) {
-    let volumes = pod.spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
+    let volumes = at_key(pod.spec, "volumes").and_then(Value::as_array).into_iter().flatten();
     for (index, volume) in volumes.enumerate() {
         let sources: Vec<&String> =
             volume.as_object().into_iter().flatten().map(|(key, _)| key).filter(|key| *key != "name").collect();

@@ -1,0 +1,138 @@
+//! Objects as a cluster gets to see them: each in its namespace, with the API's defaults, and everything it makes.
+//!
+//! Made once for however many policies judge them.
+
+use crate::{
+    defaults::set_api_defaults,
+    expand::{Made, Origins, made_by},
+    path::Path,
+};
+use muster_core::selector::Labels;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// An object that is judged: a manifest's own, or one that it makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Landed {
+    /// Which of the manifests it is of.
+    pub(crate) manifest: usize,
+    pub(crate) object: Value,
+    /// `Kind namespace/name`.
+    pub(crate) resource: String,
+    /// Where in the manifest its parts come from; `None` for the manifest's own object.
+    origins: Option<Origins>,
+}
+
+impl Landed {
+    fn new(manifest: usize, mut object: Value, origins: Option<Origins>) -> Self {
+        set_api_defaults(&mut object);
+        let resource = resource_name(&object);
+        Self { manifest, object, resource, origins }
+    }
+
+    /// A place of this object in the manifest; `None` where the cluster puts it there itself.
+    pub(crate) fn place_of(&self, path: &Path) -> Option<Path> {
+        self.origins.as_ref().map_or_else(|| Some(path.clone()), |origins| origins.of(path))
+    }
+
+    /// Its namespace, empty where it has none.
+    pub(crate) fn namespace(&self) -> &str {
+        self.object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+/// What manifests become in a cluster where `default_namespace` (empty: `default`) is that of namespaced manifests that
+/// name none. Every manifest is followed by what it makes.
+pub fn landed(manifests: impl IntoIterator<Item = Value>, default_namespace: &str) -> Vec<Landed> {
+    landed_from(0, manifests, default_namespace)
+}
+
+/// As [`landed`], where the first of the manifests has this number.
+pub(crate) fn landed_from(first: usize, manifests: impl IntoIterator<Item = Value>, default_namespace: &str) -> Vec<Landed> {
+    let default_namespace = if default_namespace.is_empty() { "default" } else { default_namespace };
+    let mut objects = Vec::new();
+    for (index, mut manifest) in manifests.into_iter().enumerate() {
+        put_in_a_namespace(&mut manifest, default_namespace);
+        let made = made_by(&manifest);
+        objects.push(Landed::new(first + index, manifest, None));
+        objects.extend(made.into_iter().map(|Made { object, origins }| Landed::new(first + index, object, Some(origins))));
+    }
+    objects
+}
+
+/// Labels of the namespaces told, and of those among the manifests, which come first.
+pub(crate) fn namespaces_known<'m>(
+    manifests: impl Iterator<Item = &'m Value>,
+    told: &BTreeMap<String, Labels>,
+) -> BTreeMap<String, Labels> {
+    let mut namespaces = told.clone();
+    for manifest in manifests.filter(|manifest| manifest["kind"] == "Namespace" && manifest["apiVersion"] == "v1") {
+        if let Some(name) = manifest.pointer("/metadata/name").and_then(Value::as_str) {
+            namespaces.insert(name.to_owned(), labels_of(manifest));
+        }
+    }
+    for (name, labels) in &mut namespaces {
+        labels.entry("kubernetes.io/metadata.name".to_owned()).or_insert_with(|| name.clone());
+    }
+    namespaces
+}
+
+fn labels_of(object: &Value) -> Labels {
+    let Some(Value::Object(entries)) = object.pointer("/metadata/labels") else { return Labels::new() };
+    entries.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+/// `Kind namespace/name`, or `Kind name` without a namespace; a generated name ends with `*`.
+fn resource_name(object: &Value) -> String {
+    let at = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let name = match at("/metadata/name") {
+        "" => format!("{}*", at("/metadata/generateName")),
+        name => name.to_owned(),
+    };
+    match at("/metadata/namespace") {
+        "" => format!("{} {name}", at("/kind")),
+        namespace => format!("{} {namespace}/{name}", at("/kind")),
+    }
+}
+
+/// Kinds of the usual API groups that have no namespace.
+const CLUSTER_SCOPED: [&str; 22] = [
+    "APIService",
+    "CSIDriver",
+    "CSINode",
+    "CertificateSigningRequest",
+    "ClusterPolicy",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "DeviceClass",
+    "FlowSchema",
+    "IngressClass",
+    "MutatingWebhookConfiguration",
+    "Namespace",
+    "Node",
+    "PersistentVolume",
+    "PriorityClass",
+    "PriorityLevelConfiguration",
+    "RuntimeClass",
+    "StorageClass",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
+];
+
+/// Puts a manifest into the namespace it will land in: the default one where it names none and its kind has one.
+fn put_in_a_namespace(manifest: &mut Value, default: &str) {
+    let kind = manifest.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let is_volcano_queue =
+        kind == "Queue" && manifest["apiVersion"].as_str().is_some_and(|v| v.starts_with("scheduling.volcano.sh/"));
+    if CLUSTER_SCOPED.contains(&kind) || is_volcano_queue {
+        return;
+    }
+    if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
+        let namespace = metadata.entry("namespace").or_insert(Value::Null);
+        if namespace.as_str().is_none_or(str::is_empty) {
+            *namespace = json!(default);
+        }
+    }
+}
