@@ -180,11 +180,20 @@ fn one(policy: &Policy, rule: &Rule, field: &Field<'_>, target: Target) -> Resul
 }
 
 /// A validation with the rule's message, where it has none of its own.
+///
+/// Kubernetes takes no message of several lines, and wants one beside an expression of several lines.
 fn said(validation: &Value, message: Option<&str>) -> Value {
     let mut validation = validation.clone();
-    let says_nothing = ["message", "messageExpression"].iter().all(|key| validation.get(*key).is_none());
-    if let (Some(message), true, Some(fields)) = (message, says_nothing, validation.as_object_mut()) {
-        fields.insert("message".to_owned(), message.trim().into());
+    let Some(fields) = validation.as_object_mut() else { return validation };
+    let own = fields.get("message").and_then(Value::as_str).filter(|message| !message.trim().is_empty());
+    let is_computed = fields.contains_key("messageExpression");
+    let has_lines = fields.get("expression").and_then(Value::as_str).is_some_and(|text| text.trim().contains('\n'));
+    let fallback = has_lines.then_some("the object breaks the rule");
+    let message = own.or(message.filter(|_| !is_computed)).or(fallback);
+    if let Some(message) =
+        message.map(|message| message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" "))
+    {
+        fields.insert("message".to_owned(), message.into());
     }
     validation
 }

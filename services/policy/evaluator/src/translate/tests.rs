@@ -124,6 +124,22 @@ fn what_has_no_other_words_is_refused_by_rule_and_field() {
 }
 
 #[test]
+fn messages_have_one_line_and_expressions_of_several_have_a_message() {
+    let cel = |rest: &str| pods(&format!("{{{rest}cel: {{expressions: [{{expression: \"true &&\\n true\"}}]}}}}"));
+    let of_own = pods("{message: never, cel: {expressions: [{expression: \"true\", message: \"its\\n\\n own\"}]}}");
+    let computed = pods("{message: never, cel: {expressions: [{expression: \"true\", messageExpression: \"'a'\"}]}}");
+    for (rules, message) in [
+        (cel("message: \"never:\\n  - this\\n\", "), json!("never: - this")),
+        (cel(""), json!("the object breaks the rule")),
+        (of_own, json!("its own")),
+        (computed, Value::Null),
+    ] {
+        let documents = translate(&policy(&rules), Target::ValidatingAdmissionPolicy).expect("translated");
+        assert_eq!(documents[0]["spec"]["validations"][0]["message"], message, "{rules}");
+    }
+}
+
+#[test]
 fn actions_messages_and_annotations_are_kept() {
     let documents =
         translate(&policy(&pods("{message: never, pattern: {spec: {hostPID: false}}}")), Target::ValidatingAdmissionPolicy);
