@@ -175,7 +175,7 @@ fn on_openb(nodes: &Path, lists: &[&str]) -> Outcome {
 
 /// Three seeds of Gavel's continuous-single workload.
 fn on_gavel(throughputs: &Path) -> Outcome {
-    println!("SEED  POLICY                      COMPLETION  AGAINST LAS   COST/JOB  AGAINST LAS  INTERRUPTED");
+    println!("SEED  POLICY                      COMPLETION  AGAINST 1ST   COST/JOB  AGAINST 1ST  INTERRUPTED");
     for seed in 1..4 {
         let began = cpu_time();
         let scenario = gavel::read(throughputs, gavel::Terms { seed, ..gavel::Terms::default() })?;
@@ -183,13 +183,13 @@ fn on_gavel(throughputs: &Path) -> Outcome {
         let first = &trial.rows[0];
         for row in &trial.rows {
             let against = |one: f64, other: f64| format!("{:.3} ×", one / other);
-            let (cost, las_cost) = (row.cost_each.unwrap_or(0.0), first.cost_each.unwrap_or(0.0));
+            let (cost, first_cost) = (row.cost_each.unwrap_or(0.0), first.cost_each.unwrap_or(0.0));
             println!(
                 "{seed:>4}  {:<26}  {:>7.2} h  {:>11}  {cost:>9.2}  {:>11}  {:>11}",
                 row.policy,
                 row.all.mean_completion_s / 3600.0,
                 against(row.all.mean_completion_s, first.all.mean_completion_s),
-                against(cost, las_cost),
+                against(cost, first_cost),
                 row.preemptions
             );
         }

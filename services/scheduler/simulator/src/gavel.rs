@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use muster_scheduler_engine::{Amounts, ClusterSpec, Gang, NodeSpec};
+use muster_scheduler_engine::{Amounts, ClusterSpec, Gang, NodeSpec, Prefers, QueueSpec};
 
 use crate::dice::Dice;
 use crate::fault::Fault;
@@ -70,7 +70,12 @@ pub fn read(file: &Path, terms: Terms) -> Result<Scenario, Fault> {
     let queues = vec![QUEUE.to_owned()];
     Ok(Scenario {
         workload: Workload { file: file.to_owned(), queues, shapes, unit: Unit::Gpus, jobs, window_ms },
-        stage: Stage { clusters: vec![pool(terms.gpus_each)], queues: vec![queue(QUEUE, 1)], dear: None, priced: true },
+        stage: Stage {
+            clusters: vec![pool(terms.gpus_each)],
+            queues: vec![QueueSpec { prefers: Some(Prefers::Fastest), ..queue(QUEUE, 1) }],
+            dear: None,
+            priced: true,
+        },
         silos: Vec::new(),
         pools: Vec::new(),
         counted: Some(first..last),
@@ -115,7 +120,7 @@ fn shapes(root: &Node<'_>) -> Result<Vec<Shape>, Fault> {
         }
         let each = Amounts::new().with(GPU, 1);
         let flavors = if flavors.len() == MODELS.len() { BTreeSet::new() } else { flavors };
-        let gang = Gang { flavors, ..gang_of("worker", 1, each, Some(RESTART_MS)) };
+        let gang = Gang { flavors, speeds: speeds.clone(), ..gang_of("worker", 1, each, Some(RESTART_MS)) };
         shapes.push(Shape { class: class.to_owned(), kind: class.to_owned(), priority: 0, gang, speeds });
     }
     if shapes.is_empty() {

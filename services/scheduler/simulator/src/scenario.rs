@@ -8,14 +8,18 @@ use serde_json::{Value, json};
 use crate::baseline::{self, Backfill};
 use crate::fault::Fault;
 use crate::figures::{Figures, Outcome};
-use crate::las;
 use crate::play::{Stage, play_recorded};
 use crate::plot::{Plot, plots};
+use crate::rounds::{self, Turn};
 use crate::study::{self, refusal};
+use crate::timeline::Timeline;
 use crate::workload::{Job, Workload};
 
 /// Queues listed one by one, at most.
 const MOST_QUEUES: usize = 30;
+
+/// The engine's row when it isn't told how fast jobs are on which model.
+const BLIND: &str = "muster, blind to speeds";
 
 /// Everything that is played.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +34,7 @@ pub struct Scenario {
     pub pools: Vec<Part>,
     /// The jobs that count, by place; all if it does not say.
     pub counted: Option<Range<usize>>,
-    /// The seed by which GPUs of unequal models are dealt by least attained service, if that is to be played beside it.
+    /// The seed by which GPUs of unequal models are dealt in rounds, if that is to be played beside it.
     pub dealt: Option<u64>,
     /// What a reader of the report has to know.
     pub notes: Vec<String>,
@@ -103,14 +107,16 @@ impl Scenario {
             rows.push(self.row(policy, &self.by_parts(parts, backfill), false));
         }
         if let Some(seed) = self.dealt {
-            progress(Progress { policy: las::POLICY, done: None });
-            rows.push(self.row(las::POLICY, &las::play(&self.workload, &self.stage, seed), true));
+            for turn in Turn::ALL {
+                progress(Progress { policy: turn.policy(), done: None });
+                rows.push(self.row(turn.policy(), &rounds::play(&self.workload, &self.stage, turn, seed), true));
+            }
         }
-        let jobs = self.workload.jobs.len();
-        let mut tell = |done| progress(Progress { policy: study::MUSTER, done: Some((done, jobs)) });
-        tell(0);
-        let (outcome, timeline) =
-            play_recorded(&self.workload, &self.stage, &mut tell).map_err(|refused| refusal(&self.workload, refused))?;
+        if self.workload.shapes.iter().any(|shape| !shape.gang.speeds.is_empty()) {
+            let (outcome, _) = played(BLIND, &self.workload.blind(), &self.stage, progress)?;
+            rows.push(self.row(BLIND, &outcome, self.stage.priced));
+        }
+        let (outcome, timeline) = played(study::MUSTER, &self.workload, &self.stage, progress)?;
         self.all_finished(&outcome)?;
         rows.push(self.row(study::MUSTER, &outcome, self.stage.priced));
         Ok(Trial { rows, plots: plots(&self.workload, &self.stage, &timeline) })
@@ -236,6 +242,18 @@ impl Scenario {
         });
         json!({ "policies": rows.collect::<Vec<Value>>(), "notes": self.notes })
     }
+}
+
+/// The engine's play of a workload.
+fn played(
+    policy: &'static str,
+    workload: &Workload,
+    stage: &Stage,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Outcome, Timeline), Fault> {
+    let mut tell = |done| progress(Progress { policy, done: Some((done, workload.jobs.len())) });
+    tell(0);
+    play_recorded(workload, stage, &mut tell).map_err(|refused| refusal(workload, refused))
 }
 
 /// A table with a line per item and a column per policy.

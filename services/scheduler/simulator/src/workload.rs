@@ -124,6 +124,14 @@ impl Workload {
         Self { jobs, ..self.clone() }
     }
 
+    /// The same workload, of which nobody is told how fast its jobs are on which model.
+    #[must_use]
+    pub fn blind(&self) -> Self {
+        let mut blind = self.clone();
+        blind.shapes.iter_mut().for_each(|shape| shape.gang.speeds.clear());
+        blind
+    }
+
     /// The shape of a job.
     #[must_use]
     pub fn shape(&self, job: &Job) -> &Shape {

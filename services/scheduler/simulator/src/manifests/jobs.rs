@@ -114,9 +114,10 @@ fn shape(name: &str, spec: &Node<'_>) -> Result<Shape, Fault> {
     let each = spec.need("each")?;
     let flavors = spec.get("flavors").map(|flavors| flavors.texts()).transpose()?.unwrap_or_default();
     let flavors: BTreeSet<String> = flavors.into_iter().map(str::to_owned).collect();
-    let gang = Gang { flavors, ..gang_of("workers", workers, each.amounts()?, restart_ms) };
+    let speeds = speeds(spec)?;
+    let gang = Gang { flavors, speeds: speeds.clone(), ..gang_of("workers", workers, each.amounts()?, restart_ms) };
     check(&gang).map_err(|refused| each.fault(refused.to_string()))?;
-    Ok(Shape { class: name.to_owned(), kind: name.to_owned(), priority, gang, speeds: speeds(spec)? })
+    Ok(Shape { class: name.to_owned(), kind: name.to_owned(), priority, gang, speeds })
 }
 
 /// How fast the job is on each model, in thousandths.

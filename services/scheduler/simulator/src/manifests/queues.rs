@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::LabelSelector;
-use muster_scheduler_engine::{QueueSpec, Tier, TierOpens};
+use muster_scheduler_engine::{Prefers, QueueSpec, Tier, TierOpens};
 
 use crate::fault::Fault;
 use crate::tree::Node;
@@ -43,7 +43,7 @@ fn queue(root: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result
     if let Some(budgets) = spec.get("budgets") {
         return Err(budgets.fault("budgets are not simulated: what counts in them is summed up from the platform's tables"));
     }
-    spec.only(&["weight", "capability", "guarantee", "reclaimable", "minRuntime", "parent", "tiers"])?;
+    spec.only(&["weight", "capability", "guarantee", "reclaimable", "minRuntime", "parent", "tiers", "placement"])?;
     if let Some(weight) = spec.get("weight") {
         // At most 65,535 by this line.
         queue.weight = weight.whole(1, 65_535)? as u32;
@@ -60,6 +60,13 @@ fn queue(root: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result
     }
     if let Some(runtime) = spec.get("minRuntime") {
         queue.min_runtime_ms = runtime.span_ms()?;
+    }
+    if let Some(placement) = spec.get("placement") {
+        queue.prefers = Some(match placement.text()? {
+            "cheapest" => Prefers::Cheapest,
+            "fastest" => Prefers::Fastest,
+            other => return Err(placement.fault(format!("{other:?} is neither cheapest nor fastest"))),
+        });
     }
     queue.parent =
         spec.get("parent").map(|parent| parent.text()).transpose()?.filter(|parent| *parent != "root").map(str::to_owned);

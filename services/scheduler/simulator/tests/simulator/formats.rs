@@ -313,3 +313,25 @@ fn what_is_wrong_with_gavels_throughputs_and_terms_is_named() {
     let rate = gavel::Terms { per_hour: 0.0, ..gavel::Terms::default() };
     assert_eq!(refused_with("k80", "k80", rate), "file: per-hour: 0 is no number of jobs in an hour");
 }
+
+#[test]
+fn who_knows_the_speeds_is_done_sooner_and_for_less_than_who_does_not() {
+    // Two kinds of jobs, each many times as fast on one of two models as on the other.
+    let files = Files::new();
+    let throughputs = r#"{
+  "k80": {"('A', 1)": {"null": 6.0}, "('B', 1)": {"null": 0.5}},
+  "p100": {"('A', 1)": {"null": 1.0}, "('B', 1)": {"null": 1.0}},
+  "v100": {"('A', 1)": {"null": 1.0}, "('B', 1)": {"null": 4.0}}
+}"#;
+    let file = files.with("throughputs.json", throughputs);
+    let terms = gavel::Terms { per_hour: 0.4, gpus_each: 4, counted: (200, 400), seed: 1 };
+    let trial = gavel::read(&file, terms).unwrap().trial(&mut |_| {}).unwrap();
+    let row = |policy: &str| trial.rows.iter().find(|row| row.policy == policy).unwrap();
+    let knows = row("muster");
+    for policy in ["fair share, blind to speeds", "LAS, blind to speeds", "muster, blind to speeds"] {
+        let blind = row(policy);
+        let (sooner, later) = (knows.all.mean_completion_s, blind.all.mean_completion_s);
+        assert!(sooner < later, "{policy}: {sooner} s against {later} s");
+        assert!(knows.cost_each < blind.cost_each, "{policy}: {:?} against {:?}", knows.cost_each, blind.cost_each);
+    }
+}

@@ -1,15 +1,37 @@
-//! Least attained service in rounds, blind to speeds: what GPU clusters of unequal models are compared with. In each round those
-//! who have had least GPU-time get a GPU each, of whatever model: the models are dealt anew each time, so that on the mean nobody
-//! gets better ones than others (the heterogeneity-agnostic policy of Narayanan et al., *Heterogeneity-Aware Cluster
-//! Scheduling Policies for Deep Learning Workloads*, OSDI 2020). Changing GPUs costs nothing here.
+//! Sharing in rounds, blind to speeds: what clusters of unequal GPU models are compared with. In each round some jobs get a GPU
+//! each, of whatever model: the models are dealt anew each time, so that on the mean nobody gets better ones than others. Whose turn
+//! it is, is decided in two ways: all have equal parts of the time (the heterogeneity-agnostic max-min fairness of Narayanan et al.,
+//! *Heterogeneity-Aware Cluster Scheduling Policies for Deep Learning Workloads*, OSDI 2020), or whoever has had least GPU-time is
+//! next. Changing GPUs costs nothing here.
 
 use crate::dice::Dice;
 use crate::figures::Outcome;
 use crate::play::Stage;
 use crate::workload::{Unit, Workload};
 
-/// The row's name.
-pub const POLICY: &str = "LAS, blind to speeds";
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Who has waited longest for a turn: all get equal parts of the time.
+    Equal,
+    /// Who has had least GPU-time.
+    LeastServed,
+}
+
+impl Turn {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Equal, Self::LeastServed];
+
+    /// The row's name.
+    #[must_use]
+    pub fn policy(self) -> &'static str {
+        match self {
+            Self::Equal => "fair share, blind to speeds",
+            Self::LeastServed => "LAS, blind to speeds",
+        }
+    }
+}
+
 /// Length of a round: six minutes, as in the paper.
 const ROUND_MS: i64 = 360_000;
 const HOUR_MS: f64 = 3.6e6;
@@ -19,8 +41,8 @@ struct Left {
     job: usize,
     /// Work in milliseconds at speed 1,000.
     work_ms: f64,
-    /// GPU-time it has had.
-    attained_ms: i64,
+    /// When its turn is before that of others: its latest round, or how many it has had.
+    order: u64,
 }
 
 /// A GPU: its model and its price for an hour in millionths.
@@ -31,19 +53,20 @@ struct Gpu<'a> {
 
 /// Plays jobs of one GPU each.
 #[must_use]
-pub fn play(workload: &Workload, stage: &Stage, seed: u64) -> Outcome {
+pub fn play(workload: &Workload, stage: &Stage, turn: Turn, seed: u64) -> Outcome {
     debug_assert!(workload.jobs.iter().all(|job| job.gpus == 1), "jobs of one GPU are dealt");
     let mut outcome = Outcome::new(workload, stage.size(Unit::Gpus));
     let mut gpus = gpus(stage);
     let mut dice = Dice(seed);
-    let (mut left, mut next) = (Vec::<Left>::new(), 0);
+    let (mut left, mut next, mut round) = (Vec::<Left>::new(), 0, 0);
     let mut now = workload.jobs.first().map_or(0, |job| job.submitted_ms);
     while next < workload.jobs.len() || !left.is_empty() {
         while let Some(job) = workload.jobs.get(next).filter(|job| job.submitted_ms <= now) {
-            left.push(Left { job: next, work_ms: job.duration_ms as f64, attained_ms: 0 });
+            left.push(Left { job: next, work_ms: job.duration_ms as f64, order: 0 });
             next += 1;
         }
-        left.sort_by_key(|left| (left.attained_ms, left.job));
+        left.sort_by_key(|left| (left.order, left.job));
+        round += 1;
         for last in (1..gpus.len()).rev() {
             gpus.swap(last, dice.roll(last as u64 + 1) as usize);
         }
@@ -55,7 +78,10 @@ pub fn play(workload: &Workload, stage: &Stage, seed: u64) -> Outcome {
             let speed = shape.speeds.get(gpu.model).map_or(1.0, |permille| f64::from(*permille) / 1e3);
             let lasts_ms = (left.work_ms / speed).min(ROUND_MS as f64);
             left.work_ms -= lasts_ms * speed;
-            left.attained_ms += ROUND_MS;
+            left.order = match turn {
+                Turn::Equal => round,
+                Turn::LeastServed => left.order + 1,
+            };
             let cost = (gpu.micros as f64 * lasts_ms / HOUR_MS).round() as i64;
             outcome.cost_micros += cost;
             outcome.job_cost_micros[left.job] += cost;
