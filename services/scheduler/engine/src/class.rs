@@ -91,8 +91,42 @@ pub(crate) struct Class {
     pub(crate) in_parts: bool,
     /// Models that will do; empty: any. Without meaning for a class without GPUs.
     pub(crate) flavors: BTreeSet<FlavorId>,
+    /// How fast it is on models, in thousandths, where that is not the normal speed.
+    pub(crate) speeds: BTreeMap<FlavorId, i64>,
     /// Group indices, most GPUs per worker first, then most of everything: large pieces are packed before small ones.
     pub(crate) packing_order: Vec<usize>,
+}
+
+impl Class {
+    /// How fast it is on a model, in thousandths.
+    pub(crate) fn speed(&self, flavor: Option<FlavorId>) -> i64 {
+        flavor.and_then(|flavor| self.speeds.get(&flavor).copied()).unwrap_or(NORMAL_SPEED)
+    }
+
+    /// How fast it is where it is fastest, as far as that is known.
+    pub(crate) fn most_speed(&self) -> i64 {
+        self.speeds.values().copied().max().unwrap_or(NORMAL_SPEED).max(NORMAL_SPEED)
+    }
+}
+
+/// The normal speed, in thousandths.
+pub(crate) const NORMAL_SPEED: i64 = Gang::NORMAL_SPEED as i64;
+
+/// How long so much work takes at a speed: work is the time it takes at the normal one.
+pub(crate) fn time_of(work_ms: i64, speed: i64) -> i64 {
+    scaled(work_ms, NORMAL_SPEED, speed)
+}
+
+/// How much work is done in a time at a speed.
+pub(crate) fn work_of(time_ms: i64, speed: i64) -> i64 {
+    scaled(time_ms, speed, NORMAL_SPEED)
+}
+
+fn scaled(value: i64, times: i64, by: i64) -> i64 {
+    if times == by {
+        return value;
+    }
+    i64::try_from(i128::from(value) * i128::from(times) / i128::from(by)).unwrap_or(i64::MAX)
 }
 
 /// All classes that some job has.
@@ -183,7 +217,9 @@ pub(crate) fn build(gang: &Gang, resources: &mut ResourceTable, flavors: &mut Fl
     let mut packing_order: Vec<usize> = (0..groups.len()).collect();
     // By names, never by numbers: those depend on which resource was heard of first.
     packing_order.sort_by_key(|index| (Reverse(groups[*index].gpus), Reverse(&gang.groups[*index].each), *index));
+    let speeds = gang.speeds.iter().map(|(name, speed)| (flavors.intern(name), i64::from(*speed))).collect();
     Class {
+        speeds,
         gang: gang.clone(),
         gpus: resources.gpus_rounded_up(&total),
         whole: groups.iter().map(|group| group.gpus.saturating_mul(i64::from(group.replicas))).sum(),
@@ -235,6 +271,12 @@ pub fn check(gang: &Gang) -> Result<(), Refused> {
     }
     if gang.min_available == 0 || u64::from(gang.min_available) > gang.workers() {
         return Err(Refused::new("min_available", format!("must be from 1 to {}, the number of workers", gang.workers())));
+    }
+    if let Some((model, speed)) = gang.speeds.iter().find(|(_, speed)| !(1..=Gang::MOST_SPEED).contains(*speed)) {
+        return Err(Refused::new(
+            format!("speeds[{model}]"),
+            format!("{speed} thousandths is not from 1 to {}", Gang::MOST_SPEED),
+        ));
     }
     // A thousandth of the range leaves room for sums over queues without a check at every addition.
     match gang.total() {

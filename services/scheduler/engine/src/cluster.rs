@@ -3,11 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::{Class, FlavorId, Flavors};
+use crate::class::{Class, FlavorId, Flavors, time_of};
 use crate::event::{ClusterState, JobId, Time};
 use crate::nodes::Nodes;
 use crate::queues::QueueIndex;
-use crate::spec::{ClusterSpec, Tier};
+use crate::spec::{ClusterSpec, Prefers, Tier};
+use crate::typical::Typical;
 use crate::vector::Vector;
 
 /// Place of a cluster in [`crate::Engine`]'s list.
@@ -107,8 +108,16 @@ pub(crate) fn tier_of(tiers: &[Tier], spec: &ClusterSpec) -> Option<usize> {
     })
 }
 
-/// Every place the class may go, in the order it is tried: tier, then price per GPU-hour (none is last), then name.
-pub(crate) fn candidates(tiers: &[Tier], class: &Class, sites: &[Site], flavors: &Flavors) -> Vec<Candidate> {
+/// Every place the class may go, in the order it is tried: tier, then what is preferred, then name. What is cheapest goes by the price of a
+/// unit of its work (price of a GPU-hour ÷ speed there; none is last), then by speed; what is fastest by its advantage there
+/// ([`Typical::advantage`]), then by speed.
+pub(crate) fn candidates(
+    tiers: &[Tier],
+    (prefers, typical): (Prefers, &Typical),
+    class: &Class,
+    sites: &[Site],
+    flavors: &Flavors,
+) -> Vec<Candidate> {
     let mut found = Vec::new();
     for (index, site) in sites.iter().enumerate() {
         let Some(cluster) = &site.cluster else { continue };
@@ -127,14 +136,16 @@ pub(crate) fn candidates(tiers: &[Tier], class: &Class, sites: &[Site], flavors:
             found.push(Candidate { tier, cluster: index, flavor: Some(flavor), price: cluster.price(flavors, flavor) });
         }
     }
-    let name = |candidate: &Candidate| sites[candidate.cluster].name.as_str();
-    found.sort_by(|left, right| {
-        (left.tier, left.price.unwrap_or(i64::MAX), name(left), left.flavor.map(|flavor| flavors.name(flavor))).cmp(&(
-            right.tier,
-            right.price.unwrap_or(i64::MAX),
-            name(right),
-            right.flavor.map(|flavor| flavors.name(flavor)),
-        ))
-    });
+    let order = |candidate: &Candidate| {
+        let speed = class.speed(candidate.flavor);
+        let price = candidate.price.map_or(i64::MAX, |price| time_of(price, speed));
+        let preferred = match prefers {
+            Prefers::Cheapest => [price, -speed, 0],
+            Prefers::Fastest => [candidate.flavor.map_or(0, |flavor| -typical.advantage(flavor, speed)), -speed, price],
+        };
+        let flavor = candidate.flavor.map(|flavor| flavors.name(flavor));
+        (candidate.tier, preferred, sites[candidate.cluster].name.as_str(), flavor)
+    };
+    found.sort_by(|left, right| order(left).cmp(&order(right)));
     found
 }

@@ -16,6 +16,7 @@ use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
 use crate::rows::Remaining;
 use crate::spec::JobSpec;
+use crate::typical::Typical;
 use crate::vector::{ResourceTable, Vector};
 
 /// Counts of work done since the engine was made. Differences around a call say what that call cost.
@@ -51,6 +52,8 @@ pub struct Engine {
     pub(crate) groups: Groups,
     pub(crate) jobs: Jobs,
     pub(crate) timers: BTreeSet<(Time, Timer)>,
+    /// How fast models are for the jobs there are.
+    pub(crate) typical: Typical,
     /// What finished runs have taught.
     pub(crate) estimates: Estimates,
     /// Waiting jobs with the room that is kept for them.
@@ -96,7 +99,7 @@ pub(crate) struct Job {
     pub(crate) submitted_at: Time,
     /// Of the latest run; 0 before the first.
     pub(crate) epoch: Epoch,
-    /// How long its earlier runs lasted together.
+    /// The work of its earlier runs: how long they lasted together, each times its speed.
     pub(crate) attained_ms: i64,
     /// What was expected to remain when it was last put into a lane. It stays while it waits.
     pub(crate) expected_ms: i64,
@@ -104,7 +107,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// When it would have been submitted had it done nothing but wait since: its age without its runs.
+    /// When it would have been submitted had it done nothing but wait since: its age without its runs. A run that was slower than
+    /// normal has waited for a part of its time.
     pub(crate) fn waits_since(&self) -> Time {
         Time(self.submitted_at.0.saturating_add(self.attained_ms))
     }
@@ -136,6 +140,8 @@ pub(crate) struct Run {
     pub(crate) places: Vec<Place>,
     pub(crate) bound: Option<Vec<BoundNode>>,
     pub(crate) started_at: Option<Time>,
+    /// How fast it works, in thousandths: see [`crate::Gang::speeds`].
+    pub(crate) speed: i64,
     pub(crate) stopping: bool,
     /// Its entry among the interruptible runs, while it has one.
     pub(crate) remaining: Option<Remaining>,
@@ -164,6 +170,7 @@ impl Engine {
             groups: Groups::default(),
             jobs: Jobs::default(),
             timers: BTreeSet::new(),
+            typical: Typical::default(),
             estimates: Estimates::default(),
             promised: BTreeMap::new(),
             overdue_at: Time(i64::MAX),
@@ -243,7 +250,7 @@ impl Engine {
     /// How many of the queue's tiers are open to a job that was submitted then and is of this much work, and when the next one
     /// opens by itself.
     pub(crate) fn tiers_open(&self, owner: QueueIndex, submitted_at: Time, ran_ms: i64, work_ms: i64) -> (usize, Option<Time>) {
-        let tiers = &self.queues.get(owner).spec.tiers;
+        let tiers = self.queues.tiers(owner);
         for (index, tier) in tiers.iter().enumerate().skip(1) {
             let Some(wait_ms) = tier.opens.wait_ms(ran_ms, work_ms) else { continue };
             let opens = Time(submitted_at.0.saturating_add(wait_ms));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::amounts::show;
-use crate::class::{self, Class, FlavorId};
+use crate::class::{self, Class, FlavorId, NORMAL_SPEED, time_of};
 use crate::cluster::{Cluster, tier_of};
 use crate::engine::{Engine, State};
 use crate::event::{ClusterState, JobId, Refused, Time};
@@ -36,7 +36,7 @@ impl Engine {
             .iter()
             .filter_map(|site| Some((&site.nodes, site.cluster.as_ref()?)))
             .map(|(nodes, cluster)| {
-                let tier = tier_of(&self.queues.get(owner).spec.tiers, &cluster.spec);
+                let tier = tier_of(self.queues.tiers(owner), &cluster.spec);
                 let reason = if placed_on == Some(cluster.spec.name.as_str()) {
                     Reason::Here
                 } else {
@@ -79,7 +79,9 @@ impl Engine {
         }
         let prices = clusters.iter().filter(|verdict| matches!(verdict.reason, Reason::Room | Reason::Full(_)));
         let prices = prices.filter_map(|verdict| self.cheapest(class, &verdict.cluster));
-        let work = Work::new(crate::lanes::work_ms(job.expected_ms, 1).saturating_mul(class.gpus), prices.min());
+        let least = prices.min_by_key(|(price, speed)| time_of(*price, *speed));
+        let lasts_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), least.map_or(NORMAL_SPEED, |(_, speed)| speed));
+        let work = Work::new(lasts_ms.saturating_mul(class.gpus), least.map(|(price, _)| price));
         for index in self.queues.chain(job.queue) {
             let queue = self.queues.get(index);
             for (number, budget, counted, asked) in queue.unaffordable(work) {
@@ -110,11 +112,12 @@ impl Engine {
         holds
     }
 
-    /// The least price of a model that would do on a cluster.
-    fn cheapest(&self, class: &Class, cluster: &str) -> Option<i64> {
+    /// The price of a GPU-hour and the speed of the model on a cluster on which a unit of work costs least.
+    fn cheapest(&self, class: &Class, cluster: &str) -> Option<(i64, i64)> {
         let site = &self.sites[*self.site_by_name.get(cluster)?];
-        let flavors = self.flavors_for(class, &site.nodes);
-        flavors.into_iter().flatten().filter_map(|flavor| site.cluster.as_ref()?.price(&self.flavors, flavor)).min()
+        let flavors = self.flavors_for(class, &site.nodes).into_iter().flatten();
+        let price = |flavor| Some((site.cluster.as_ref()?.price(&self.flavors, flavor)?, class.speed(Some(flavor))));
+        flavors.filter_map(price).min_by_key(|(price, speed)| time_of(*price, *speed))
     }
 
     fn judge(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::amounts::WHOLE;
-use crate::class::Class;
+use crate::class::{Class, work_of};
 use crate::cluster::{Cluster, ClusterIndex};
 use crate::engine::{Engine, Job, Run, State, Timer};
 use crate::event::{BoundNode, Epoch, Event, JobId, Refused, RunEnd, Time};
@@ -205,6 +205,13 @@ impl Engine {
         }
     }
 
+    /// Typical speeds have changed, and with them which places come first for jobs that prefer the fastest.
+    fn speeds_changed(&mut self) {
+        let (groups, classes) = (&mut self.groups, &self.classes);
+        groups.stale_of(|class| !classes.get(class).speeds.is_empty());
+        self.let_unpaid_go(0..=usize::MAX);
+    }
+
     /// Adds a job that is kept aside; it waits once it is enqueued.
     pub(crate) fn insert_job(&mut self, spec: JobSpec) -> Result<JobId, Refused> {
         let id = spec.id;
@@ -223,6 +230,9 @@ impl Engine {
             self.mix.count(group.shape, group.replicas);
         }
         self.mix.publish_if_due(&self.flavors);
+        if self.typical.add(self.classes.get(class)) {
+            self.speeds_changed();
+        }
         let likeness = self.estimates.acquire(&spec.queue, &spec.kind, self.classes.get(class).gpus);
         self.queues.get_mut(queue).jobs += 1;
         self.jobs.insert(Job {
@@ -244,6 +254,9 @@ impl Engine {
         if let Some(job) = self.jobs.remove(id) {
             self.queues.get_mut(job.queue).jobs -= 1;
             self.estimates.release(job.likeness);
+            if self.typical.sub(self.classes.get(job.class)) {
+                self.speeds_changed();
+            }
             if self.classes.release(job.class, &mut self.mix) {
                 self.groups.forget(job.class);
             }
@@ -355,6 +368,7 @@ impl Engine {
         let run = self.run_mut(id, epoch)?;
         let cluster = run.cluster;
         let lasted_ms = run.started_at.map_or(0, |at| now.0.saturating_sub(at.0).max(0));
+        let done_ms = work_of(lasted_ms, run.speed);
         self.unlist(id);
         self.unlist_started(id);
         for promise in self.promised.values_mut() {
@@ -364,7 +378,7 @@ impl Engine {
         self.sites[cluster].runs.remove(&id);
         let job = self.jobs.held_mut(id);
         let (queue, class, likeness) = (job.queue, job.class, job.likeness);
-        let attained_ms = job.attained_ms.saturating_add(lasted_ms);
+        let attained_ms = job.attained_ms.saturating_add(done_ms);
         let class = self.classes.get(class);
         // What does not go on from a checkpoint begins from nothing again.
         job.attained_ms = if class.gang.restart_ms.is_some() { attained_ms } else { 0 };

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::class::{time_of, work_of};
 use crate::engine::{Engine, State};
 use crate::event::{Decision, Epoch, Event, JobId, Placement, RunEnd, Time};
 
@@ -106,6 +107,8 @@ impl Engine {
             return (0, true);
         }
         let lasted_ms = run.started_at.map_or(0, |at| self.now.0.saturating_sub(at.0).max(0));
-        self.estimates.remaining_quantile_ms(job.likeness, job.attained_ms.saturating_add(lasted_ms), permille)
+        let attained_ms = job.attained_ms.saturating_add(work_of(lasted_ms, run.speed));
+        let (work_ms, learned) = self.estimates.remaining_quantile_ms(job.likeness, attained_ms, permille);
+        (time_of(work_ms, run.speed), learned)
     }
 }

@@ -172,8 +172,13 @@ impl Groups {
 
     /// Clusters or tiers have changed: nothing that was found out holds any more.
     pub(crate) fn all_stale(&mut self) {
+        self.stale_of(|_| true);
+    }
+
+    /// Only for the groups of classes of which `of` says yes something has changed.
+    pub(crate) fn stale_of(&mut self, of: impl Fn(ClassId) -> bool) {
         for id in 0..self.all.len() {
-            if let Some(group) = &mut self.all[id] {
+            if let Some(group) = self.all[id].as_mut().filter(|group| of(group.key.0)) {
                 group.stale = true;
                 if group.lanes > 0 {
                     self.opened(id);
@@ -267,8 +272,8 @@ impl Engine {
             return;
         }
         let (class, owner, open) = group.key;
-        let tiers = &self.queues.get(owner).spec.tiers;
-        let mut found = crate::cluster::candidates(tiers, self.classes.get(class), &self.sites, &self.flavors);
+        let (tiers, yardstick) = (self.queues.tiers(owner), (self.queues.prefers(owner), &self.typical));
+        let mut found = crate::cluster::candidates(tiers, yardstick, self.classes.get(class), &self.sites, &self.flavors);
         found.retain(|candidate| candidate.tier < open);
         let mut first_there = vec![NOWHERE; self.sites.len()];
         let mut next_there = vec![NOWHERE; found.len()];

@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::ClassId;
+use crate::class::{ClassId, time_of, work_of};
 use crate::cluster::{Candidate, ClusterIndex, Interruptible};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::estimate::{begin_ms, level_of};
@@ -44,11 +44,11 @@ impl Engine {
         if self.was_overdue(id, started_at) {
             return;
         }
-        let lasted_ms = self.now.0.saturating_sub(started_at.0).max(0);
-        let attained_ms = attained_ms.saturating_add(lasted_ms);
-        let next_ms = begin_ms(level_of(attained_ms).saturating_add(1)).saturating_sub(attained_ms);
+        let (lasted_ms, speed) = (self.now.0.saturating_sub(started_at.0).max(0), run.speed);
+        let attained_ms = attained_ms.saturating_add(work_of(lasted_ms, speed));
+        let next_ms = time_of(begin_ms(level_of(attained_ms).saturating_add(1)).saturating_sub(attained_ms), speed);
         let min_runtime_ms = self.queues.get(*queue).spec.min_runtime_ms;
-        let remaining_ms = self.estimates.remaining_ms(*likeness, attained_ms);
+        let remaining_ms = time_of(self.estimates.remaining_ms(*likeness, attained_ms), speed);
         let remaining = Remaining {
             gpu_ms: remaining_ms.saturating_mul(class.gpus.max(1)),
             until: Time(self.now.0.saturating_add(next_ms.max(min_runtime_ms - lasted_ms).max(1))),
@@ -101,7 +101,8 @@ impl Engine {
             let (queue, class) = (entry.queue, entry.class);
             let (Some((submitted_at, job)), Some((group, _))) = (entry.head(), entry.listed) else { continue };
             let gpu_ms = claim(entry.expected_ms, entry.expected_gpu_ms, self.now.0.saturating_sub(submitted_at.0));
-            if gpu_ms.saturating_mul(TIMES_LONGER) >= longest
+            let least_ms = time_of(gpu_ms, self.classes.get(class).most_speed());
+            if least_ms.saturating_mul(TIMES_LONGER) >= longest
                 || self.promised.contains_key(&job)
                 || in_vain.get(&class).is_some_and(|least| gpu_ms >= *least)
                 || self.queues.limit(queue, &self.classes.get(class).total, Work::default).is_some()
@@ -109,11 +110,14 @@ impl Engine {
                 continue;
             }
             let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
-            let claim = Claim { gpu_ms, cause: Cause::Sooner };
             if !candidates.iter().any(|candidate| self.affords(job, candidate)) {
                 continue;
             }
-            let mut try_at = |candidate| self.affords(job, candidate) && self.interrupt_for(job, candidate, claim, decisions);
+            let mut try_at = |candidate: &Candidate| {
+                let gpu_ms = time_of(gpu_ms, self.classes.get(class).speed(candidate.flavor));
+                let claim = Claim { gpu_ms, cause: Cause::Sooner };
+                self.affords(job, candidate) && self.interrupt_for(job, candidate, claim, decisions)
+            };
             if !candidates.iter().any(&mut try_at) {
                 in_vain.insert(class, gpu_ms);
             }

@@ -4,7 +4,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-use crate::class::{Class, ClassId};
+use crate::class::{Class, ClassId, time_of};
+use crate::cluster::Candidate;
 use crate::event::{JobId, Time};
 use crate::groups::GroupId;
 use crate::jobs::NumberHashing;
@@ -60,9 +61,11 @@ impl Lane {
         Time(submitted_at.0.saturating_add(self.head_start_ms()))
     }
 
-    /// What each of its jobs counts with in budgets where a GPU-hour costs so much.
-    pub(crate) fn work(&self, class: &Class, price: Option<i64>) -> Work {
-        Work::new(if class.gpus == 0 { 0 } else { self.work_ms }, price)
+    /// What each of its jobs counts with in budgets at a place, by its speed and price there.
+    pub(crate) fn work(&self, class: &Class, place: Option<&Candidate>) -> Work {
+        let speed = class.speed(place.and_then(|place| place.flavor));
+        let gpu_ms = if class.gpus == 0 { 0 } else { time_of(self.work_ms, speed) };
+        Work::new(gpu_ms, place.and_then(|place| place.price))
     }
 
     pub(crate) fn head_start_ms(&self) -> i64 {

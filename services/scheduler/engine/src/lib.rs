@@ -33,6 +33,7 @@ mod reclaim;
 mod rows;
 mod spec;
 mod thought;
+mod typical;
 mod vector;
 mod waiting;
 
@@ -47,4 +48,6 @@ pub use forecast::{Forecast, Outlook, Start};
 pub use queues::MAX_DEPTH;
 pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing, show_budget};
 pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Rows};
-pub use spec::{Budget, BudgetLimit, BudgetUnit, ClusterSpec, Gang, JobSpec, NodeSpec, QueueSpec, Tier, TierOpens, WorkerGroup};
+pub use spec::{
+    Budget, BudgetLimit, BudgetUnit, ClusterSpec, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens, WorkerGroup,
+};

@@ -286,6 +286,11 @@ impl Nodes {
         self.nodes[node as usize].parts_of
     }
 
+    /// The GPU model of a node, as far as it is known.
+    pub(crate) fn flavor_of(&self, node: NodeIndex) -> Option<FlavorId> {
+        Some(self.nodes[node as usize].flavor).filter(|flavor| *flavor != NO_FLAVOR)
+    }
+
     /// Free whole GPUs of a flavor, over all nodes.
     pub(crate) fn gpus_free(&self, flavor: FlavorId) -> i64 {
         self.gpus_free.iter().find(|(model, _)| *model == flavor).map_or(0, |(_, gpus)| *gpus)

@@ -2,7 +2,7 @@
 //! first candidate with room. This goes on until nobody who asks has room. Then runs may have to make room for what is blocked
 //! (`reclaim.rs`, `overdue.rs`, `interrupt.rs`).
 
-use crate::class::ClassId;
+use crate::class::{ClassId, time_of};
 use crate::cluster::Candidate;
 use crate::engine::{Engine, Run, State};
 use crate::event::{Decision, Epoch, JobId, Placement, Slot};
@@ -154,15 +154,15 @@ impl Engine {
     fn limit_of(&self, offer: Offer) -> Option<Limit> {
         let group = self.groups.get(offer.group);
         let class = self.classes.get(group.class());
-        let price = || group.equals_of_first().next()?.price;
-        self.queues.limit(offer.queue, &class.total, || self.lanes.get(offer.lane).work(class, price()))
+        let first = || group.equals_of_first().next();
+        self.queues.limit(offer.queue, &class.total, || self.lanes.get(offer.lane).work(class, first()))
     }
 
     /// Whether the budgets of its queue allow a waiting job a place.
     pub(crate) fn affords(&self, job: JobId, candidate: &Candidate) -> bool {
         let State::Waiting(lane) = self.jobs.held(job).state else { return false };
         let lane = self.lanes.get(lane);
-        let work = lane.work(self.classes.get(lane.class), candidate.price);
+        let work = lane.work(self.classes.get(lane.class), Some(candidate));
         self.queues.chain(lane.queue).all(|index| self.queues.get(index).unaffordable(work).next().is_none())
     }
 
@@ -213,8 +213,9 @@ impl Engine {
         site.taken += 1;
         let job = self.jobs.held_mut(id);
         job.epoch = Epoch(job.epoch.0 + 1);
-        let gpus = self.classes.get(job.class).gpus;
-        let counted_ms = crate::lanes::work_ms(job.expected_ms, 1);
+        let class = self.classes.get(job.class);
+        let (gpus, speed) = (class.gpus, class.speed(candidate.flavor));
+        let counted_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), speed);
         let work = Work::new(counted_ms.saturating_mul(gpus), candidate.price);
         let placement = Placement {
             job: id,
@@ -235,8 +236,15 @@ impl Engine {
                 .collect(),
         };
         let cluster = candidate.cluster;
-        job.state =
-            State::Placed(Box::new(Run { cluster, places, bound: None, started_at: None, stopping: false, remaining: None }));
+        job.state = State::Placed(Box::new(Run {
+            cluster,
+            places,
+            bound: None,
+            started_at: None,
+            speed,
+            stopping: false,
+            remaining: None,
+        }));
         self.queues.count(job.queue, work);
         self.queues.charge(job.queue, &self.classes.get(job.class).total, Charge::Add);
         self.stats.placed += 1;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::FlavorId;
+use crate::class::{FlavorId, time_of, work_of};
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{Cause, Decision, Interruption, JobId, Time};
@@ -204,8 +204,9 @@ impl Engine {
         let now = self.now;
         let Some(Job { state: State::Placed(run), likeness, attained_ms, .. }) = self.jobs.get(id) else { return now };
         let Some(started_at) = run.started_at.filter(|_| !run.stopping) else { return now };
-        let attained_ms = attained_ms.saturating_add(now.0.saturating_sub(started_at.0).max(0));
-        Time(now.0.saturating_add(self.estimates.remaining_ms(*likeness, attained_ms)))
+        let speed = run.speed;
+        let attained_ms = attained_ms.saturating_add(work_of(now.0.saturating_sub(started_at.0).max(0), speed));
+        Time(now.0.saturating_add(time_of(self.estimates.remaining_ms(*likeness, attained_ms), speed)))
     }
 
     /// A gang's reservation should have come by now: it is made again, from what is expected now.
@@ -245,7 +246,7 @@ impl Engine {
         self.stats.entries_visited += 1;
         let Some(entry) = self.lanes.living(lane) else { return false };
         let (Some((_, job)), Some((group, _))) = (entry.head(), entry.listed) else { return false };
-        let (queue, class, done_at) = (entry.queue, entry.class, Time(self.now.0.saturating_add(entry.expected_ms)));
+        let (queue, class, expected_ms, now) = (entry.queue, entry.class, entry.expected_ms, self.now);
         if entry.expected_ms == 0 || self.promised.contains_key(&job) {
             return false;
         }
@@ -253,8 +254,10 @@ impl Engine {
             return false;
         }
         let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
-        for candidate in candidates.iter().filter(|candidate| until.get(&candidate.cluster).is_some_and(|at| done_at <= *at)) {
-            if !self.affords(job, candidate) {
+        for candidate in candidates.iter() {
+            let lasts_ms = time_of(expected_ms, self.classes.get(class).speed(candidate.flavor));
+            let done_at = Time(now.0.saturating_add(lasts_ms));
+            if until.get(&candidate.cluster).is_none_or(|at| done_at > *at) || !self.affords(job, candidate) {
                 continue;
             }
             let reservations = self.set_reservations_aside(candidate.cluster, None);

@@ -10,7 +10,7 @@ use crate::jobs::Hashing;
 use crate::lanes::{LaneId, LaneOrder};
 use crate::memo::Memo;
 use crate::ranking::Ranking;
-use crate::spec::{Budget, QueueSpec, Tier};
+use crate::spec::{Budget, Prefers, QueueSpec, Tier};
 use crate::vector::{ResourceTable, Vector};
 
 mod below;
@@ -166,11 +166,18 @@ impl Queues {
 
     /// The queue whose tiers count for this one: itself or the nearest ancestor with some; else the root, which has none.
     pub(crate) fn tier_owner(&self, queue: QueueIndex) -> QueueIndex {
-        self.chain(queue).find(|index| !self.get(*index).spec.tiers.is_empty()).unwrap_or(ROOT)
+        let says = |index: &QueueIndex| !self.get(*index).spec.tiers.is_empty() || self.get(*index).spec.prefers.is_some();
+        self.chain(queue).find(says).unwrap_or(ROOT)
     }
 
     pub(crate) fn tiers(&self, queue: QueueIndex) -> &[Tier] {
-        &self.get(self.tier_owner(queue)).spec.tiers
+        let said = self.chain(queue).map(|index| &self.get(index).spec.tiers).find(|tiers| !tiers.is_empty());
+        said.map_or(&[], Vec::as_slice)
+    }
+
+    /// Which places come first for its jobs.
+    pub(crate) fn prefers(&self, queue: QueueIndex) -> Prefers {
+        self.chain(queue).find_map(|index| self.get(index).spec.prefers).unwrap_or(Prefers::Cheapest)
     }
 
     /// Makes or changes a queue. Usage below it moves with it to another parent.

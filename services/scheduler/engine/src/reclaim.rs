@@ -199,7 +199,7 @@ impl Engine {
         let Some((group, _)) = lane.listed.filter(|_| !entry.spec.budgets.is_empty()) else { return true };
         let class = self.classes.get(lane.class);
         let candidates = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES);
-        candidates.map(|candidate| lane.work(class, candidate.price)).any(|work| entry.unaffordable(work).next().is_none())
+        candidates.map(|candidate| lane.work(class, Some(candidate))).any(|work| entry.unaffordable(work).next().is_none())
     }
 
     /// What a gang of a lane asks for.

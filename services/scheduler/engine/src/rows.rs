@@ -62,7 +62,7 @@ pub struct JobRow {
     pub spec: JobSpec,
     /// Of its latest run; 0 before the first.
     pub epoch: Epoch,
-    /// How long its earlier runs lasted together.
+    /// The work of its earlier runs: how long they lasted together, each times its speed ([`Gang::speeds`](crate::Gang::speeds)).
     pub attained_ms: i64,
     /// Where it stands.
     pub state: JobState,
@@ -217,8 +217,10 @@ impl Engine {
                 }
                 let cluster = self.site(&cluster);
                 let places = self.places(id, cluster, &slots)?;
+                let flavor = places.iter().find_map(|place| self.sites[cluster].nodes.flavor_of(place.node));
+                let speed = self.classes.get(self.jobs.held(id).class).speed(flavor);
                 self.jobs.held_mut(id).state =
-                    State::Placed(Box::new(Run { cluster, places, bound, started_at, stopping, remaining: None }));
+                    State::Placed(Box::new(Run { cluster, places, bound, started_at, speed, stopping, remaining: None }));
                 self.charge_restored(id);
                 match remaining {
                     Some(remaining) => self.list_as(id, remaining),

@@ -102,6 +102,16 @@ impl TierOpens {
     }
 }
 
+/// Which places come first inside a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefers {
+    /// Where a unit of the job's work costs least: price of a GPU-hour ÷ its speed there.
+    Cheapest,
+    /// Where the job is fastest compared with how fast the model typically is for the jobs there are. So each model gets the jobs that
+    /// gain most from it, and all of them together are done sooner than if each took the fastest one.
+    Fastest,
+}
+
 /// What a queue and those below it may spend. Over what time is the caller's business, who tells what counts now:
 /// [`Event::Counted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +161,8 @@ pub struct QueueSpec {
     pub min_runtime_ms: i64,
     /// In order of preference; empty: those of the nearest ancestor that has some, else every cluster that takes jobs.
     pub tiers: Vec<Tier>,
+    /// Which places come first inside a tier; `None`: what the nearest ancestor says, else [`Prefers::Cheapest`].
+    pub prefers: Option<Prefers>,
     /// What it may spend.
     pub budgets: Vec<Budget>,
 }
@@ -171,6 +183,7 @@ impl QueueSpec {
             reclaimable: true,
             min_runtime_ms: Self::MIN_RUNTIME_MS,
             tiers: Vec::new(),
+            prefers: None,
             budgets: Vec::new(),
         }
     }
@@ -201,9 +214,24 @@ pub struct Gang {
     /// What going on from its last checkpoint costs it, in milliseconds, when it was interrupted; `None`: it is never
     /// interrupted for another.
     pub restart_ms: Option<i64>,
+    /// How fast it works on a GPU model, in thousandths of the speed at which durations are counted, 1 to [`Gang::MOST_SPEED`];
+    /// [`Gang::NORMAL_SPEED`] on models that are not named.
+    pub speeds: BTreeMap<String, u32>,
 }
 
 impl Gang {
+    /// The speed at which a job's expected time is counted, in thousandths.
+    pub const NORMAL_SPEED: u32 = 1_000;
+    /// A thousand times as fast; more is taken for a mistake.
+    pub const MOST_SPEED: u32 = 1_000_000;
+
+    /// The work that is done in a time on a GPU model (empty: without GPUs): the time it takes at the normal speed.
+    #[must_use]
+    pub fn work_ms(&self, model: &str, lasted_ms: i64) -> i64 {
+        let speed = self.speeds.get(model).copied().unwrap_or(Self::NORMAL_SPEED);
+        crate::class::work_of(lasted_ms, i64::from(speed))
+    }
+
     /// Workers of all groups.
     #[must_use]
     pub fn workers(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! The engine's speed and, with the Philly trace, its figures, without the rest of the workspace: `cargo run --release -p
 //! muster-scheduler-simulator --example bench -- [speed|scale [PART]|philly TRACE QUEUES [LOAD …]|equal-wait TRACE QUEUES
-//! LOAD|overflow TRACE QUEUES [PERMILLE …]|plot TRACE QUEUES FOLDER|openb NODES
+//! LOAD|overflow TRACE QUEUES [PERMILLE …]|plot TRACE QUEUES FOLDER|gavel THROUGHPUTS|openb NODES
 //! PODS …]`. All times are processor times of one thread.
 
 use std::path::Path;
@@ -12,8 +12,9 @@ use muster_scheduler_simulator::overflow::overflow;
 use muster_scheduler_simulator::packing::{self, Packed, mean_and_sd};
 use muster_scheduler_simulator::plot::plots;
 use muster_scheduler_simulator::scale::{self, Scale, Starts};
+use muster_scheduler_simulator::simulate::{Request, simulate};
 use muster_scheduler_simulator::speed::{self, Right};
-use muster_scheduler_simulator::{Fault, Workload, equal_wait, openb, philly, play, silo_easy, worst_off};
+use muster_scheduler_simulator::{Fault, Workload, equal_wait, gavel, openb, philly, play, silo_easy, worst_off};
 use nix::time::{ClockId, clock_gettime};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -29,8 +30,14 @@ fn main() -> Outcome {
         ["overflow", trace, queues, multiples @ ..] => at_overflow(Path::new(trace), Path::new(queues), multiples),
         ["plot", trace, queues, folder] => plot_into(Path::new(trace), Path::new(queues), Path::new(folder)),
         ["openb", nodes, pods @ ..] if !pods.is_empty() => on_openb(Path::new(nodes), pods),
+        ["simulate", file] => {
+            let request = Request { file: file.into(), ..Request::default() };
+            print!("{}", simulate(&request, &mut |_| {})?.text);
+            Ok(())
+        }
+        ["gavel", throughputs] => on_gavel(Path::new(throughputs)),
         ["philly", trace, queues, loads @ ..] => on_philly(Path::new(trace), Path::new(queues), loads),
-        _ => Err("speed, scale [PART], philly TRACE QUEUES [LOAD …], equal-wait TRACE QUEUES LOAD, overflow TRACE QUEUES [PERMILLE …], plot TRACE QUEUES FOLDER, or openb NODES PODS …".into()),
+        _ => Err("speed, scale [PART], philly TRACE QUEUES [LOAD …], equal-wait TRACE QUEUES LOAD, overflow TRACE QUEUES [PERMILLE …], plot TRACE QUEUES FOLDER, gavel THROUGHPUTS, or openb NODES PODS …".into()),
     }
 }
 
@@ -166,12 +173,38 @@ fn on_openb(nodes: &Path, lists: &[&str]) -> Outcome {
     Ok(())
 }
 
+/// Three seeds of Gavel's continuous-single workload.
+fn on_gavel(throughputs: &Path) -> Outcome {
+    println!("SEED  POLICY                      COMPLETION  AGAINST 1ST   COST/JOB  AGAINST 1ST  INTERRUPTED");
+    for seed in 1..4 {
+        let began = cpu_time();
+        let scenario = gavel::read(throughputs, gavel::Terms { seed, ..gavel::Terms::default() })?;
+        let trial = scenario.trial(&mut |_| {})?;
+        let first = &trial.rows[0];
+        for row in &trial.rows {
+            let against = |one: f64, other: f64| format!("{:.3} ×", one / other);
+            let (cost, first_cost) = (row.cost_each.unwrap_or(0.0), first.cost_each.unwrap_or(0.0));
+            println!(
+                "{seed:>4}  {:<26}  {:>7.2} h  {:>11}  {cost:>9.2}  {:>11}  {:>11}",
+                row.policy,
+                row.all.mean_completion_s / 3600.0,
+                against(row.all.mean_completion_s, first.all.mean_completion_s),
+                against(cost, first_cost),
+                row.preemptions
+            );
+        }
+        println!("      {:.1?}", cpu_time() - began);
+    }
+    Ok(())
+}
+
 fn plot_into(trace: &Path, queues: &Path, folder: &Path) -> Outcome {
     let workload = read(trace, queues)?;
     let weights = workload.silos(0.7);
-    let (outcome, timeline) = play::play_recorded(&workload, play::Fleet { own: weights.iter().sum(), dear: None }, &weights)?;
+    let stage = play::Fleet { own: weights.iter().sum(), dear: None }.stage(&workload, &weights);
+    let (_, timeline) = play::play_recorded(&workload, &stage, &mut |_| {})?;
     std::fs::create_dir_all(folder)?;
-    for plot in plots(&workload.queues, outcome.gpus, &timeline) {
+    for plot in plots(&workload, &stage, &timeline) {
         let path = folder.join(format!("{}.svg", plot.name));
         std::fs::write(&path, plot.svg())?;
         println!("{}", path.display());

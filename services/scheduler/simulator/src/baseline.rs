@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::figures::Outcome;
 use crate::pool::{Pool, Slots};
-use crate::workload::Workload;
+use crate::workload::{GPUS_PER_NODE, Workload};
 
 /// Who may go before the oldest job that does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +19,15 @@ pub enum Backfill {
     Greedy,
 }
 
-/// Plays a workload on one cluster.
+/// Plays a workload on one cluster of nodes with eight GPUs.
 #[must_use]
 pub fn play(workload: &Workload, nodes: u32, backfill: Backfill) -> Outcome {
+    play_on(workload, &vec![GPUS_PER_NODE; nodes as usize], backfill)
+}
+
+/// Plays a workload on one cluster of nodes of these sizes.
+#[must_use]
+pub fn play_on(workload: &Workload, nodes: &[u32], backfill: Backfill) -> Outcome {
     let mut line = Line {
         workload,
         backfill,
@@ -29,7 +35,7 @@ pub fn play(workload: &Workload, nodes: u32, backfill: Backfill) -> Outcome {
         running: BinaryHeap::new(),
         slots: vec![Slots::new(); workload.jobs.len()],
         waiting: BTreeSet::new(),
-        outcome: Outcome::new(workload, nodes),
+        outcome: Outcome::new(workload, nodes.iter().map(|size| u64::from(*size)).sum()),
     };
     let mut next = 0;
     loop {
@@ -38,7 +44,7 @@ pub fn play(workload: &Workload, nodes: u32, backfill: Backfill) -> Outcome {
         let Some(now) = [arrival, end].into_iter().flatten().min() else { break };
         line.end_until(now);
         while let Some(job) = workload.jobs.get(next).filter(|job| job.submitted_ms <= now) {
-            debug_assert!(job.nodes() <= nodes, "callers check that every gang fits");
+            debug_assert!(Pool::new(nodes).place(job).is_some(), "callers check that every gang fits");
             line.waiting.insert(next);
             next += 1;
         }

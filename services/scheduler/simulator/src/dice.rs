@@ -23,4 +23,9 @@ impl Dice {
     pub fn part(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
+
+    /// How long it takes until the next of events that come once in a unit of time on the mean, independently of each other.
+    pub fn waits(&mut self) -> f64 {
+        -(1.0 - self.part()).ln()
+    }
 }

@@ -7,8 +7,12 @@ use crate::workload::Workload;
 pub struct Outcome {
     /// Per job, in the workload's order; −1 while it isn't finished.
     pub finished_ms: Vec<i64>,
-    /// GPUs there were, but for those of a dear cluster.
+    /// GPUs there were (or what the workload counts), but for those of a dear cluster.
     pub gpus: u64,
+    /// What runs cost, in millionths of the currency of the prices, each at the price of its decision.
+    pub cost_micros: i64,
+    /// Per job what its runs cost.
+    pub job_cost_micros: Vec<i64>,
     /// Gangs placed, repetitions included.
     pub decisions: u64,
     /// Gangs taken from their nodes before they were done.
@@ -24,10 +28,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn new(workload: &Workload, nodes: u32) -> Self {
+    pub(crate) fn new(workload: &Workload, gpus: u64) -> Self {
         Self {
             finished_ms: vec![-1; workload.jobs.len()],
-            gpus: u64::from(nodes) * u64::from(crate::workload::GPUS_PER_NODE),
+            gpus,
+            cost_micros: 0,
+            job_cost_micros: vec![0; workload.jobs.len()],
             decisions: 0,
             preemptions: 0,
             restart_gpu_ms: 0,
@@ -58,9 +64,22 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// For programs.
+    #[must_use]
+    pub fn value(&self) -> serde_json::Value {
+        let Self { jobs, mean_completion_s, mean_wait_s, p99_wait_s, most_wait_s } = self;
+        serde_json::json!({
+            "jobs": jobs,
+            "meanCompletionSeconds": mean_completion_s,
+            "meanWaitSeconds": mean_wait_s,
+            "p99WaitSeconds": p99_wait_s,
+            "mostWaitSeconds": most_wait_s,
+        })
+    }
+
     /// The figures of the jobs that `counts` says yes to; zeros if there are none.
     #[must_use]
-    pub fn of(workload: &Workload, outcome: &Outcome, counts: impl Fn(&crate::Job) -> bool) -> Self {
+    pub fn of(workload: &Workload, outcome: &Outcome, mut counts: impl FnMut(&crate::Job) -> bool) -> Self {
         let mut waits: Vec<i64> = Vec::new();
         let mut completions = 0.0;
         for (job, finished) in workload.jobs.iter().zip(&outcome.finished_ms).filter(|(job, _)| counts(job)) {

@@ -17,10 +17,12 @@ const QUEUE: &str = "pods";
 pub const ARRIVED: [i64; 3] = [95, 100, 130];
 
 /// What came of one order of pods.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Packed {
     /// Allocated GPUs, in hundredths of those there are, at each of [`ARRIVED`].
     pub allocated: [f64; 3],
+    /// The same at every hundredth: asked for and allocated, in hundredths of the GPUs there are, and pods without room.
+    pub curve: Vec<[f64; 3]>,
     /// Pods that came, and that found room.
     pub pods: usize,
     /// Of these.
@@ -66,7 +68,7 @@ struct Count {
 
 impl Count {
     fn new(nodes: &[NodeSpec]) -> Self {
-        let packed = Packed { allocated: [0.0; 3], pods: 0, placed: 0, took: Duration::ZERO };
+        let packed = Packed { allocated: [0.0; 3], curve: Vec::new(), pods: 0, placed: 0, took: Duration::ZERO };
         Self { all: milli(nodes), asked: 0, allocated: 0, packed }
     }
 
@@ -75,6 +77,11 @@ impl Count {
         self.allocated += allocated;
         self.packed.pods += 1;
         self.packed.placed += placed;
+        let part = |milli: i64| 100.0 * milli as f64 / self.all as f64;
+        if part(self.asked).floor() > self.packed.curve.last().map_or(-1.0, |point| point[0].floor()) {
+            let waiting = (self.packed.pods - self.packed.placed) as f64;
+            self.packed.curve.push([part(self.asked), part(self.allocated), waiting]);
+        }
         for (arrived, part) in ARRIVED.iter().zip(&mut self.packed.allocated) {
             if self.asked * 100 <= self.all * arrived || *part == 0.0 {
                 *part = 100.0 * self.allocated as f64 / self.all as f64;

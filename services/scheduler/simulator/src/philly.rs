@@ -1,14 +1,16 @@
 //! The Philly-style CSV (`timestamp,duration,num_gpus,cluster`; further columns are ignored): a job a line, submitted at a
 //! civil time, for so many seconds. A second file may name the queues that count; jobs of others are left out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use jiff::civil::DateTime;
+use muster_scheduler_engine::Gang;
 
 use crate::fault::Fault;
+use crate::play::{gang, group};
 use crate::table::{Row, Table};
-use crate::workload::{Job, Workload};
+use crate::workload::{GPUS_PER_NODE, Job, Shape, Unit, Workload};
 
 /// Which lines of the trace count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +30,7 @@ pub fn read(trace: &Path, queues: Option<&Path>, window: Window) -> Result<Workl
     let mut names = queues.map(queue_names).transpose()?.unwrap_or_default();
     let mut index: HashMap<String, usize> = names.iter().cloned().zip(0..).collect();
     let mut table = Table::open(trace, ["timestamp", "duration", "num_gpus", "cluster"])?;
-    let mut jobs = Vec::new();
+    let (mut jobs, mut shapes, mut by_gpus) = (Vec::new(), Vec::new(), HashMap::new());
     while let Some(row) = table.next()? {
         let [time, _, gpus, name] = row.texts;
         let submitted: DateTime =
@@ -51,7 +53,12 @@ pub fn read(trace: &Path, queues: Option<&Path>, window: Window) -> Result<Workl
                 names.len() - 1
             }
         };
-        jobs.push(Job { line: row.line, queue, submitted_ms: since_epoch(submitted), duration_ms, gpus });
+        let shape = *by_gpus.entry(gpus).or_insert_with(|| {
+            shapes.push(shape(gpus));
+            shapes.len() - 1
+        });
+        let submitted_ms = since_epoch(submitted);
+        jobs.push(Job { line: row.line, queue, shape, submitted_ms, duration_ms, gpus, each: GPUS_PER_NODE });
     }
     jobs.sort_by_key(|job| (job.submitted_ms, job.line));
     let (Some(first), Some(last)) = (jobs.first(), jobs.last()) else {
@@ -59,7 +66,26 @@ pub fn read(trace: &Path, queues: Option<&Path>, window: Window) -> Result<Workl
     };
     let from = window.from.map_or(first.submitted_ms, since_epoch);
     let to = window.to.map_or(last.submitted_ms, since_epoch);
-    Ok(Workload { file: trace.to_owned(), queues: names, window_ms: (to - from).max(1), jobs })
+    Ok(Workload { file: trace.to_owned(), queues: names, shapes, unit: Unit::Gpus, window_ms: (to - from).max(1), jobs })
+}
+
+/// A job of so many GPUs: whole nodes, and what is left on one more.
+fn shape(gpus: u32) -> Shape {
+    let (whole, rest) = (gpus / GPUS_PER_NODE, gpus % GPUS_PER_NODE);
+    let whole = (whole > 0).then(|| group("whole", whole, GPUS_PER_NODE));
+    let rest = (rest > 0).then(|| group("rest", 1, rest));
+    let gang: Gang = gang(whole.into_iter().chain(rest).collect(), Some(restart_ms(gpus)));
+    Shape { class: format!("{gpus} GPUs"), kind: String::new(), priority: 0, gang, speeds: BTreeMap::new() }
+}
+
+/// What a run pays when it goes on after it was preempted: 7 s with one GPU, 30 s up to a node, 60 s beyond. These are the
+/// costs of the Helios simulator (Hu et al., *Characterization and Prediction of Deep Learning Workloads*, SC 2021).
+fn restart_ms(gpus: u32) -> i64 {
+    match gpus {
+        0 | 1 => 7_000,
+        2..=GPUS_PER_NODE => 30_000,
+        _ => 60_000,
+    }
 }
 
 fn queue_names(file: &Path) -> Result<Vec<String>, Fault> {

@@ -6,21 +6,50 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use muster_scheduler_engine::{
-    Amounts, ClusterSpec, ClusterState, Decision, Engine, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec, Placement,
-    QueueSpec, Refused, RunEnd, Tier, TierOpens, Time, WorkerGroup,
+    Amounts, CPU, ClusterSpec, ClusterState, Decision, Engine, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec,
+    Placement, QueueSpec, Refused, RunEnd, Tier, TierOpens, Time, WorkerGroup,
 };
 
 use crate::figures::Outcome;
 use crate::timeline::{Moment, Timeline};
-use crate::workload::{GPUS_PER_NODE, Job, Workload};
+use crate::workload::{GPUS_PER_NODE, Job, Unit, Workload};
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 const MODEL: &str = "GPU";
+/// A speed of one, in thousandths.
+const NORMAL: i64 = 1_000;
+const HOUR_MS: i64 = 3_600_000;
 
 const OWN: &str = "pool";
 const DEAR: &str = "dear";
 
-/// Where a workload is played, all of it equal nodes.
+/// Where a workload is played.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// All clusters.
+    pub clusters: Vec<ClusterSpec>,
+    /// All queues, parents before their children. Those of the workload are among them.
+    pub queues: Vec<QueueSpec>,
+    /// The cluster that is counted by itself because it is dear.
+    pub dear: Option<String>,
+    /// Whether prices are money, and not only an order.
+    pub priced: bool,
+}
+
+impl Stage {
+    /// What its clusters have together of what the workload counts, the dear one aside.
+    #[must_use]
+    pub fn size(&self, unit: Unit) -> u64 {
+        let own = self.clusters.iter().filter(|cluster| Some(&cluster.name) != self.dear.as_ref());
+        let sizes = own.flat_map(|cluster| &cluster.nodes).map(|node| match unit {
+            Unit::Gpus => node.allocatable.gpus(),
+            Unit::MilliCores => node.allocatable.get(CPU),
+        });
+        sizes.sum::<i64>().unsigned_abs()
+    }
+}
+
+/// Equal nodes of eight GPUs that all queues of a workload share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fleet {
     /// Nodes of the cluster that is used first.
@@ -30,6 +59,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// The fleet as a stage, with the workload's queues of these weights.
+    #[must_use]
+    pub fn stage(self, workload: &Workload, weights: &[u32]) -> Stage {
+        let queues = workload.queues.iter().zip(weights);
+        let queues = queues.map(|(name, weight)| QueueSpec { tiers: self.tiers(), ..queue(name, *weight) });
+        Stage { clusters: self.clusters(), queues: queues.collect(), dear: self.dear.map(|_| DEAR.to_owned()), priced: false }
+    }
+
     fn clusters(self) -> Vec<ClusterSpec> {
         let dear = self.dear.map(|(nodes, _)| ClusterSpec {
             prices: BTreeMap::from([(MODEL.to_owned(), 2)]),
@@ -60,19 +97,24 @@ pub fn play(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome,
 /// # Errors
 /// What the engine refuses.
 pub fn play_on(workload: &Workload, fleet: Fleet, weights: &[u32]) -> Result<Outcome, Refused> {
-    let mut play = Play::new(workload, fleet, weights)?;
-    play.until_waits(i64::MAX)?;
+    let stage = fleet.stage(workload, weights);
+    let mut play = Play::new(workload, &stage)?;
+    play.until_waits(i64::MAX, &mut |_| {})?;
     Ok(play.outcome)
 }
 
-/// Like [`play_on`], with what was going on meanwhile.
+/// Plays a workload on a stage, with what was going on meanwhile. `progress` is told, at most a thousand times, how many jobs are done.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn play_recorded(workload: &Workload, fleet: Fleet, weights: &[u32]) -> Result<(Outcome, Timeline), Refused> {
-    let mut play = Play::new(workload, fleet, weights)?;
+pub fn play_recorded(
+    workload: &Workload,
+    stage: &Stage,
+    progress: &mut dyn FnMut(usize),
+) -> Result<(Outcome, Timeline), Refused> {
+    let mut play = Play::new(workload, stage)?;
     play.timeline = Some(Timeline::new(workload.jobs.first().map_or(0, |job| job.submitted_ms)));
-    play.until_waits(i64::MAX)?;
+    play.until_waits(i64::MAX, progress)?;
     Ok((play.outcome, play.timeline.unwrap_or_default()))
 }
 
@@ -81,27 +123,34 @@ pub fn play_recorded(workload: &Workload, fleet: Fleet, weights: &[u32]) -> Resu
 /// # Errors
 /// What the engine refuses.
 pub fn play_while(workload: &Workload, nodes: u32, weights: &[u32], most_wait_ms: i64) -> Result<Option<Outcome>, Refused> {
-    let mut play = Play::new(workload, Fleet { own: nodes, dear: None }, weights)?;
-    Ok(play.until_waits(most_wait_ms)?.then_some(play.outcome))
+    let stage = Fleet { own: nodes, dear: None }.stage(workload, weights);
+    let mut play = Play::new(workload, &stage)?;
+    Ok(play.until_waits(most_wait_ms, &mut |_| {})?.then_some(play.outcome))
 }
 
 #[derive(Clone, Copy)]
 struct Run {
     epoch: Epoch,
-    /// If it is on the dear cluster, since when.
-    dear_since_ms: Option<i64>,
+    since_ms: i64,
+    /// Whether it is on the dear cluster.
+    dear: bool,
+    /// Price of what it has for an hour, in millionths.
+    micros_per_hour: i64,
+    /// How fast it works, in thousandths.
+    speed: i64,
     /// From when on it does work: its start, after what starting again costs.
     works_from_ms: i64,
 }
 
 struct Play<'a> {
     workload: &'a Workload,
+    dear: Option<&'a str>,
     engine: Engine,
     /// (end, job, epoch), earliest first.
     ends: BinaryHeap<Reverse<(i64, usize, Epoch)>>,
     /// Each job's run while it has one.
     runs: Vec<Option<Run>>,
-    /// Work done by earlier runs of each job.
+    /// Work done by earlier runs of each job, in milliseconds at speed 1,000.
     done_ms: Vec<i64>,
     /// Jobs that run, and jobs that are done.
     running: usize,
@@ -111,14 +160,17 @@ struct Play<'a> {
     dear_workers: u32,
     /// In use by each queue.
     queue_gpus: Vec<u32>,
+    /// What all runs cost in an hour, in millionths.
+    micros_per_hour: i64,
     timeline: Option<Timeline>,
     outcome: Outcome,
 }
 
 impl<'a> Play<'a> {
-    fn new(workload: &'a Workload, fleet: Fleet, weights: &[u32]) -> Result<Self, Refused> {
+    fn new(workload: &'a Workload, stage: &'a Stage) -> Result<Self, Refused> {
         let mut play = Self {
             workload,
+            dear: stage.dear.as_deref(),
             engine: Engine::new(),
             ends: BinaryHeap::new(),
             runs: vec![None; workload.jobs.len()],
@@ -128,23 +180,25 @@ impl<'a> Play<'a> {
             dear_gpus: 0,
             dear_workers: 0,
             queue_gpus: vec![0; workload.queues.len()],
+            micros_per_hour: 0,
             timeline: None,
-            outcome: Outcome::new(workload, fleet.own),
+            outcome: Outcome::new(workload, stage.size(workload.unit)),
         };
-        for cluster in fleet.clusters() {
-            play.engine.apply(Event::Cluster(cluster))?;
+        for cluster in &stage.clusters {
+            play.engine.apply(Event::Cluster(cluster.clone()))?;
         }
-        for (name, weight) in workload.queues.iter().zip(weights) {
-            play.engine.apply(Event::Queue(QueueSpec { tiers: fleet.tiers(), ..queue(name, *weight) }))?;
+        for queue in &stage.queues {
+            play.engine.apply(Event::Queue(queue.clone()))?;
         }
         Ok(play)
     }
 
     /// Plays all of it, or until it is certain that all jobs together wait longer than this: then `false`.
-    fn until_waits(&mut self, most_wait_ms: i64) -> Result<bool, Refused> {
+    fn until_waits(&mut self, most_wait_ms: i64, progress: &mut dyn FnMut(usize)) -> Result<bool, Refused> {
         let mut next = 0;
         // What was waited until `last`, in all: a job waits while it is there and does not run.
         let (mut waited_ms, mut last) = (0_i64, 0);
+        let (step, mut told) = ((self.workload.jobs.len() / 1_000).max(1), 0);
         loop {
             let arrival = self.workload.jobs.get(next).map(|job| job.submitted_ms);
             let end = self.ends.peek().map(|Reverse((at, _, _))| *at);
@@ -158,7 +212,8 @@ impl<'a> Play<'a> {
             }
             last = now;
             if let Some(timeline) = &mut self.timeline {
-                timeline.until(now, &Moment { waiting, dear_gpus: self.dear_gpus, queue_gpus: &self.queue_gpus });
+                let (dear_gpus, micros_per_hour) = (self.dear_gpus, self.micros_per_hour);
+                timeline.until(now, &Moment { waiting, dear_gpus, micros_per_hour, queue_gpus: &self.queue_gpus });
             }
             self.end_until(now)?;
             while let Some(job) = self.workload.jobs.get(next).filter(|job| job.submitted_ms <= now) {
@@ -168,6 +223,10 @@ impl<'a> Play<'a> {
             }
             self.engine.apply(Event::Time(Time(now)))?;
             self.decide(now)?;
+            if self.finished / step > told {
+                told = self.finished / step;
+                progress(self.finished);
+            }
         }
         Ok(true)
     }
@@ -203,42 +262,57 @@ impl<'a> Play<'a> {
     fn start(&mut self, placement: &Placement, now: i64) -> Result<(), Refused> {
         let index = placement.job.0 as usize;
         let job = &self.workload.jobs[index];
-        let restart_ms = if placement.epoch == Epoch(1) { 0 } else { job.restart_ms() };
+        let shape = self.workload.shape(job);
+        let restart_ms = if placement.epoch == Epoch(1) { 0 } else { shape.gang.restart_ms.unwrap_or(0) };
         let works_from_ms = now + restart_ms;
+        let speed =
+            placement.flavor.as_ref().and_then(|flavor| shape.speeds.get(flavor)).map_or(NORMAL, |speed| i64::from(*speed));
+        let micros_per_hour = placement.price_micros.unwrap_or(0).saturating_mul(i64::from(job.gpus));
+        let dear = self.dear == Some(placement.cluster.as_str());
         self.running += 1;
         self.queue_gpus[job.queue] += job.gpus;
-        let dear_since_ms = (placement.cluster == DEAR).then_some(now);
-        if dear_since_ms.is_some() {
+        self.micros_per_hour += micros_per_hour;
+        if dear {
             self.dear_gpus += job.gpus;
             self.dear_workers += job.nodes();
             self.outcome.most_dear_gpus = self.outcome.most_dear_gpus.max(u64::from(self.dear_gpus));
             self.outcome.most_dear_workers = self.outcome.most_dear_workers.max(self.dear_workers);
         }
-        self.runs[index] = Some(Run { epoch: placement.epoch, dear_since_ms, works_from_ms });
-        self.ends.push(Reverse((works_from_ms + job.duration_ms - self.done_ms[index], index, placement.epoch)));
+        self.runs[index] = Some(Run { epoch: placement.epoch, since_ms: now, dear, micros_per_hour, speed, works_from_ms });
+        let lasts_ms = (job.duration_ms - self.done_ms[index]).saturating_mul(NORMAL) / speed;
+        self.ends.push(Reverse((works_from_ms + lasts_ms, index, placement.epoch)));
         self.outcome.decisions += 1;
         self.outcome.restart_gpu_ms += restart_ms * i64::from(job.gpus);
         self.engine.apply(Event::Started { job: placement.job, epoch: placement.epoch, at: Time(now) })
     }
 
     /// Takes a job's run from where it is.
-    fn leave(&mut self, job: usize, now: i64) -> Option<Run> {
-        let run = self.runs[job].take()?;
-        let job = &self.workload.jobs[job];
+    fn leave(&mut self, index: usize, now: i64) -> Option<Run> {
+        let run = self.runs[index].take()?;
+        let job = &self.workload.jobs[index];
+        let lasted_ms = now - run.since_ms;
         self.running -= 1;
         self.queue_gpus[job.queue] -= job.gpus;
-        if let Some(since) = run.dear_since_ms {
+        self.micros_per_hour -= run.micros_per_hour;
+        let cost = i128::from(run.micros_per_hour) * i128::from(lasted_ms) / i128::from(HOUR_MS);
+        let cost = i64::try_from(cost).unwrap_or(i64::MAX);
+        self.outcome.cost_micros += cost;
+        self.outcome.job_cost_micros[index] += cost;
+        if run.dear {
             self.dear_gpus -= job.gpus;
             self.dear_workers -= job.nodes();
-            self.outcome.dear_gpu_ms += (now - since) * i64::from(job.gpus);
+            self.outcome.dear_gpu_ms += lasted_ms * i64::from(job.gpus);
         }
         Some(run)
     }
 
     fn interrupt(&mut self, interruption: Interruption, now: i64) -> Result<(), Refused> {
         let Interruption { job, epoch, in_favour_of: _, cause: _ } = interruption;
-        if let Some(run) = self.leave(job.0 as usize, now) {
-            self.done_ms[job.0 as usize] += (now - run.works_from_ms).max(0);
+        let index = job.0 as usize;
+        if let Some(run) = self.leave(index, now)
+            && self.workload.shape(&self.workload.jobs[index]).gang.restart_ms.is_some()
+        {
+            self.done_ms[index] += (now - run.works_from_ms).max(0).saturating_mul(run.speed) / NORMAL;
         }
         self.outcome.preemptions += 1;
         self.engine.apply(Event::Ended { job, epoch, end: RunEnd::Retry { not_before: Time(now) } })
@@ -281,24 +355,17 @@ pub(crate) fn gang_of(name: &str, replicas: u32, each: Amounts, restart_ms: Opti
 /// A gang that is placed whole.
 pub(crate) fn gang(groups: Vec<WorkerGroup>, restart_ms: Option<i64>) -> Gang {
     let min_available = groups.iter().map(|group| group.replicas).sum();
-    Gang { groups, min_available, flavors: BTreeSet::new(), api: String::new(), restart_ms }
+    Gang { groups, min_available, flavors: BTreeSet::new(), api: String::new(), restart_ms, speeds: BTreeMap::new() }
 }
 
 fn spec(workload: &Workload, index: usize, job: &Job) -> JobSpec {
-    let (whole, rest) = (job.gpus / GPUS_PER_NODE, job.gpus % GPUS_PER_NODE);
-    let mut groups = Vec::new();
-    if whole > 0 {
-        groups.push(group("whole", whole, GPUS_PER_NODE));
-    }
-    if rest > 0 {
-        groups.push(group("rest", 1, rest));
-    }
+    let shape = workload.shape(job);
     JobSpec {
         id: id(index),
         queue: workload.queues[job.queue].clone(),
-        priority: 0,
-        kind: String::new(),
+        priority: shape.priority,
+        kind: shape.kind.clone(),
         submitted_at: Time(job.submitted_ms),
-        gang: gang(groups, Some(job.restart_ms())),
+        gang: shape.gang.clone(),
     }
 }

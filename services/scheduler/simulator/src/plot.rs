@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::timeline::{Hour, Timeline};
+use crate::play::Stage;
+use crate::timeline::{Span, Timeline};
+use crate::workload::Workload;
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 420.0;
@@ -10,6 +12,9 @@ const LEFT: f64 = 80.0;
 const RIGHT: f64 = 190.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 55.0;
+const HOUR_MS: f64 = 3.6e6;
+/// Queues with a layer of their own; the others share one.
+const MOST_LAYERS: usize = 18;
 /// Columns of what is drawn over time.
 const COLUMNS: usize = 600;
 /// Distinguishable also for who sees red and green alike: hues of a wheel at two lightnesses.
@@ -35,9 +40,9 @@ pub struct Plot {
     /// Above it.
     pub title: String,
     /// Below the horizontal axis.
-    pub across: &'static str,
+    pub across: String,
     /// Beside the vertical one.
-    pub up: &'static str,
+    pub up: String,
     /// Drawn in this order.
     pub series: Vec<Series>,
     /// Layers on top of each other instead of lines.
@@ -80,8 +85,8 @@ impl Plot {
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n<text transform=\"translate(18 {middle:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             (WIDTH - RIGHT).midpoint(LEFT),
             HEIGHT - 12.0,
-            escaped(self.across),
-            escaped(self.up)
+            escaped(&self.across),
+            escaped(&self.up)
         );
         // Layers from the back to the front: the highest first.
         let mut drawn: Vec<(usize, &Vec<(f64, f64)>)> = layers.iter().enumerate().collect();
@@ -132,37 +137,77 @@ impl Plot {
     }
 }
 
-/// What is drawn of a play on so many own GPUs: use, waiting jobs, cost in GPU-hours, and what each queue has of all GPUs in use.
+/// What is drawn of a play: use of what is one's own, waiting jobs, cost, and what each queue has of all that is in use.
 #[must_use]
-pub fn plots(queues: &[String], own_gpus: u64, timeline: &Timeline) -> Vec<Plot> {
-    let used = |hour: &Hour| hour.queue_gpus.iter().sum::<i64>();
+pub fn plots(workload: &Workload, stage: &Stage, timeline: &Timeline) -> Vec<Plot> {
+    let (unit, clock) = (workload.unit, Clock::of(timeline));
+    let own = (stage.size(unit).max(1)) as f64;
+    let used = |span: &Span| span.queue_gpus.iter().sum::<i64>() as f64;
+    let of_own = |span: &Span| used(span) - span.dear_gpus as f64;
+    let means = |of: &dyn Fn(&Span) -> f64| {
+        timeline.means(COLUMNS, of).into_iter().map(|(at, mean)| (at / clock.ms, mean)).collect::<Vec<_>>()
+    };
     let series = |name: &str, points| Series { name: name.to_owned(), points };
-    let has_dear = timeline.hours.iter().any(|hour| hour.dear_gpus > 0);
-    let plot =
-        |name, title: &str, up, stacked, series| Plot { name, title: title.to_owned(), across: "days", up, series, stacked };
-    let percent = |hour: &Hour| 100 * (used(hour) - hour.dear_gpus) / i64::try_from(own_gpus.max(1)).unwrap_or(i64::MAX);
-    let queue = |(place, name): (usize, &String)| series(name, timeline.means(COLUMNS, |hour| hour.queue_gpus[place]));
-    let mut cost = vec![series("own nodes", summed(timeline, |hour| used(hour) - hour.dear_gpus))];
-    if has_dear {
-        cost.push(series("dear cluster", summed(timeline, |hour| hour.dear_gpus)));
+    let plot = |name, title: String, up: &str, stacked, series| {
+        let (across, up) = (clock.name.to_owned(), up.to_owned());
+        Plot { name, title, across, up, series, stacked }
+    };
+    let queue =
+        |(place, name): (usize, &String)| series(name, means(&|span| span.queue_gpus[place] as f64 / unit.per_one() as f64));
+    let hours = |of: &dyn Fn(&Span) -> f64| summed(timeline, clock, &|span| of(span) / unit.per_one() as f64 / HOUR_MS);
+    let cost = if stage.priced {
+        let money = summed(timeline, clock, &|span| span.micros_per_hour as f64 / 1e6 / HOUR_MS);
+        plot("cost", "Money spent so far".to_owned(), "in the currency of the prices", false, vec![series("all runs", money)])
+    } else {
+        let dear = stage.dear.as_ref().map(|name| series(name, hours(&|span| span.dear_gpus as f64)));
+        let spent = std::iter::once(series("own nodes", hours(&of_own))).chain(dear).collect();
+        let what = format!("{}-hours", unit.name().trim_end_matches('s'));
+        plot("cost", format!("{what} spent so far"), &what, true, spent)
+    };
+    let utilisation = vec![series("in use", means(&|span| 100.0 * of_own(span) / own))];
+    let waiting = vec![series("waiting", means(&|span| span.waiting as f64))];
+    let mut shares: Vec<Series> = workload.queues.iter().enumerate().take(MOST_LAYERS).map(queue).collect();
+    if workload.queues.len() > MOST_LAYERS {
+        let others = |span: &Span| span.queue_gpus[MOST_LAYERS..].iter().sum::<i64>() as f64 / unit.per_one() as f64;
+        shares.push(series(&format!("{} others", workload.queues.len() - MOST_LAYERS), means(&others)));
     }
     vec![
-        plot("utilisation", "Own GPUs in use", "%", false, vec![series("in use", timeline.means(COLUMNS, percent))]),
-        plot("waiting", "Jobs that wait", "jobs", false, vec![series("waiting", timeline.means(COLUMNS, |hour| hour.waiting))]),
-        plot("cost", "GPU-hours spent so far", "GPU-hours", true, cost),
-        plot("share", "GPUs in use per queue", "GPUs", true, queues.iter().enumerate().map(queue).collect()),
+        plot("utilisation", format!("Own {} in use", unit.name()), "%", false, utilisation),
+        plot("waiting", "Jobs that wait".to_owned(), "jobs", false, waiting),
+        cost,
+        plot("share", format!("{} in use per queue", unit.name()), unit.name(), true, shares),
     ]
 }
 
-/// The sum of GPU-hours up to each moment.
-fn summed(timeline: &Timeline, of: impl Fn(&Hour) -> i64) -> Vec<(f64, f64)> {
-    let every = timeline.hours.len().div_ceil(COLUMNS).max(1);
-    let mut sum = 0;
+/// What the horizontal axis counts.
+#[derive(Clone, Copy)]
+struct Clock {
+    name: &'static str,
+    ms: f64,
+}
+
+impl Clock {
+    /// Seconds, hours or days, by how long it all lasted.
+    fn of(timeline: &Timeline) -> Self {
+        let lasted = (timeline.ended_ms - timeline.began_ms) as f64;
+        match lasted {
+            lasted if lasted < 2.0 * HOUR_MS => Self { name: "seconds", ms: 1e3 },
+            lasted if lasted < 72.0 * HOUR_MS => Self { name: "hours", ms: HOUR_MS },
+            _ => Self { name: "days", ms: 24.0 * HOUR_MS },
+        }
+    }
+}
+
+/// The sum of an amount up to each moment.
+fn summed(timeline: &Timeline, clock: Clock, of: &dyn Fn(&Span) -> f64) -> Vec<(f64, f64)> {
+    let every = timeline.spans.len().div_ceil(COLUMNS).max(1);
+    let mut sum = 0.0;
     let mut points = vec![(0.0, 0.0)];
-    for (at, hour) in timeline.hours.iter().enumerate() {
-        sum += of(hour);
-        if (at + 1) % every == 0 || at + 1 == timeline.hours.len() {
-            points.push(((at + 1) as f64 / 24.0, sum as f64 / 3.6e6));
+    for (at, span) in timeline.spans.iter().enumerate() {
+        sum += of(span);
+        if (at + 1) % every == 0 || at + 1 == timeline.spans.len() {
+            let ended = ((at as i64 + 1) * timeline.width_ms).min(timeline.ended_ms - timeline.began_ms);
+            points.push((ended as f64 / clock.ms, sum));
         }
     }
     points

@@ -1,19 +1,20 @@
-//! Nodes for the baselines: equal, with best fit, and without anything but GPUs.
+//! Nodes for the baselines, with best fit, and without anything but what the workload counts (GPUs or cores).
 
-use crate::workload::{GPUS_PER_NODE, Job};
+use crate::workload::Job;
 
 /// (node, GPUs) of every worker.
 pub(crate) type Slots = Vec<(usize, u32)>;
 
-/// Free GPUs per node.
+/// What is free per node.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     free: Vec<u32>,
 }
 
 impl Pool {
-    pub(crate) fn new(nodes: u32) -> Self {
-        Self { free: vec![GPUS_PER_NODE; nodes as usize] }
+    /// Nodes of these sizes.
+    pub(crate) fn new(nodes: &[u32]) -> Self {
+        Self { free: nodes.to_vec() }
     }
 
     /// Takes the fullest nodes with room for each worker, for the whole gang or not at all.

@@ -3,20 +3,23 @@
 use std::fmt::Write;
 
 use muster_scheduler_engine::Refused;
+use serde_json::{Value, json};
 
 use crate::baseline::{self, Backfill};
 use crate::fault::Fault;
 use crate::figures::{Figures, Outcome};
-use crate::play;
+use crate::play::{self, Fleet};
+use crate::plot::{Plot, plots};
+use crate::scenario::Progress;
 use crate::workload::{GPUS_PER_NODE, Job, Workload};
 
 /// Gangs of at least so many GPUs are reported by themselves.
 const LARGE_GPUS: u32 = 16;
 
 /// The row of what each queue would have by itself.
-const SILO_EASY: &str = "silo EASY, true durations";
+pub(crate) const SILO_EASY: &str = "silo EASY, true durations";
 /// The engine's row.
-const MUSTER: &str = "muster";
+pub(crate) const MUSTER: &str = "muster";
 
 /// What is studied.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,13 +60,15 @@ pub struct Study {
     pub bound_s: f64,
     /// The baselines, and Muster's engine last.
     pub rows: Vec<Row>,
+    /// What the engine's play looked like.
+    pub plots: Vec<Plot>,
 }
 
-/// Plays a workload under every policy; `progress` is told the name of each before it is played.
+/// Plays a workload under every policy; `progress` is told of each before it is played.
 ///
 /// # Errors
 /// A load that is none, or a gang that is larger than the pool, by its line.
-pub fn study(workload: &Workload, terms: Terms, progress: &mut dyn FnMut(&'static str)) -> Result<Study, Fault> {
+pub fn study(workload: &Workload, terms: Terms, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Study, Fault> {
     let fault = |line, field: &str, why| Fault { file: workload.file.clone(), line, field: field.to_owned(), why };
     if !(terms.load > 0.0 && terms.load <= 1.0) {
         return Err(fault(None, "load", format!("{} is not above 0 and at most 1", terms.load)));
@@ -76,28 +81,28 @@ pub fn study(workload: &Workload, terms: Terms, progress: &mut dyn FnMut(&'stati
     }
     let mut rows = Vec::new();
     for (policy, backfill) in [("silo FIFO", Backfill::None), (SILO_EASY, Backfill::Easy)] {
-        progress(policy);
+        progress(Progress { policy, done: None });
         rows.push(row(workload, policy, &in_silos(workload, &silos, backfill)));
     }
     for (policy, backfill) in
         [("pool FIFO", Backfill::None), ("pool EASY, true durations", Backfill::Easy), ("pool greedy", Backfill::Greedy)]
     {
-        progress(policy);
+        progress(Progress { policy, done: None });
         rows.push(row(workload, policy, &baseline::play(workload, nodes, backfill)));
     }
-    progress(MUSTER);
-    rows.push(row(workload, MUSTER, &played(workload, nodes, &silos)?));
+    let stage = Fleet { own: nodes, dear: None }.stage(workload, &silos);
+    let mut tell = |done| progress(Progress { policy: MUSTER, done: Some((done, workload.jobs.len())) });
+    tell(0);
+    let (outcome, timeline) = play::play_recorded(workload, &stage, &mut tell).map_err(|refused| refusal(workload, refused))?;
+    rows.push(row(workload, MUSTER, &outcome));
     let jobs = |queue| workload.jobs.iter().filter(|job| job.queue == queue).count();
     Ok(Study {
         queues: workload.queues.clone(),
         silos: silos.iter().enumerate().map(|(queue, nodes)| (jobs(queue), *nodes)).collect(),
         bound_s: workload.bound_ms() / 1e3,
         rows,
+        plots: plots(workload, &stage, &timeline),
     })
-}
-
-fn played(workload: &Workload, nodes: u32, weights: &[u32]) -> Result<Outcome, Fault> {
-    play::play(workload, nodes, weights).map_err(|refused| refusal(workload, refused))
 }
 
 pub(crate) fn refusal(workload: &Workload, refused: Refused) -> Fault {
@@ -171,7 +176,7 @@ pub fn silo_easy(workload: &Workload, silos: &[u32]) -> Outcome {
 
 /// Each queue on a cluster of its own.
 fn in_silos(workload: &Workload, silos: &[u32], backfill: Backfill) -> Outcome {
-    let mut all = Outcome::new(workload, silos.iter().sum());
+    let mut all = Outcome::new(workload, silos.iter().map(|nodes| u64::from(*nodes * GPUS_PER_NODE)).sum());
     for (queue, nodes) in silos.iter().enumerate() {
         let own = baseline::play(&workload.of_queue(queue), *nodes, backfill);
         let places = workload.jobs.iter().enumerate().filter(|(_, job)| job.queue == queue).map(|(place, _)| place);
@@ -220,6 +225,24 @@ impl Study {
     pub fn worst_off(&self) -> Option<(usize, f64)> {
         let of = |policy: &str| self.rows.iter().find(|row| row.policy == policy).map(|row| &row.queues_s);
         worst(of(MUSTER)?.iter().copied().zip(of(SILO_EASY)?.iter().copied()))
+    }
+
+    /// The report for programs.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            let queues = self.queues.iter().cloned().zip(row.queues_s.iter().map(|mean| json!(mean)));
+            json!({
+                "policy": row.policy,
+                "gpus": row.gpus,
+                "all": row.all.value(),
+                "large": row.large.value(),
+                "meanCompletionSecondsByQueue": queues.collect::<serde_json::Map<String, Value>>(),
+                "preemptions": row.preemptions,
+                "utilisation": row.utilisation,
+            })
+        });
+        json!({ "boundSeconds": self.bound_s, "policies": rows.collect::<Vec<Value>>() })
     }
 
     /// The report for people.

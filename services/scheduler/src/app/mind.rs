@@ -307,7 +307,7 @@ pub fn fold_queues(engine: &mut Engine, definitions: &BTreeMap<String, QueueDefi
     }
 }
 
-/// How long the runs before the current one lasted together, of a job that goes on from checkpoints.
+/// The work of the runs before the current one, of a job that goes on from checkpoints: how long each lasted times its speed.
 async fn attained_ms(tx: &mut Tx, job: &Job) -> Result<i64> {
     if job.gang.restart_ms.is_none() {
         return Ok(0);
@@ -315,8 +315,11 @@ async fn attained_ms(tx: &mut Tx, job: &Job) -> Result<i64> {
     let last = if job.charged { job.epoch.saturating_sub(1) } else { job.epoch };
     let mut attained_ms = 0;
     for epoch in last.saturating_sub(RUNS_COUNTED) + 1..=last {
-        if let Some(Run { started_at: Some(began), finished_at: Some(ended), .. }) = store::run::get(tx, job.id, epoch).await? {
-            attained_ms += (ended.as_millisecond() - began.as_millisecond()).max(0);
+        if let Some(Run { started_at: Some(began), finished_at: Some(ended), flavor, .. }) =
+            store::run::get(tx, job.id, epoch).await?
+        {
+            let lasted_ms = (ended.as_millisecond() - began.as_millisecond()).max(0);
+            attained_ms += job.gang.work_ms(&flavor, lasted_ms);
         }
     }
     Ok(attained_ms)

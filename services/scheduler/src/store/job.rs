@@ -302,15 +302,21 @@ pub async fn for_engine(tx: &mut Tx, after: i64, limit: i64) -> Result<Vec<Job>>
 }
 
 /// The jobs that ran and ended last, newest first. One that goes on from checkpoints lasted as long as all its runs did,
-/// another as long as its last one.
+/// another as long as its last one; each run counts with its speed.
 pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Finished>> {
     let rows = sqlx::query!(
         r#"
         select queue, namespace, name, gpus,
             (1000 * extract(epoch from case
-                when gang ->> 'restart_ms' is null then finished_at - started_at
+                when gang ->> 'restart_ms' is null then (finished_at - started_at) * coalesce((
+                    select (gang -> 'speeds' ->> run.flavor)::double precision / 1000 from run
+                    where run.job_id = job.job_id and run.epoch = job.epoch
+                ), 1)
                 else (
-                    select sum(run.finished_at - run.started_at) from run
+                    select sum(
+                        (run.finished_at - run.started_at)
+                            * coalesce((gang -> 'speeds' ->> run.flavor)::double precision / 1000, 1)
+                    ) from run
                     where run.job_id = job.job_id and run.finished_at > run.started_at
                 )
             end))::bigint as lasted_ms

@@ -18,6 +18,9 @@ struct GangRow {
     /// Absent from rows of jobs that were submitted before it was known.
     #[serde(default)]
     restart_ms: Option<i64>,
+    /// By GPU model, in thousandths.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    speeds: BTreeMap<String, u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,7 +48,7 @@ fn write<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
-    let Gang { groups, min_available, flavors, api, restart_ms } = gang;
+    let Gang { groups, min_available, flavors, api, restart_ms, speeds } = gang;
     let groups = groups.iter().map(|WorkerGroup { name, replicas, each }| GroupRow {
         name: name.clone(),
         replicas: *replicas,
@@ -57,18 +60,19 @@ pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
         flavors: flavors.clone(),
         api: api.clone(),
         restart_ms: *restart_ms,
+        speeds: speeds.clone(),
     })
 }
 
 pub(super) fn read_gang(value: Value) -> Result<Gang> {
-    let GangRow { groups, min_available, flavors, api, restart_ms } =
+    let GangRow { groups, min_available, flavors, api, restart_ms, speeds } =
         serde_json::from_value(value).map_err(|error| corrupt("a gang", error))?;
     let groups = groups.into_iter().map(|GroupRow { name, replicas, each }| WorkerGroup {
         name,
         replicas,
         each: each.into_iter().collect(),
     });
-    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms })
+    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds })
 }
 
 pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {

@@ -10,6 +10,7 @@ mod placing;
 mod properties;
 mod reclaiming;
 mod sharing;
+mod speeds;
 mod twin;
 mod waiting;
 mod water_fill;

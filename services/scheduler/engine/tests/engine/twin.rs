@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use crate::world::{Dice, GPU, amounts, cluster, engine, job, queue, tier};
 use muster_scheduler_engine::{
-    Amounts, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement, QueueSpec, RunEnd, TierOpens,
-    Time,
+    Amounts, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement, Prefers, QueueSpec, RunEnd,
+    TierOpens, Time,
 };
 
 /// Events of each test.
@@ -142,7 +142,7 @@ fn world() -> (Engine, Twin) {
     let b = QueueSpec { guarantee: Amounts::new().with(GPU, 8), min_runtime_ms: 0, ..below("b", "lab") };
     let tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(600_000))];
     let c = QueueSpec { tiers, ..below("c", "lab") };
-    let d = QueueSpec { reclaimable: false, ..queue("d", 3) };
+    let d = QueueSpec { reclaimable: false, prefers: Some(Prefers::Fastest), ..queue("d", 3) };
     let queues = vec![lab, a, b, c, d, queue("e", 1)];
     let nodes = clusters.iter().flat_map(|cluster| cluster.nodes.iter().map(move |node| (cluster.name.clone(), node)));
     let twin = Twin {
@@ -168,6 +168,10 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     spec.submitted_at = Time(now);
     if dice.roll(2) == 0 {
         spec.gang.restart_ms = Some(1_000);
+    }
+    if dice.roll(3) == 0 {
+        let speeds = [("V100", 250 + 250 * dice.roll(8) as u32), ("A100", 2_000)];
+        spec.gang.speeds = speeds.into_iter().map(|(model, speed)| (model.to_owned(), speed)).collect();
     }
     if dice.roll(4) == 0 {
         spec.gang.groups.push(muster_scheduler_engine::WorkerGroup {

@@ -77,6 +77,7 @@ pub fn gang(workers: u32, each: Amounts) -> Gang {
         flavors: BTreeSet::new(),
         api: String::new(),
         restart_ms: None,
+        speeds: BTreeMap::new(),
     }
 }
 

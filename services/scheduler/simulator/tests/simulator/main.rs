@@ -1,6 +1,7 @@
 //! Traces of a few lines, written by the tests themselves.
 
 mod faults;
+mod formats;
 mod openb;
 mod plots;
 mod policies;

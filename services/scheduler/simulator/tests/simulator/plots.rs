@@ -9,8 +9,9 @@ fn drawn() -> Vec<(&'static str, String)> {
     let trace = Trace::of_jobs(&[(0, 7200, 8, "a"), (1, 5400, 8, "b <&> c"), (200, 60, 4, "a")]);
     let workload = trace.read().unwrap();
     let fleet = Fleet { own: 1, dear: Some((4, TierOpens::AfterWaitingForWork { permille: 50 })) };
-    let (outcome, timeline) = play_recorded(&workload, fleet, &[1, 1]).unwrap();
-    plots(&workload.queues, outcome.gpus, &timeline).into_iter().map(|plot| (plot.name, plot.svg())).collect()
+    let stage = fleet.stage(&workload, &[1, 1]);
+    let (_, timeline) = play_recorded(&workload, &stage, &mut |_| {}).unwrap();
+    plots(&workload, &stage, &timeline).into_iter().map(|plot| (plot.name, plot.svg())).collect()
 }
 
 /// The tags of a document without comments and the like are nested properly, its attributes quoted and its entities known.

@@ -24,6 +24,8 @@ const QUEUE_KEYS: [&str; 3] = ["kueue.x-k8s.io/queue-name", "volcano.sh/queue-na
 const PRIORITY_KEY: &str = "kueue.x-k8s.io/priority-class";
 /// The annotation by which a job says that it may be interrupted, and what going on from its last checkpoint costs it (`30s`).
 const RESTART_KEY: &str = "muster.dev/restart-cost";
+/// How fast the job is on GPU models.
+const SPEEDS_KEY: &str = "muster.dev/gpu-speeds";
 
 /// A job's manifest, read.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +78,7 @@ impl Requirements {
             flavors: flavors.unwrap_or_default(),
             api: manifest.api_version().to_owned(),
             restart_ms: restart_ms(value)?,
+            speeds: speeds(value)?,
         };
         muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(&templates, refused.into()))?;
         Ok(Self { kind, gang, queue: queue(kind, value), priority_class: priority_class(kind, value, &templates) })
@@ -131,6 +134,25 @@ fn restart_ms(value: &Value) -> Result<Option<i64>, Fault> {
     let path = format!("metadata.annotations[{RESTART_KEY}]");
     let cost = muster_core::duration::parse(text).map_err(|error| Fault::new(&path, error.to_string()))?;
     i64::try_from(cost.as_millis()).map(Some).map_err(|_| Fault::new(&path, "is longer than can be counted"))
+}
+
+/// How fast the job says it is on GPU models: `V100=1, K80=0.25`, in thousandths.
+fn speeds(value: &Value) -> Result<BTreeMap<String, u32>, Fault> {
+    let path = format!("metadata.annotations[{SPEEDS_KEY}]");
+    let mut speeds = BTreeMap::new();
+    for part in metadata(value, SPEEDS_KEY).into_iter().flat_map(|text| text.split(',')) {
+        let fault = |why: &str| Fault::new(&path, format!("{:?} {why}", part.trim()));
+        let (model, speed) = part.split_once('=').ok_or_else(|| fault("is no model and speed such as V100=1"))?;
+        let permille = speed.trim().parse::<f64>().map_or(0.0, |speed| (speed * 1e3).round());
+        if model.trim().is_empty() || !(1.0..=f64::from(Gang::MOST_SPEED)).contains(&permille) {
+            return Err(fault("is no model and a speed from 0.001 to 1000"));
+        }
+        // At most MOST_SPEED by the line above.
+        if speeds.insert(model.trim().to_owned(), permille as u32).is_some() {
+            return Err(fault("says the speed on a model twice"));
+        }
+    }
+    Ok(speeds)
 }
 
 /// A label or annotation of the object.

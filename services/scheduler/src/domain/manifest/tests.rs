@@ -139,3 +139,18 @@ fn a_job_says_that_it_may_be_interrupted_and_what_that_costs() {
     let fault = job("cheap").unwrap_err();
     assert_eq!(fault.field, "metadata.annotations[muster.dev/restart-cost]");
 }
+
+#[test]
+fn a_job_says_how_fast_it_is_on_which_model() {
+    let job = |speeds: &str| {
+        read(&format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j, annotations: {{muster.dev/gpu-speeds: \"{speeds}\"}}}}\nspec: \
+             {{template: {{spec: {{containers: [{{name: c, resources: {{}}}}]}}}}}}\n"
+        ))
+    };
+    let speeds = job("V100=1, K80 = 0.25,P100=2.2").unwrap().gang.speeds;
+    assert_eq!(speeds, BTreeMap::from([("K80".to_owned(), 250), ("P100".to_owned(), 2_200), ("V100".to_owned(), 1_000)]));
+    for wrong in ["V100", "V100=fast", "V100=0", "V100=-1", "V100=1001", "=1", "V100=1,V100=2", "V100=NaN"] {
+        assert_eq!(job(wrong).unwrap_err().field, "metadata.annotations[muster.dev/gpu-speeds]", "{wrong}");
+    }
+}

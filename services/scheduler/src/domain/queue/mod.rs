@@ -5,7 +5,7 @@ mod fields;
 mod tiers;
 
 use muster_core::{Manifest, Quantity};
-use muster_scheduler_engine::{Amounts, QueueSpec, Tier};
+use muster_scheduler_engine::{Amounts, Prefers, QueueSpec, Tier};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use super::Fault;
 use super::cluster::ClusterFacts;
 use budgets::budgets;
 use fields::{amounts, boolean, guarantee, known, span, text};
-use tiers::tiers;
+use tiers::{prefers, tiers};
 
 pub use budgets::{BudgetDefinition, Window};
 pub use tiers::TierDefinition;
@@ -45,6 +45,8 @@ pub struct QueueDefinition {
     pub parent: Option<String>,
     /// In order of preference.
     pub tiers: Vec<TierDefinition>,
+    /// Which places come first inside a tier; `None`: as the queue above says.
+    pub prefers: Option<Prefers>,
     /// What it and the queues below it may spend.
     pub budgets: Vec<BudgetDefinition>,
 }
@@ -97,6 +99,7 @@ impl QueueDefinition {
             min_runtime_ms: span("spec.minRuntime", spec.get("minRuntime"))?.unwrap_or(QueueSpec::MIN_RUNTIME_MS),
             parent: text("spec.parent", spec.get("parent"))?.filter(|parent| !parent.is_empty() && parent != "root"),
             tiers: if strict { tiers(spec.get("tiers"))? } else { Vec::new() },
+            prefers: if strict { prefers(spec.get("placement"))? } else { None },
             budgets: if strict { budgets(spec.get("budgets"))? } else { Vec::new() },
         })
     }
@@ -128,6 +131,7 @@ impl QueueDefinition {
             reclaimable: self.reclaimable,
             min_runtime_ms: self.min_runtime_ms,
             tiers: tiers.collect(),
+            prefers: self.prefers,
             budgets: self.budgets.iter().map(|definition| definition.budget).collect(),
         }
     }
@@ -183,6 +187,7 @@ struct SpecShape {
     min_runtime: Option<IgnoredAny>,
     parent: Option<IgnoredAny>,
     tiers: Option<IgnoredAny>,
+    placement: Option<IgnoredAny>,
     budgets: Option<IgnoredAny>,
 }
 
@@ -192,7 +197,7 @@ fn strictly(manifest: &Manifest, spec: &Map<String, Value>) -> Result<(), Fault>
         Some(whole) => known("", whole, &["apiVersion", "kind", "metadata", "spec", "status"]),
         None => Ok(()),
     };
-    let fields = ["weight", "capability", "guarantee", "reclaimable", "minRuntime", "parent", "tiers", "budgets"];
+    let fields = ["weight", "capability", "guarantee", "reclaimable", "minRuntime", "parent", "tiers", "placement", "budgets"];
     whole.and_then(|()| known("spec", spec, &fields)).map_err(|fault| match manifest.read::<Shape>() {
         Err(at) => Fault::new(fault.field, format!("line {}, column {}: {}", at.line, at.column, fault.why)),
         Ok(_) => fault,

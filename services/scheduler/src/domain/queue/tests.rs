@@ -40,10 +40,11 @@ fn tiers_are_read_and_resolved_to_the_members_of_fleets() {
 fn a_guarantee_and_a_least_run_time_are_read() {
     let queue = read(
         "apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {name: train}\nspec:\n  guarantee: {resource: {nvidia.com/gpu: 8}}\n  \
-         minRuntime: 10m\n",
+         minRuntime: 10m\n  placement: fastest\n",
     )
     .expect("a sound queue");
     let spec = queue.spec([].iter());
+    assert_eq!(spec.prefers, Some(Prefers::Fastest));
     assert_eq!((spec.guarantee, spec.min_runtime_ms), (Amounts::new().with("nvidia.com/gpu", 8), 600_000));
 }
 
@@ -62,6 +63,7 @@ fn what_is_wrong_is_named() {
     assert_eq!(muster("{guarantee: {cpu: 1}}"), "spec.guarantee.cpu");
     assert_eq!(muster("{guarantee: {resource: {cpu: 2}}, capability: {cpu: 1}}"), "spec.guarantee.resource[cpu]");
     assert_eq!(muster("{minRuntime: soon}"), "spec.minRuntime");
+    assert_eq!(muster("{placement: best}"), "spec.placement");
     assert_eq!(muster("{tiers: [{}]}"), "spec.tiers[0]");
     assert_eq!(muster("{tiers: [{fleet: a, overflowAfter: soon}]}"), "spec.tiers[0].overflowAfter");
     for multiple in ["-1", "1001", "0.0001", "10m", "true"] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use muster_core::selector::LabelSelector;
-use muster_scheduler_engine::TierOpens;
+use muster_scheduler_engine::{Prefers, TierOpens};
 use serde_json::Value;
 
 use super::fields::{known, span, text};
@@ -38,6 +38,16 @@ pub(super) fn tiers(value: Option<&Value>) -> Result<Vec<TierDefinition>, Fault>
         return Err(Fault::new("spec.tiers", format!("{} tiers, at most {MAX_TIERS} are allowed", list.len())));
     }
     list.iter().enumerate().map(|(index, tier)| one_tier(&format!("spec.tiers[{index}]"), tier)).collect()
+}
+
+/// Reads `spec.placement`.
+pub(super) fn prefers(value: Option<&Value>) -> Result<Option<Prefers>, Fault> {
+    match text("spec.placement", value)?.as_deref() {
+        None => Ok(None),
+        Some("cheapest") => Ok(Some(Prefers::Cheapest)),
+        Some("fastest") => Ok(Some(Prefers::Fastest)),
+        Some(other) => Err(Fault::new("spec.placement", format!("{other:?} is neither cheapest nor fastest"))),
+    }
 }
 
 fn one_tier(path: &str, value: &Value) -> Result<TierDefinition, Fault> {
