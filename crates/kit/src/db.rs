@@ -57,6 +57,13 @@ pub async fn begin(pool: &PgPool) -> Result<Tx> {
     Ok(pool.begin().await?)
 }
 
+/// Lets the transaction's commit be answered before it is on disk. A crash may undo it, but never it alone: whatever is committed
+/// after it is undone with it. For what nobody sees before a later commit names it.
+pub async fn commit_lazily(tx: &mut Tx) -> Result<()> {
+    tx.execute("set local synchronous_commit = off").await?;
+    Ok(())
+}
+
 /// Whether an error is a violation of the named constraint; how a service tells a taken name from a fault.
 pub fn violates(error: &sqlx::Error, constraint: &str) -> bool {
     matches!(error, sqlx::Error::Database(database) if database.constraint() == Some(constraint))

@@ -1,18 +1,24 @@
 //! The `bundle`, `owner_epoch`, `desired_owner` and `desired_item` tables.
 
-use muster_kit::{Error, Result, Tx, db::violates};
+use muster_kit::{
+    Error, Result, Tx,
+    db::{self, violates},
+};
 use serde_json::Value;
 use sqlx::{PgPool, postgres::PgDatabaseError};
 
-/// Stores bundles; those that are there stay.
+/// Stores bundles; those that are there stay. The commit of the item that names one makes it durable.
 pub async fn put_bundles(pool: &PgPool, digests: &[String], contents: &[Vec<u8>]) -> Result<()> {
+    let mut tx = db::begin(pool).await?;
+    db::commit_lazily(&mut tx).await?;
     sqlx::query!(
         "insert into bundle (digest, content) select * from unnest($1::text[], $2::bytea[]) on conflict do nothing",
         digests,
         contents
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(())
 }
 
@@ -241,23 +247,47 @@ pub async fn set_owner(tx: &mut Tx, cluster_id: i64, owner: &str, generation: i6
     Ok(())
 }
 
-/// A cluster's items written after a sequence number, oldest first.
-pub async fn after(pool: &PgPool, cluster_id: i64, sequence: i64) -> Result<Vec<Item>> {
-    Ok(sqlx::query_as!(
-        Item,
+/// Items written after the sequence numbers of some clusters, (row, sequence), each with its cluster's row: oldest first, and each
+/// change whole, since what was sent is remembered by its number. About 2,000 of a cluster, and the next time the rest.
+pub async fn after(pool: &PgPool, clusters: &[(i64, i64)]) -> Result<Vec<(i64, Item)>> {
+    let (ids, sequences): (Vec<i64>, Vec<i64>) = clusters.iter().copied().unzip();
+    let rows = sqlx::query!(
         r#"
-        select owner, name, incarnation, generation, sequence, bundle_digest, tombstone, options
-        from desired_item
-        where cluster_id = $1
-        and sequence > $2
-        order by sequence, owner, name
-        limit 2000
+        select
+            asked.cluster_id as "cluster_id!", d.owner, d.name, d.incarnation, d.generation, d.sequence, d.bundle_digest, d.tombstone,
+            d.options
+        from unnest($1::bigint[], $2::bigint[]) as asked (cluster_id, sequence)
+        cross join lateral (
+            select *
+            from desired_item i
+            where i.cluster_id = asked.cluster_id
+            and i.sequence > asked.sequence
+            order by i.sequence
+            fetch first 2000 rows with ties
+        ) d
+        order by d.cluster_id, d.sequence, d.owner, d.name
         "#,
-        cluster_id,
-        sequence
+        &ids,
+        &sequences
     )
     .fetch_all(pool)
-    .await?)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let item = Item {
+                owner: row.owner,
+                name: row.name,
+                incarnation: row.incarnation,
+                generation: row.generation,
+                sequence: row.sequence,
+                bundle_digest: row.bundle_digest,
+                tombstone: row.tombstone,
+                options: row.options,
+            };
+            (row.cluster_id, item)
+        })
+        .collect())
 }
 
 /// All of a cluster's items and its sequence, as of one snapshot.

@@ -78,6 +78,18 @@ impl Batch {
         self.touched.insert(cluster.to_owned());
     }
 
+    /// True if somebody is told of a job's new state.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        self.jobs.values().any(|changed| changed.told)
+    }
+
+    /// True if the leader is to look at something.
+    #[must_use]
+    pub fn wakes_the_leader(&self) -> bool {
+        !self.subjects.is_empty()
+    }
+
     /// True if there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {

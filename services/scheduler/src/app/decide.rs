@@ -69,7 +69,12 @@ impl App {
             }
         }
         batch.write(&mut tx, &*self.clock).await?;
-        tx.commit().await?;
+        if subjects.is_empty() && decisions.is_empty() {
+            // Nothing was written: the lock of the lease alone is not worth a commit to disk.
+            tx.rollback().await?;
+        } else {
+            tx.commit().await?;
+        }
         if !decisions.is_empty() {
             crash::DECIDED.reached();
         }

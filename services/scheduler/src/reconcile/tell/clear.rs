@@ -30,19 +30,20 @@ struct Composed {
     traceparent: String,
 }
 
-/// Takes the verdicts. A run that can't be judged now holds no other up.
+/// Takes the verdicts; false where no run waits for one. A run that can't be judged now holds no other up.
 ///
 /// # Errors
 /// Another replica leads by now, the database is away, or the policy service is; what is decided is written in all but the first
 /// two cases.
-pub async fn clear(app: &App, epoch: u64) -> Result<()> {
+pub async fn clear(app: &App, epoch: u64) -> Result<bool> {
     let runs = store::run::uncleared(&app.pool, RUNS).await?;
     if runs.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let (composed, questions): (Vec<Composed>, Vec<Question>) = composed(app, &runs).await?.into_iter().unzip();
     let verdicts = app.policy.evaluate(questions).await;
-    write(app, epoch, composed.into_iter().zip(verdicts).collect()).await
+    write(app, epoch, composed.into_iter().zip(verdicts).collect()).await?;
+    Ok(true)
 }
 
 /// The objects of the runs, and what is asked of each.
@@ -115,10 +116,17 @@ async fn write(app: &App, epoch: u64, verdicts: Vec<(Composed, Result<Verdict>)>
             }
         }
     }
+    if !batch.tells() {
+        // Nobody sees an allowed run before the change that names it is numbered, and that commit makes this one durable too.
+        db::commit_lazily(&mut tx).await?;
+    }
     store::bundle::put(&mut tx, bundles).await?;
+    let ended = batch.wakes_the_leader();
     batch.write(&mut tx, &*app.clock).await?;
     tx.commit().await?;
-    app.decide.now();
+    if ended {
+        app.decide.now();
+    }
     away.map_or(Ok(()), Err)
 }
 

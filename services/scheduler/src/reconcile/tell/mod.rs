@@ -26,6 +26,9 @@ const SWEEP: i64 = 500;
 /// How often that is done: what it removes was over an hour ago.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_secs(10);
 
+/// Passes of one tick: after these the loop looks whether it is to end.
+const PASSES: usize = 100;
+
 /// The writer of desired state.
 pub struct Tell {
     app: App,
@@ -53,20 +56,30 @@ impl Reconciler for Tell {
     async fn tick(&self) -> Result<()> {
         let Some(epoch) = self.app.leadership.epoch() else { return Ok(()) };
         self.retire(epoch).await?;
-        let cleared = clear::clear(&self.app, epoch).await;
-        let away = cleared.as_ref().err().filter(|error| error.kind() == Kind::Unavailable).map(ToString::to_string);
-        self.health.report("policy", away);
-        let told = self.tell(epoch).await;
-        cleared.and(told)
+        for _ in 0..PASSES {
+            // While some runs get their verdicts, those that have theirs are told.
+            let (cleared, told) = tokio::join!(clear::clear(&self.app, epoch), self.tell(epoch));
+            let away = cleared.as_ref().err().filter(|error| error.kind() == Kind::Unavailable).map(ToString::to_string);
+            self.health.report("policy", away);
+            match (cleared, told) {
+                (Ok(false), Ok(false)) => return Ok(()),
+                (Ok(_), Ok(_)) => {}
+                // Those that did get their verdict are told all the same.
+                (Err(error), _) => return Err(self.tell(epoch).await.err().unwrap_or(error)),
+                (_, Err(error)) => return Err(error),
+            }
+        }
+        self.app.tell.now();
+        Ok(())
     }
 }
 
 impl Tell {
-    /// Numbers what is new, and sends what is not answered.
-    async fn tell(&self, epoch: u64) -> Result<()> {
+    /// Numbers what is new, and sends what is not answered; false where there was nothing.
+    async fn tell(&self, epoch: u64) -> Result<bool> {
         let changes = number::changes(&self.app, epoch).await?;
         if changes.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let digests: BTreeSet<String> =
             changes.iter().flat_map(|change| change.upserts.values().map(|item| item.bundle_digest.clone())).collect();
@@ -80,9 +93,7 @@ impl Tell {
         crash::APPLIED.reached();
         self.health.report("registry", None);
         self.take_answers(epoch, &changes, &answers).await?;
-        // What did not fit into these changes, and what came meanwhile.
-        self.app.tell.now();
-        Ok(())
+        Ok(true)
     }
 
     async fn take_answers(&self, epoch: u64, changes: &[Pending], answers: &[Answer]) -> Result<()> {
