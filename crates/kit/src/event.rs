@@ -27,18 +27,59 @@ pub struct NewEvent<'a, S> {
     pub state: &'a S,
 }
 
-/// Appends to the log; the last thing a transaction does.
+/// An event ready to be written.
+#[derive(Debug, Serialize)]
+pub struct Prepared {
+    topic: &'static str,
+    r#type: &'static str,
+    aggregate: String,
+    version: i64,
+    deleted: bool,
+    state: Value,
+    traceparent: String,
+}
+
+impl<S: Serialize> NewEvent<'_, S> {
+    /// The event with what caused it, as a `traceparent`; empty if nothing is known of that.
+    ///
+    /// # Errors
+    /// A state that is no JSON.
+    pub fn caused_by(&self, traceparent: String) -> Result<Prepared> {
+        Ok(Prepared {
+            topic: self.topic,
+            r#type: self.kind,
+            aggregate: self.aggregate.to_owned(),
+            version: self.version,
+            deleted: self.deleted,
+            state: serde_json::to_value(self.state).map_err(Error::internal)?,
+            traceparent,
+        })
+    }
+}
+
+/// Appends to the log; the last thing a transaction does. The present span is its cause.
 pub async fn append<S: Serialize>(tx: &mut Tx, event: NewEvent<'_, S>) -> Result<()> {
-    let state = serde_json::to_value(event.state).map_err(Error::internal)?;
+    append_all(tx, &[event.caused_by(telemetry::current_traceparent())?]).await
+}
+
+/// Appends several events in this order, in one statement; the last thing a transaction does.
+pub async fn append_all(tx: &mut Tx, events: &[Prepared]) -> Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let events = serde_json::to_value(events).map_err(Error::internal)?;
     sqlx::query!(
-        "insert into event (topic, type, aggregate, version, deleted, state, traceparent) values ($1, $2, $3, $4, $5, $6, $7)",
-        event.topic,
-        event.kind,
-        event.aggregate,
-        event.version,
-        event.deleted,
-        state,
-        telemetry::current_traceparent(),
+        r#"
+        insert into event (topic, type, aggregate, version, deleted, state, traceparent)
+        select topic, type, aggregate, version, deleted, state, traceparent
+        from rows from (
+            jsonb_to_recordset($1) as (
+                topic text, type text, aggregate text, version bigint, deleted boolean, state jsonb, traceparent text
+            )
+        ) with ordinality as e (topic, type, aggregate, version, deleted, state, traceparent, place)
+        order by place
+        "#,
+        events
     )
     .execute(&mut **tx)
     .await?;

@@ -6,7 +6,8 @@
 use crate::{Caller, Error, Result, Tx};
 use prost::Message;
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// What is known of a request.
@@ -19,7 +20,58 @@ pub enum Begun<R> {
 
 /// A request under way.
 pub struct Pending {
-    key: Option<(String, &'static str, Uuid)>,
+    key: Option<Key>,
+}
+
+/// A request that carries a `request_id`: whose it is, and a digest of what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    caller: String,
+    method: &'static str,
+    id: Uuid,
+    digest: Vec<u8>,
+}
+
+impl Key {
+    /// The request's key; `None` where it carries no `request_id`.
+    ///
+    /// # Errors
+    /// A `request_id` that is no UUID.
+    pub fn of<Q: Message>(caller: &Caller, method: &'static str, request_id: &str, request: &Q) -> Result<Option<Self>> {
+        if request_id.is_empty() {
+            return Ok(None);
+        }
+        let id = Uuid::parse_str(request_id).map_err(|_| Error::invalid("request_id", "must be a UUID"))?;
+        let digest = Sha256::digest(request.encode_to_vec()).to_vec();
+        Ok(Some(Self { caller: caller.to_string(), method, id, digest }))
+    }
+
+    /// What no two claims may share, whatever they ask for.
+    #[must_use]
+    pub fn row(&self) -> (String, &'static str, Uuid) {
+        (self.caller.clone(), self.method, self.id)
+    }
+
+    /// The encoded answer to the same request; `None` where it has none.
+    ///
+    /// # Errors
+    /// The `request_id` was used for another request.
+    pub async fn answer(&self, executor: impl PgExecutor<'_>) -> Result<Option<Vec<u8>>> {
+        let row = sqlx::query!(
+            "select request_digest, response from request where caller = $1 and method = $2 and request_id = $3",
+            self.caller,
+            self.method,
+            self.id
+        )
+        .fetch_optional(executor)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        if row.request_digest != self.digest {
+            return Err(Error::invalid("request_id", "was used for another request"));
+        }
+        let response = row.response.ok_or_else(|| Error::internal(anyhow::anyhow!("a request committed without its answer")))?;
+        Ok(Some(response))
+    }
 }
 
 /// Looks a request up, or claims it. An empty `request_id` is always fresh.
@@ -30,52 +82,89 @@ pub async fn begin<Q: Message, R: Message + Default>(
     request_id: &str,
     request: &Q,
 ) -> Result<Begun<R>> {
-    if request_id.is_empty() {
-        return Ok(Begun::Fresh(Pending { key: None }));
-    }
-    let id = Uuid::parse_str(request_id).map_err(|_| Error::invalid("request_id", "must be a UUID"))?;
-    let caller = caller.to_string();
-    let digest = Sha256::digest(request.encode_to_vec()).to_vec();
+    let Some(key) = Key::of(caller, method, request_id, request)? else { return Ok(Begun::Fresh(Pending { key: None })) };
     let inserted = sqlx::query!(
         r#"
         insert into request (caller, method, request_id, request_digest)
         values ($1, $2, $3, $4)
         on conflict do nothing
         "#,
-        caller,
-        method,
-        id,
-        digest
+        key.caller,
+        key.method,
+        key.id,
+        key.digest
     )
     .execute(&mut **tx)
     .await?;
     if inserted.rows_affected() == 1 {
-        return Ok(Begun::Fresh(Pending { key: Some((caller, method, id)) }));
+        return Ok(Begun::Fresh(Pending { key: Some(key) }));
     }
-    let row = sqlx::query!(
-        "select request_digest, response from request where caller = $1 and method = $2 and request_id = $3",
-        caller,
-        method,
-        id
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    if row.request_digest != digest {
-        return Err(Error::invalid("request_id", "was used for another request"));
-    }
-    let response = row.response.ok_or_else(|| Error::internal(anyhow::anyhow!("a request committed without its answer")))?;
+    let response = key.answer(&mut **tx).await?.ok_or_else(|| Error::internal(anyhow::anyhow!("a request vanished")))?;
     Ok(Begun::Repeated(R::decode(response.as_slice()).map_err(Error::internal)?))
+}
+
+/// Claims several requests with their answers in one statement; `true` for each that nobody had claimed before. No two may
+/// share their row.
+pub async fn claim(tx: &mut Tx, requests: &[(&Key, &[u8])]) -> Result<Vec<bool>> {
+    if requests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let callers: Vec<String> = requests.iter().map(|(key, _)| key.caller.clone()).collect();
+    let methods: Vec<String> = requests.iter().map(|(key, _)| key.method.to_owned()).collect();
+    let ids: Vec<Uuid> = requests.iter().map(|(key, _)| key.id).collect();
+    let digests: Vec<Vec<u8>> = requests.iter().map(|(key, _)| key.digest.clone()).collect();
+    let answers: Vec<Vec<u8>> = requests.iter().map(|(_, answer)| answer.to_vec()).collect();
+    let claimed = sqlx::query!(
+        r#"
+        insert into request (caller, method, request_id, request_digest, response)
+        select * from unnest($1::text[], $2::text[], $3::uuid[], $4::bytea[], $5::bytea[])
+        on conflict do nothing
+        returning caller, method, request_id
+        "#,
+        &callers,
+        &methods,
+        &ids,
+        &digests,
+        &answers
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let claimed: BTreeSet<(String, String, Uuid)> =
+        claimed.into_iter().map(|row| (row.caller, row.method, row.request_id)).collect();
+    Ok(requests.iter().map(|(key, _)| claimed.contains(&(key.caller.clone(), key.method.to_owned(), key.id))).collect())
+}
+
+/// Takes claims back, in one statement.
+pub async fn disclaim(tx: &mut Tx, keys: &[&Key]) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let callers: Vec<String> = keys.iter().map(|key| key.caller.clone()).collect();
+    let methods: Vec<String> = keys.iter().map(|key| key.method.to_owned()).collect();
+    let ids: Vec<Uuid> = keys.iter().map(|key| key.id).collect();
+    sqlx::query!(
+        r#"
+        delete from request
+        where (caller, method, request_id) in (select * from unnest($1::text[], $2::text[], $3::uuid[]))
+        "#,
+        &callers,
+        &methods,
+        &ids
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 impl Pending {
     /// Stores the answer.
     pub async fn finish<R: Message>(self, tx: &mut Tx, response: &R) -> Result<()> {
-        let Some((caller, method, id)) = self.key else { return Ok(()) };
+        let Some(key) = self.key else { return Ok(()) };
         sqlx::query!(
             "update request set response = $4 where caller = $1 and method = $2 and request_id = $3",
-            caller,
-            method,
-            id,
+            key.caller,
+            key.method,
+            key.id,
             response.encode_to_vec()
         )
         .execute(&mut **tx)

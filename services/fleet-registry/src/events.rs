@@ -3,7 +3,7 @@
 use crate::{convert, domain::Cluster};
 use muster_kit::{
     Result, Tx,
-    event::{self, NewEvent},
+    event::{self, NewEvent, Prepared},
 };
 use muster_proto::registry::v1::WatchObservedResponse;
 
@@ -27,9 +27,9 @@ async fn append(tx: &mut Tx, kind: &'static str, cluster: &Cluster, deleted: boo
         .await
 }
 
-/// An item of a cluster was observed; its aggregate is `clusters/{c}/items/{owner}/{name}`.
-pub async fn observed(tx: &mut Tx, kind: &'static str, version: i64, response: &WatchObservedResponse) -> Result<()> {
+/// An item of a cluster was observed, as the span of `traceparent` tells; its aggregate is `clusters/{c}/items/{owner}/{name}`.
+pub fn observed(kind: &'static str, version: i64, response: &WatchObservedResponse, traceparent: String) -> Result<Prepared> {
     let (owner, name) = response.observation.as_ref().map_or(("", ""), |seen| (seen.owner.as_str(), seen.name.as_str()));
     let aggregate = format!("{}/items/{owner}/{name}", response.cluster);
-    event::append(tx, NewEvent { topic: TOPIC, kind, aggregate: &aggregate, version, deleted: false, state: response }).await
+    NewEvent { topic: TOPIC, kind, aggregate: &aggregate, version, deleted: false, state: response }.caused_by(traceparent)
 }

@@ -6,6 +6,7 @@ use muster_fleet_registry::{
     MIGRATIONS,
     app::{self, App},
     config::Settings,
+    link::{Session, Sessions, send::Sender},
     pki::{self, Authority},
     reconcile::liveness::Liveness,
 };
@@ -17,7 +18,7 @@ use muster_kit::{
     watch::Tail,
 };
 use muster_proto::{
-    agent::v1::{Bundle, DesiredItem, EnrolRequest},
+    agent::v1::{Bundle, DesiredItem, EnrolRequest, hub_message},
     registry::v1::{self as wire, cluster::State, cluster_change_result::Outcome},
 };
 use muster_testkit::TestDb;
@@ -241,6 +242,37 @@ async fn a_bundle_nobody_stored_and_a_foreign_owner_are_refused() {
     let request = wire::ApplyDesiredRequest { owner: "scheduler".to_owned(), leader_epoch: 1, changes: vec![] };
     let refused = app::desired::apply(&registry.app, &rollout(), request).await.expect_err("another's");
     assert_eq!(refused.kind(), Kind::Denied);
+}
+
+#[tokio::test]
+async fn a_change_that_begins_at_the_end_of_a_message_is_sent_whole() {
+    let registry = Registry::start().await;
+    registry.joined("edge-01").await;
+    let digest = registry.bundle("one").await;
+    for generation in 1..=3 {
+        let names: Vec<String> = (0..900).map(|number| format!("item-{generation}-{number}")).collect();
+        let upserts: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), digest.as_str())).collect();
+        let change = change(generation - 1, generation, &format!("{generation}"), &upserts, &[]);
+        assert_eq!(registry.apply(1, change).await.expect("taken").outcome(), Outcome::Applied);
+    }
+    let id = uuid::Uuid::new_v4();
+    let cluster_id = sqlx::query_scalar("update cluster set session = $1 returning cluster_id")
+        .bind(id)
+        .fetch_one(&registry.app.pool)
+        .await
+        .expect("a session");
+    let (outbox, mut sent) = tokio::sync::mpsc::channel(8);
+    let sender = Sender { app: registry.app.clone(), sessions: Sessions::default() };
+    sender.sessions.add(Session { id, cluster_id, outbox, sent: 0, told_to_leave: false });
+    let mut names = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        sender.tick().await.expect("sent");
+        while let Ok(message) = sent.try_recv() {
+            let Some(hub_message::Message::Desired(desired)) = message.expect("no refusal").message else { continue };
+            names.extend(desired.items.into_iter().map(|item| item.name));
+        }
+    }
+    assert_eq!(names.len(), 2_700);
 }
 
 #[tokio::test]

@@ -1,53 +1,57 @@
 //! Events out: every change of a job goes to the log, and from there to Kafka and to watchers. Nothing comes in from
 //! Kafka; the projection of clusters is fed by the registry's own watch.
 
-use muster_kit::event::{self, NewEvent};
-use muster_kit::{Clock, Result, Tx};
+use jiff::Timestamp;
+use muster_kit::Result;
+use muster_kit::event::{self, Prepared};
+use muster_proto::scheduler::v1 as wire;
 
+use crate::domain::cost::Charge;
 use crate::domain::job::JobState;
-use crate::domain::record::Job;
+use crate::domain::record::{Job, Run};
 use crate::grpc::convert;
-use crate::store;
 
 /// Topic of everything that happens to jobs.
 pub const TOPIC: &str = "muster.jobs";
 
-/// Appends a job's new state to the log; the last thing a transaction does to the job.
-pub async fn job_changed(tx: &mut Tx, clock: &dyn Clock, job: &Job, run: Option<&crate::domain::record::Run>) -> Result<()> {
-    append(tx, clock, job, run, kind(job.state), job.version, false).await
+/// What is told of a job; its cause is still to be said.
+pub struct NewEvent {
+    kind: &'static str,
+    job: String,
+    version: i64,
+    deleted: bool,
+    state: wire::Job,
+}
+
+impl NewEvent {
+    /// Ready to be written, with what caused it as a `traceparent`.
+    ///
+    /// # Errors
+    /// None that is known: every job is JSON.
+    pub fn caused_by(&self, traceparent: String) -> Result<Prepared> {
+        let Self { kind, job, version, deleted, state } = self;
+        let event = event::NewEvent { topic: TOPIC, kind, aggregate: job, version: *version, deleted: *deleted, state };
+        event.caused_by(traceparent)
+    }
+}
+
+/// A job's new state; `run` is its latest.
+#[must_use]
+pub fn job_changed(job: &Job, run: Option<&Run>, charges: &[Charge], now: Timestamp) -> NewEvent {
+    let state = convert::job(job, run, charges.iter(), None, now);
+    NewEvent { kind: kind(job.state), job: job.resource(), version: job.version, deleted: false, state }
 }
 
 /// A new job.
-pub async fn job_submitted(tx: &mut Tx, clock: &dyn Clock, job: &Job) -> Result<()> {
-    append(tx, clock, job, None, "job.submitted", job.version, false).await
+#[must_use]
+pub fn job_submitted(job: &Job, now: Timestamp) -> NewEvent {
+    NewEvent { kind: "job.submitted", ..job_changed(job, None, &[], now) }
 }
 
 /// A job that is no more.
-pub async fn job_deleted(tx: &mut Tx, clock: &dyn Clock, job: &Job) -> Result<()> {
-    append(tx, clock, job, None, "job.deleted", job.version + 1, true).await
-}
-
-async fn append(
-    tx: &mut Tx,
-    clock: &dyn Clock,
-    job: &Job,
-    run: Option<&crate::domain::record::Run>,
-    kind: &'static str,
-    version: i64,
-    deleted: bool,
-) -> Result<()> {
-    let charges = store::cost::of_jobs(&mut **tx, &[job.id]).await?;
-    let loaded;
-    let run = match run {
-        Some(run) => Some(run),
-        None if job.epoch > 0 => {
-            loaded = store::run::get(tx, job.id, job.epoch).await?;
-            loaded.as_ref()
-        }
-        None => None,
-    };
-    let state = convert::job(job, run, charges.iter().map(|(_, _, charge)| charge), None, clock.now());
-    event::append(tx, NewEvent { topic: TOPIC, kind, aggregate: &job.resource(), version, deleted, state: &state }).await
+#[must_use]
+pub fn job_deleted(job: &Job, run: Option<&Run>, charges: &[Charge], now: Timestamp) -> NewEvent {
+    NewEvent { kind: "job.deleted", version: job.version + 1, deleted: true, ..job_changed(job, run, charges, now) }
 }
 
 fn kind(state: JobState) -> &'static str {

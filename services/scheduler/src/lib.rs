@@ -28,6 +28,7 @@ use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use app::writer::Writer;
 use app::{App, Leadership};
 use config::Settings;
 use peers::policy::PolicyClient;
@@ -64,6 +65,8 @@ impl Book for Scheduler {
 
     async fn start(settings: Settings, chassis: &mut Chassis) -> anyhow::Result<Routes> {
         let registry = RegistryClient::new(chassis.peers.registry()?);
+        let (writer, writing) = Writer::new(chassis.pool.clone(), Arc::clone(&chassis.clock));
+        chassis.spawn("submit-writer", writing);
         let app = App {
             pool: chassis.pool.clone(),
             clock: Arc::clone(&chassis.clock),
@@ -72,6 +75,7 @@ impl Book for Scheduler {
             leadership: Leadership::default(),
             mind: Arc::new(Mutex::new(None)),
             admission: Arc::new(Mutex::new(None)),
+            writer,
             decide: Wake::default(),
             tell: Wake::default(),
         };

@@ -6,7 +6,7 @@ use crate::{
     domain::owner,
     events,
     store::{
-        desired::{self, Item},
+        desired::{self, Stamp},
         observation,
     },
 };
@@ -23,6 +23,7 @@ use muster_proto::{
     agent::v1::{Bundle, DesiredItem},
     registry::v1::{self as wire, cluster_change_result::Outcome},
 };
+use serde_json::Value;
 use sqlx::PgPool;
 use std::collections::BTreeSet;
 
@@ -155,40 +156,33 @@ async fn apply_one(
         return Ok(result(Outcome::Stale, receiver.generation));
     }
     let sequence = desired::next_sequence(tx, receiver.cluster_id).await?;
-    let incarnation_column = incarnation.cast_signed();
-    for item in &change.upserts {
-        let stored = Item {
-            owner: owner.to_owned(),
-            name: item.name.clone(),
-            incarnation: incarnation_column,
-            generation,
-            sequence,
-            bundle_digest: Some(item.bundle_digest.clone()),
-            tombstone: false,
-            options: serde_json::to_value(DesiredItem {
-                // What the registry decides itself is kept in columns.
-                owner: String::new(),
-                name: String::new(),
-                generation: None,
-                bundle_digest: String::new(),
-                tombstone: false,
-                ..item.clone()
-            })
-            .map_err(Error::internal)?,
-        };
-        desired::put_item(tx, receiver.cluster_id, &stored).await?;
-    }
+    let stamp = Stamp { cluster_id: receiver.cluster_id, owner, incarnation: incarnation.cast_signed(), generation, sequence };
+    let names: Vec<String> = change.upserts.iter().map(|item| item.name.clone()).collect();
+    let digests: Vec<String> = change.upserts.iter().map(|item| item.bundle_digest.clone()).collect();
+    let options: Vec<Value> = change.upserts.iter().map(options).collect::<Result<_>>()?;
+    desired::put_items(tx, stamp, &names, &digests, &options).await?;
     let mut gone: BTreeSet<String> = change.deletes.iter().cloned().collect();
     if change.full {
-        let kept: BTreeSet<&String> = change.upserts.iter().map(|item| &item.name).collect();
-        let names = desired::names(tx, receiver.cluster_id, owner).await?;
-        gone.extend(names.into_iter().filter(|name| !kept.contains(name)));
+        let kept: BTreeSet<&String> = names.iter().collect();
+        let held = desired::names(tx, receiver.cluster_id, owner).await?;
+        gone.extend(held.into_iter().filter(|name| !kept.contains(name)));
     }
-    for name in gone {
-        desired::bury(tx, receiver.cluster_id, owner, &name, incarnation_column, generation, sequence).await?;
-    }
+    desired::bury(tx, stamp, &gone.into_iter().collect::<Vec<_>>()).await?;
     desired::set_owner(tx, receiver.cluster_id, owner, generation, &change.content_digest).await?;
     Ok(result(Outcome::Applied, generation))
+}
+
+/// The rest of an item: what the registry decides itself is kept in columns.
+fn options(item: &DesiredItem) -> Result<Value> {
+    let rest = DesiredItem {
+        owner: String::new(),
+        name: String::new(),
+        generation: None,
+        bundle_digest: String::new(),
+        tombstone: false,
+        ..item.clone()
+    };
+    serde_json::to_value(rest).map_err(Error::internal)
 }
 
 /// What an owner's desired state is.

@@ -9,12 +9,16 @@ use crate::{
         observation::{self, NewObservation},
     },
 };
-use muster_kit::{Error, Result, db, telemetry};
+use muster_kit::{
+    Error, Result, Tx, db,
+    event::{self, Prepared},
+    telemetry,
+};
 use muster_proto::{
     agent::v1::{Inventory, Observation, Preflight, observation::Phase},
     registry::v1::WatchObservedResponse,
 };
-use tracing::Instrument;
+use std::collections::HashSet;
 
 /// Observations of one batch, at most.
 const MAX_BATCH: usize = 200;
@@ -27,35 +31,52 @@ pub async fn observations(app: &App, cluster_id: i64, name: &str, batch: Vec<Obs
         return Err(Error::invalid("observations", format!("more than {MAX_BATCH}")));
     }
     let mut tx = db::begin(&app.pool).await?;
-    for seen in batch {
-        // The trace goes on from the agent's span: whoever acts on this observation is its child.
-        let span = tracing::info_span!("observe", otel.name = "observe", cluster.name = name, item = seen.name);
-        telemetry::continue_trace(&span, &seen.traceparent);
-        store(&mut tx, cluster_id, name, seen).instrument(span).await?;
+    let mut events = Vec::with_capacity(batch.len());
+    let mut rest = batch;
+    while !rest.is_empty() {
+        // What is told of one item twice is stored one after the other.
+        let mut items = HashSet::new();
+        let (now, later): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|seen| items.insert((seen.owner.clone(), seen.name.clone())));
+        store(&mut tx, cluster_id, name, now, &mut events).await?;
+        rest = later;
     }
+    event::append_all(&mut tx, &events).await?;
     tx.commit().await?;
     Ok(())
 }
 
-async fn store(tx: &mut muster_kit::Tx, cluster_id: i64, name: &str, seen: Observation) -> Result<()> {
+/// Stores observations, each of another item.
+async fn store(tx: &mut Tx, cluster_id: i64, name: &str, batch: Vec<Observation>, events: &mut Vec<Prepared>) -> Result<()> {
+    let new: Vec<NewObservation> = batch.iter().map(new_observation).collect::<Result<_>>()?;
+    for (seen, version) in batch.into_iter().zip(observation::put(tx, cluster_id, &new).await?) {
+        // An older generation's observation counts for nothing; it is acknowledged all the same, or it would come for ever.
+        let Some(version) = version else { continue };
+        // The trace goes on from the agent's span: whoever acts on this observation is its child.
+        let span = tracing::info_span!("observe", otel.name = "observe", cluster.name = name, item = seen.name);
+        telemetry::continue_trace(&span, &seen.traceparent);
+        let kind = kind(seen.phase())?;
+        let response = WatchObservedResponse {
+            cluster: format!("clusters/{name}"),
+            observation: Some(seen),
+            resume_token: String::new(),
+            synced: false,
+        };
+        events.push(events::observed(kind, version, &response, telemetry::traceparent_of(&span))?);
+    }
+    Ok(())
+}
+
+fn new_observation(seen: &Observation) -> Result<NewObservation> {
     let generation = seen.generation.ok_or_else(|| Error::invalid("observations.generation", "is missing"))?;
-    let kind = kind(seen.phase())?;
-    let new = NewObservation {
+    kind(seen.phase())?;
+    Ok(NewObservation {
         owner: seen.owner.clone(),
         name: seen.name.clone(),
         incarnation: generation.incarnation.cast_signed(),
         generation: generation.n.cast_signed(),
-        body: serde_json::to_value(&seen).map_err(Error::internal)?,
-    };
-    // An older generation's observation counts for nothing; it is acknowledged all the same, or it would come for ever.
-    let Some(version) = observation::put(tx, cluster_id, &new).await? else { return Ok(()) };
-    let response = WatchObservedResponse {
-        cluster: format!("clusters/{name}"),
-        observation: Some(seen),
-        resume_token: String::new(),
-        synced: false,
-    };
-    events::observed(tx, kind, version, &response).await
+        body: serde_json::to_value(seen).map_err(Error::internal)?,
+    })
 }
 
 fn kind(phase: Phase) -> Result<&'static str> {

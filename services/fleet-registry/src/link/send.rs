@@ -36,6 +36,7 @@ impl Reconciler for Sender {
             return Ok(());
         }
         let ids: Vec<i64> = sessions.keys().copied().collect();
+        let mut behind = Vec::new();
         for progress in cluster::sequences(&self.app.pool, &ids).await? {
             let Some(session) = sessions.get(&progress.cluster_id) else { continue };
             if progress.session != Some(session.id) {
@@ -44,7 +45,7 @@ impl Reconciler for Sender {
                 continue;
             }
             if progress.sequence > session.sent {
-                self.send_desired(session).await?;
+                behind.push((session.cluster_id, session.sent));
             }
             if progress.leaving && !session.told_to_leave {
                 let leave = Message::Leave(Leave { remove_workloads: progress.remove_workloads });
@@ -53,6 +54,7 @@ impl Reconciler for Sender {
                 }
             }
         }
+        self.send_desired(&sessions, &behind).await?;
         for (cluster_id, _, request) in question::take(&self.app.pool, &ids).await? {
             let Some(session) = sessions.get(&cluster_id) else { continue };
             let request = HubRequest::decode(request.as_slice()).map_err(Error::internal)?;
@@ -63,14 +65,21 @@ impl Reconciler for Sender {
 }
 
 impl Sender {
-    async fn send_desired(&self, session: &Session) -> Result<()> {
-        let items = desired::after(&self.app.pool, session.cluster_id, session.sent).await?;
-        let Some(last) = items.last() else { return Ok(()) };
-        let sequence = last.sequence;
-        let items = items.into_iter().map(convert::item).collect::<Result<_>>()?;
-        let message = Message::Desired(Desired { sequence: sequence.cast_unsigned(), items });
-        if self.push(session, message) {
-            self.sessions.note(session.cluster_id, session.id, sequence, false);
+    /// Sends what was written after the sequence numbers of clusters: (row, sequence).
+    async fn send_desired(&self, sessions: &HashMap<i64, Session>, behind: &[(i64, i64)]) -> Result<()> {
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let items = desired::after(&self.app.pool, behind).await?;
+        for items in items.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((cluster_id, last)) = items.last() else { continue };
+            let Some(session) = sessions.get(cluster_id) else { continue };
+            let sequence = last.sequence;
+            let items = items.iter().map(|(_, item)| convert::item(item.clone())).collect::<Result<_>>()?;
+            let message = Message::Desired(Desired { sequence: sequence.cast_unsigned(), items });
+            if self.push(session, message) {
+                self.sessions.note(session.cluster_id, session.id, sequence, false);
+            }
         }
         Ok(())
     }

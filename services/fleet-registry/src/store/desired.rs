@@ -1,18 +1,24 @@
 //! The `bundle`, `owner_epoch`, `desired_owner` and `desired_item` tables.
 
-use muster_kit::{Error, Result, Tx, db::violates};
+use muster_kit::{
+    Error, Result, Tx,
+    db::{self, violates},
+};
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgDatabaseError};
 
-/// Stores bundles; those that are there stay.
+/// Stores bundles; those that are there stay. The commit of the item that names one makes it durable.
 pub async fn put_bundles(pool: &PgPool, digests: &[String], contents: &[Vec<u8>]) -> Result<()> {
+    let mut tx = db::begin(pool).await?;
+    db::commit_lazily(&mut tx).await?;
     sqlx::query!(
         "insert into bundle (digest, content) select * from unnest($1::text[], $2::bytea[]) on conflict do nothing",
         digests,
         contents
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
+    tx.commit().await?;
     Ok(())
 }
 
@@ -128,32 +134,50 @@ pub struct Item {
     pub options: Value,
 }
 
-/// Writes an item.
-pub async fn put_item(tx: &mut Tx, cluster_id: i64, item: &Item) -> Result<()> {
+/// What one change of an owner writes into a cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp<'a> {
+    /// The cluster's row.
+    pub cluster_id: i64,
+    /// The owner.
+    pub owner: &'a str,
+    /// The life of the database.
+    pub incarnation: i64,
+    /// The owner's generation.
+    pub generation: i64,
+    /// The cluster's sequence number of the change.
+    pub sequence: i64,
+}
+
+/// Writes items, each name once, in one statement: names, bundle digests, and the rest of each as proto3 JSON.
+pub async fn put_items(tx: &mut Tx, stamp: Stamp<'_>, names: &[String], digests: &[String], options: &[Value]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
         r#"
         insert into desired_item
             (cluster_id, owner, name, incarnation, generation, sequence, bundle_digest, tombstone, options)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        select $1, $2, name, $3, $4, $5, bundle_digest, false, options
+        from unnest($6::text[], $7::text[], $8::jsonb[]) as new (name, bundle_digest, options)
         on conflict (cluster_id, owner, name) do update
         set incarnation = excluded.incarnation, generation = excluded.generation, sequence = excluded.sequence,
             bundle_digest = excluded.bundle_digest, tombstone = excluded.tombstone, options = excluded.options, updated_at = now()
         "#,
-        cluster_id,
-        item.owner,
-        item.name,
-        item.incarnation,
-        item.generation,
-        item.sequence,
-        item.bundle_digest,
-        item.tombstone,
-        item.options
+        stamp.cluster_id,
+        stamp.owner,
+        stamp.incarnation,
+        stamp.generation,
+        stamp.sequence,
+        names,
+        digests,
+        options
     )
     .execute(&mut **tx)
     .await
     .map_err(|error| {
         if violates(&error, "desired_item_has_its_bundle") {
-            let digest = item.bundle_digest.as_deref().unwrap_or_default();
+            let digest = missing_key(&error).unwrap_or("one of them");
             Error::invalid("changes.upserts.bundle_digest", format!("{digest} was never stored; PutBundles comes first"))
         } else {
             error.into()
@@ -162,35 +186,36 @@ pub async fn put_item(tx: &mut Tx, cluster_id: i64, item: &Item) -> Result<()> {
     Ok(())
 }
 
-/// Turns an item into a tombstone; whether there was one to turn.
-pub async fn bury(
-    tx: &mut Tx,
-    cluster_id: i64,
-    owner: &str,
-    name: &str,
-    incarnation: i64,
-    generation: i64,
-    sequence: i64,
-) -> Result<bool> {
-    let buried = sqlx::query!(
+/// The value that a foreign key did not find, by Postgres' `Key (column)=(value) is not present in …`.
+fn missing_key(error: &sqlx::Error) -> Option<&str> {
+    let detail = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.detail()?;
+    Some(detail.split_once(")=(")?.1.split_once(')')?.0)
+}
+
+/// Turns those of the named items that are there into tombstones, in one statement.
+pub async fn bury(tx: &mut Tx, stamp: Stamp<'_>, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
         r#"
         update desired_item
         set tombstone = true, bundle_digest = null, incarnation = $4, generation = $5, sequence = $6, updated_at = now()
         where cluster_id = $1
         and owner = $2
-        and name = $3
+        and name = any($3)
         and not tombstone
         "#,
-        cluster_id,
-        owner,
-        name,
-        incarnation,
-        generation,
-        sequence
+        stamp.cluster_id,
+        stamp.owner,
+        names,
+        stamp.incarnation,
+        stamp.generation,
+        stamp.sequence
     )
     .execute(&mut **tx)
     .await?;
-    Ok(buried.rows_affected() > 0)
+    Ok(())
 }
 
 /// Names of an owner's living items in a cluster.
@@ -222,23 +247,47 @@ pub async fn set_owner(tx: &mut Tx, cluster_id: i64, owner: &str, generation: i6
     Ok(())
 }
 
-/// A cluster's items written after a sequence number, oldest first.
-pub async fn after(pool: &PgPool, cluster_id: i64, sequence: i64) -> Result<Vec<Item>> {
-    Ok(sqlx::query_as!(
-        Item,
+/// Items written after the sequence numbers of some clusters, (row, sequence), each with its cluster's row: oldest first, and each
+/// change whole, since what was sent is remembered by its number. About 2,000 of a cluster, and the next time the rest.
+pub async fn after(pool: &PgPool, clusters: &[(i64, i64)]) -> Result<Vec<(i64, Item)>> {
+    let (ids, sequences): (Vec<i64>, Vec<i64>) = clusters.iter().copied().unzip();
+    let rows = sqlx::query!(
         r#"
-        select owner, name, incarnation, generation, sequence, bundle_digest, tombstone, options
-        from desired_item
-        where cluster_id = $1
-        and sequence > $2
-        order by sequence, owner, name
-        limit 2000
+        select
+            asked.cluster_id as "cluster_id!", d.owner, d.name, d.incarnation, d.generation, d.sequence, d.bundle_digest, d.tombstone,
+            d.options
+        from unnest($1::bigint[], $2::bigint[]) as asked (cluster_id, sequence)
+        cross join lateral (
+            select *
+            from desired_item i
+            where i.cluster_id = asked.cluster_id
+            and i.sequence > asked.sequence
+            order by i.sequence
+            fetch first 2000 rows with ties
+        ) d
+        order by d.cluster_id, d.sequence, d.owner, d.name
         "#,
-        cluster_id,
-        sequence
+        &ids,
+        &sequences
     )
     .fetch_all(pool)
-    .await?)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let item = Item {
+                owner: row.owner,
+                name: row.name,
+                incarnation: row.incarnation,
+                generation: row.generation,
+                sequence: row.sequence,
+                bundle_digest: row.bundle_digest,
+                tombstone: row.tombstone,
+                options: row.options,
+            };
+            (row.cluster_id, item)
+        })
+        .collect())
 }
 
 /// All of a cluster's items and its sequence, as of one snapshot.

@@ -2,6 +2,7 @@
 
 use muster_kit::{Result, Tx};
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// An observation to be stored.
 #[derive(Debug, Clone)]
@@ -18,27 +19,37 @@ pub struct NewObservation {
     pub body: Value,
 }
 
-/// Stores an observation and gives the row's new version; `None` where a later generation has been observed already.
-pub async fn put(tx: &mut Tx, cluster_id: i64, observation: &NewObservation) -> Result<Option<i64>> {
-    Ok(sqlx::query_scalar!(
+/// Stores observations, each of another item, in one statement; gives the new version of each row, `None` where a later
+/// generation has been observed already.
+pub async fn put(tx: &mut Tx, cluster_id: i64, observations: &[NewObservation]) -> Result<Vec<Option<i64>>> {
+    let owners: Vec<String> = observations.iter().map(|seen| seen.owner.clone()).collect();
+    let names: Vec<String> = observations.iter().map(|seen| seen.name.clone()).collect();
+    let incarnations: Vec<i64> = observations.iter().map(|seen| seen.incarnation).collect();
+    let generations: Vec<i64> = observations.iter().map(|seen| seen.generation).collect();
+    let bodies: Vec<Value> = observations.iter().map(|seen| seen.body.clone()).collect();
+    let stored = sqlx::query!(
         r#"
         insert into observation as known (cluster_id, owner, name, incarnation, generation, version, body)
-        values ($1, $2, $3, $4, $5, 1, $6)
+        select $1, owner, name, incarnation, generation, 1, body
+        from unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::jsonb[])
+            as seen (owner, name, incarnation, generation, body)
         on conflict (cluster_id, owner, name) do update
         set incarnation = excluded.incarnation, generation = excluded.generation, version = known.version + 1,
             body = excluded.body, stored_at = now()
         where (known.incarnation, known.generation) <= (excluded.incarnation, excluded.generation)
-        returning version
+        returning owner, name, version
         "#,
         cluster_id,
-        observation.owner,
-        observation.name,
-        observation.incarnation,
-        observation.generation,
-        observation.body
+        &owners,
+        &names,
+        &incarnations,
+        &generations,
+        &bodies
     )
-    .fetch_optional(&mut **tx)
-    .await?)
+    .fetch_all(&mut **tx)
+    .await?;
+    let versions: HashMap<(String, String), i64> = stored.into_iter().map(|row| ((row.owner, row.name), row.version)).collect();
+    Ok(owners.into_iter().zip(names).map(|item| versions.get(&item).copied()).collect())
 }
 
 /// The latest observation of every item of an owner, with its cluster's name.

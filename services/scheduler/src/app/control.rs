@@ -4,15 +4,16 @@
 use jiff::Timestamp;
 use muster_core::name::JobName;
 use muster_kit::idempotency::{Begun, Pending};
-use muster_kit::{Caller, Error, Result, Role, Tx, audit, db};
+use muster_kit::{Caller, Error, Result, Role, Tx, audit, db, event, telemetry};
 use prost::Message;
 
+use super::batch::Batch;
 use super::{App, JobView, Once};
 use crate::domain::desired::run_item;
 use crate::domain::job::{JobState, StopReason};
 use crate::domain::record::{Job, Run};
 use crate::store;
-use crate::store::inbox::{self, Subject};
+use crate::store::inbox::Subject;
 
 /// A change of one job that a caller asks for.
 #[derive(Clone, Copy, Debug)]
@@ -56,13 +57,16 @@ impl App {
             let why = if job.charged { "its cluster has not confirmed the end of its run yet" } else { "cancel it first" };
             return Err(Error::precondition("JOB_UNFINISHED", format!("{name} is not over: {why}")));
         }
-        for cluster in store::run::clusters(&mut tx, job.id).await? {
-            store::desired::touch(&mut tx, &cluster).await?;
-        }
+        // Its runs' rows go with it: what their clusters still hold of them is found only by looking at everything.
+        let clusters = store::run::clusters(&mut tx, job.id).await?;
+        store::desired::touch_whole(&mut tx, &clusters).await?;
         audit::record(&mut tx, once.caller, once.method, &name.to_string()).await?;
-        crate::events::job_deleted(&mut tx, &*self.clock, &job).await?;
+        let run = store::run::get(&mut tx, job.id, job.epoch).await?;
+        let charges: Vec<_> = store::cost::of_jobs(&mut *tx, &[job.id]).await?.into_iter().map(|(_, _, charge)| charge).collect();
         store::job::delete(&mut tx, job.id).await?;
         pending.finish(&mut tx, &response).await?;
+        let deleted = crate::events::job_deleted(&job, run.as_ref(), &charges, self.now());
+        event::append_all(&mut tx, &[deleted.caused_by(telemetry::current_traceparent())?]).await?;
         tx.commit().await?;
         self.tell.now();
         Ok(response)
@@ -86,21 +90,20 @@ impl App {
             Begun::Fresh(pending) => pending,
         };
         let mut job = locked(&mut tx, name).await?;
-        let changed = self.carry_out(&mut tx, &mut job, order, once.caller).await?;
+        let mut run = if job.epoch > 0 { store::run::get(&mut tx, job.id, job.epoch).await? } else { None };
+        let mut batch = Batch::default();
+        let changed = self.carry_out(&mut tx, &mut batch, &mut job, run.as_mut(), order, once.caller).await?;
         if changed {
-            store::job::update(&mut tx, &mut job).await?;
-            inbox::put(&mut tx, &Subject::Job(job.id)).await?;
+            batch.job(&job, run.as_ref());
+            batch.look_at(Subject::Job(job.id));
             audit::record(&mut tx, once.caller, once.method, &name.to_string()).await?;
+            batch.write(&mut tx, &*self.clock).await?;
+            job.version += 1;
         }
-        let run = if job.epoch > 0 { store::run::get(&mut tx, job.id, job.epoch).await? } else { None };
         let charges = store::cost::of_jobs(&mut *tx, &[job.id]).await?.into_iter().map(|(_, _, charge)| charge).collect();
         let manifest = Some(store::job::manifest(&self.pool, &job.manifest_digest).await?);
-        let view = JobView { job, run, charges, manifest };
-        let response = respond(&view);
+        let response = respond(&JobView { job, run, charges, manifest });
         pending.finish(&mut tx, &response).await?;
-        if changed {
-            crate::events::job_changed(&mut tx, &*self.clock, &view.job, view.run.as_ref()).await?;
-        }
         tx.commit().await?;
         self.decide.now();
         self.tell.now();
@@ -108,14 +111,22 @@ impl App {
     }
 
     /// `true` if anything is to be stored.
-    async fn carry_out(&self, tx: &mut Tx, job: &mut Job, order: Order<'_>, caller: &Caller) -> Result<bool> {
+    async fn carry_out(
+        &self,
+        tx: &mut Tx,
+        batch: &mut Batch,
+        job: &mut Job,
+        run: Option<&mut Run>,
+        order: Order<'_>,
+        caller: &Caller,
+    ) -> Result<bool> {
         let now = self.now();
         match order {
             Order::Cancel => {
                 if job.state.is_finished() {
                     return Ok(false);
                 }
-                stop_current(tx, job, StopReason::Cancel, now).await?;
+                stop_current(tx, batch, job, run, StopReason::Cancel, now).await?;
                 job.go(JobState::Cancelled, format!("cancelled by {caller}"), now);
                 Ok(true)
             }
@@ -124,7 +135,7 @@ impl App {
                 if job.state == JobState::Suspended {
                     return Ok(false);
                 }
-                stop_current(tx, job, StopReason::Suspend, now).await?;
+                stop_current(tx, batch, job, run, StopReason::Suspend, now).await?;
                 job.not_before = None;
                 job.go(JobState::Suspended, format!("suspended by {caller}"), now);
                 Ok(true)
@@ -163,30 +174,38 @@ fn unfinished(job: &Job) -> Result<()> {
     Ok(())
 }
 
-async fn stop_current(tx: &mut Tx, job: &mut Job, why: StopReason, now: Timestamp) -> Result<()> {
-    if !job.charged {
-        return Ok(());
-    }
-    match store::run::get(tx, job.id, job.epoch).await? {
-        Some(mut run) => stop(tx, job, &mut run, why, now).await,
-        None => Ok(()),
-    }
+async fn stop_current(
+    tx: &mut Tx,
+    batch: &mut Batch,
+    job: &mut Job,
+    run: Option<&mut Run>,
+    why: StopReason,
+    now: Timestamp,
+) -> Result<()> {
+    let Some(run) = run.filter(|_| job.charged) else { return Ok(()) };
+    let item = item_of(job, run);
+    let told = store::desired::told(tx, &[item]).await?;
+    stop(batch, job, run, why, !told.is_empty(), now);
+    Ok(())
 }
 
-/// Tells a run to stop. The job keeps its charge, unless no cluster was told of the run.
-///
-/// # Errors
-/// The database is away.
-pub async fn stop(tx: &mut Tx, job: &mut Job, run: &mut Run, why: StopReason, now: Timestamp) -> Result<()> {
-    // Locks out the writer of desired state, so that it is certain whether the cluster was told.
-    store::desired::touch(tx, &run.cluster).await?;
-    let told = store::desired::generation(tx, &run.cluster, &run_item(&job.namespace, &job.name, run.epoch)).await?.is_some();
+/// Where a run is held: its cluster and its item there.
+#[must_use]
+pub fn item_of(job: &Job, run: &Run) -> (String, String) {
+    (run.cluster.clone(), run_item(&job.namespace, &job.name, run.epoch))
+}
+
+/// Tells a run to stop. The job keeps its charge, unless no cluster was `told` of the run: [`store::desired::told`] says so,
+/// and locks the writer of desired state out, so that it is certain.
+pub fn stop(batch: &mut Batch, job: &mut Job, run: &mut Run, why: StopReason, told: bool, now: Timestamp) {
     run.stopping = Some(why);
     run.wanted = false;
+    batch.touch(&run.cluster);
     if told || run.removed_generation.is_some() {
-        return store::run::update(tx, run).await;
+        batch.run(run);
+    } else {
+        end(batch, job, run, stopped_state(why), "ended before its cluster was told", now);
     }
-    end(tx, job, run, stopped_state(why), "ended before its cluster was told", now).await
 }
 
 /// The state of a run that was stopped.
@@ -200,18 +219,15 @@ pub fn stopped_state(why: StopReason) -> JobState {
 }
 
 /// A run is over: it is charged no more, its cost is final.
-///
-/// # Errors
-/// The database is away.
-pub async fn end(tx: &mut Tx, job: &mut Job, run: &mut Run, state: JobState, reason: &str, finish: Timestamp) -> Result<()> {
+pub fn end(batch: &mut Batch, job: &mut Job, run: &mut Run, state: JobState, reason: &str, finish: Timestamp) {
     run.state = state;
     reason.clone_into(&mut run.reason);
     run.finished_at = Some(finish);
     job.charged = false;
     if let Some(start) = run.started_at {
-        store::cost::begin(tx, job, run, start).await?;
-        store::cost::finish(tx, run, start, finish.max(start)).await?;
+        batch.begin_charge(job, run, start);
+        batch.end_charge(run, start, finish.max(start));
     }
-    store::run::update(tx, run).await?;
-    inbox::put(tx, &Subject::Job(job.id)).await
+    batch.run(run);
+    batch.look_at(Subject::Job(job.id));
 }

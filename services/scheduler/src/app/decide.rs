@@ -1,25 +1,27 @@
 //! One pass of the leader: look at what changed, decide, write the decisions down, all in one transaction under the lease.
 //! A pass that fails throws the engine away; the next one builds it from the tables.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use muster_kit::{Result, Tx, db, lease, telemetry};
 use muster_scheduler_engine::{Decision, Event, Interruption, Placement};
-use tracing::Instrument;
 
 use super::App;
-use super::control::stop;
+use super::batch::Batch;
+use super::control::{item_of, stop};
 use super::mind::Mind;
 use crate::crash;
 use crate::domain::job::{JobState, StopReason};
-use crate::domain::record::{Run, time};
+use crate::domain::record::{Job, Run, time};
 use crate::store;
 
 /// The leader's lease.
 pub const LEASE: &str = "scheduler";
 /// Subjects looked at in one transaction: a few milliseconds of work.
-const SUBJECTS: i64 = 500;
-/// Decisions written in one transaction.
-const DECISIONS: usize = 100;
+const SUBJECTS: i64 = 1_000;
+/// Decisions written in one transaction, which has the same number of statements for one and for all of them.
+const DECISIONS: usize = 500;
 
 impl App {
     /// Looks, decides and writes until there is nothing left; gives how many gangs were placed.
@@ -55,94 +57,126 @@ impl App {
         subjects.sort();
         // First the time: how long an ended run lasted is counted from it.
         mind.engine.apply(Event::Time(time(now))).map_err(muster_kit::Error::internal)?;
-        for subject in &subjects {
-            mind.look(&mut tx, subject, now).await?;
-        }
+        mind.look_at(&mut tx, &subjects, now).await?;
         mind.count_budgets_when_due(&mut tx, now).await?;
         let decisions = mind.engine.plan_at_most(DECISIONS);
+        let mut facts = Facts::load(&mut tx, &decisions).await?;
+        let mut batch = Batch::default();
         for decision in &decisions {
             match decision {
-                Decision::Place(placement) => self.place(&mut tx, &mut mind, placement, now).await?,
-                Decision::Interrupt(interruption) => self.interrupt(&mut tx, interruption, now).await?,
+                Decision::Place(placement) => place(&mut batch, &mut facts, &mut mind, placement, now)?,
+                Decision::Interrupt(interruption) => interrupt(&mut batch, &mut facts, interruption, now),
             }
         }
-        tx.commit().await?;
+        batch.write(&mut tx, &*self.clock).await?;
+        if subjects.is_empty() && decisions.is_empty() {
+            // Nothing was written: the lock of the lease alone is not worth a commit to disk.
+            tx.rollback().await?;
+        } else {
+            tx.commit().await?;
+        }
         if !decisions.is_empty() {
             crash::DECIDED.reached();
         }
         *self.mind.lock().expect("no holder of this lock panics") = Some(mind);
         Ok((!subjects.is_empty(), decisions.len()))
     }
+}
 
-    /// Writes a placement down, or takes it back where its job was cancelled or suspended meanwhile.
-    async fn place(&self, tx: &mut Tx, mind: &mut Mind, placement: &Placement, now: Timestamp) -> Result<()> {
-        let Placement { job: id, epoch, cluster, flavor, price_micros, tier: _, counted_ms, slots } = placement;
-        let Some(mut job) = store::job::lock_row(tx, id.0.cast_signed()).await? else {
-            return mind
-                .engine
-                .apply(Event::Ended { job: *id, epoch: *epoch, end: muster_scheduler_engine::RunEnd::Finished })
-                .map_err(muster_kit::Error::internal);
-        };
-        if job.state != JobState::Queued {
-            return mind.tell_job(&job, None, now);
-        }
-        let span = tracing::info_span!("place job", job.name = job.resource(), run.epoch = epoch.0, cluster.name = cluster);
-        telemetry::continue_trace(&span, &job.traceparent);
-        let price = price_micros.and_then(|micros| {
-            let currency = mind.clusters.get(cluster)?.prices.get(flavor.as_deref()?)?.currency.clone();
-            Some((micros, currency))
-        });
-        let run = Run {
-            job_id: job.id,
-            epoch: epoch.0,
-            cluster: cluster.clone(),
-            flavor: flavor.clone().unwrap_or_default(),
-            gpus: job.gpus,
-            slots: slots.clone(),
-            price,
-            state: JobState::Placed,
-            reason: String::new(),
-            stopping: None,
-            wanted: true,
-            bundle_digest: None,
-            removed_generation: None,
-            pods: std::collections::BTreeMap::new(),
-            traceparent: telemetry::traceparent_of(&span),
-            placed_at: now,
-            started_at: None,
-            finished_at: None,
-        };
-        job.epoch = epoch.0;
-        job.charged = true;
-        job.not_before = None;
-        job.started_at = None;
-        job.go(JobState::Placed, format!("placed on {cluster}"), now);
-        mind.charge(&job, &run);
-        async {
-            store::run::insert(tx, &run, *counted_ms).await?;
-            store::job::update(tx, &mut job).await?;
-            crate::events::job_changed(tx, &*self.clock, &job, Some(&run)).await
-        }
-        .instrument(span)
-        .await
-    }
+/// What is known of the jobs that decisions are about; changed as they are carried out.
+struct Facts {
+    jobs: BTreeMap<i64, Job>,
+    runs: BTreeMap<(i64, u32), Run>,
+    /// Items of runs to be interrupted that their clusters were told of.
+    told: BTreeSet<(String, String)>,
+}
 
-    /// Ends a run early, unless it is ending already. Its job is queued again at once, and charged until its cluster confirms.
-    async fn interrupt(&self, tx: &mut Tx, interruption: &Interruption, now: Timestamp) -> Result<()> {
-        let Interruption { job: id, epoch, in_favour_of, cause } = interruption;
-        let Some(mut job) = store::job::lock_row(tx, id.0.cast_signed()).await? else { return Ok(()) };
-        if !job.charged || job.epoch != epoch.0 || !job.state.has_run() {
-            return Ok(());
+impl Facts {
+    /// Locks the jobs of all decisions in row order, as everybody does.
+    async fn load(tx: &mut Tx, decisions: &[Decision]) -> Result<Self> {
+        let mut ids = BTreeSet::new();
+        let mut interrupted = BTreeSet::new();
+        for decision in decisions {
+            match decision {
+                Decision::Place(placement) => {
+                    ids.insert(placement.job.0.cast_signed());
+                }
+                Decision::Interrupt(Interruption { job, epoch, in_favour_of, cause: _ }) => {
+                    interrupted.insert((job.0.cast_signed(), epoch.0));
+                    ids.extend([job.0.cast_signed(), in_favour_of.0.cast_signed()]);
+                }
+            }
         }
-        let Some(mut run) = store::run::get(tx, job.id, job.epoch).await? else { return Ok(()) };
-        if run.stopping.is_some() {
-            return Ok(());
-        }
-        stop(tx, &mut job, &mut run, StopReason::Interrupt, now).await?;
-        let other = store::job::lock_row(tx, in_favour_of.0.cast_signed()).await?.map(|other| other.resource());
-        let other = other.unwrap_or_else(|| "another job".to_owned());
-        job.go(JobState::Queued, format!("interrupted for {other}, which {}", cause.words()), now);
-        store::job::update(tx, &mut job).await?;
-        crate::events::job_changed(tx, &*self.clock, &job, Some(&run)).await
+        let jobs = store::job::lock_rows(tx, &ids.into_iter().collect::<Vec<_>>()).await?;
+        let runs = store::run::some(tx, &interrupted.into_iter().collect::<Vec<_>>()).await?;
+        let items: Vec<_> = runs.values().filter_map(|run| Some(item_of(jobs.get(&run.job_id)?, run))).collect();
+        let told = store::desired::told(tx, &items).await?;
+        Ok(Self { jobs, runs, told })
     }
+}
+
+/// Puts a placement into the batch, or takes it back where its job was cancelled or suspended meanwhile.
+fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Placement, now: Timestamp) -> Result<()> {
+    let Placement { job: id, epoch, cluster, flavor, price_micros, tier: _, counted_ms, slots } = placement;
+    let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else {
+        let ended = Event::Ended { job: *id, epoch: *epoch, end: muster_scheduler_engine::RunEnd::Finished };
+        return mind.engine.apply(ended).map_err(muster_kit::Error::internal);
+    };
+    if job.state != JobState::Queued {
+        return mind.tell_job(job, None, now);
+    }
+    let span = tracing::info_span!("place job", job.name = job.resource(), run.epoch = epoch.0, cluster.name = cluster);
+    telemetry::continue_trace(&span, &job.traceparent);
+    let price = price_micros.and_then(|micros| {
+        let currency = mind.clusters.get(cluster)?.prices.get(flavor.as_deref()?)?.currency.clone();
+        Some((micros, currency))
+    });
+    let run = Run {
+        job_id: job.id,
+        epoch: epoch.0,
+        cluster: cluster.clone(),
+        flavor: flavor.clone().unwrap_or_default(),
+        gpus: job.gpus,
+        slots: slots.clone(),
+        price,
+        state: JobState::Placed,
+        reason: String::new(),
+        stopping: None,
+        wanted: true,
+        bundle_digest: None,
+        removed_generation: None,
+        pods: BTreeMap::new(),
+        traceparent: telemetry::traceparent_of(&span),
+        placed_at: now,
+        started_at: None,
+        finished_at: None,
+    };
+    job.epoch = epoch.0;
+    job.charged = true;
+    job.not_before = None;
+    job.started_at = None;
+    job.go(JobState::Placed, format!("placed on {cluster}"), now);
+    mind.charge(job, &run);
+    batch.place(&run, *counted_ms);
+    span.in_scope(|| batch.job(job, Some(&run)));
+    facts.runs.insert((job.id, run.epoch), run);
+    Ok(())
+}
+
+/// Ends a run early, unless it is ending already. Its job is queued again at once, and charged until its cluster confirms.
+fn interrupt(batch: &mut Batch, facts: &mut Facts, interruption: &Interruption, now: Timestamp) {
+    let Interruption { job: id, epoch, in_favour_of, cause } = interruption;
+    let other = facts.jobs.get(&in_favour_of.0.cast_signed()).map_or_else(|| "another job".to_owned(), Job::resource);
+    let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else { return };
+    if !job.charged || job.epoch != epoch.0 || !job.state.has_run() {
+        return;
+    }
+    let Some(run) = facts.runs.get_mut(&(job.id, job.epoch)) else { return };
+    if run.stopping.is_some() {
+        return;
+    }
+    let told = facts.told.contains(&item_of(job, run));
+    stop(batch, job, run, StopReason::Interrupt, told, now);
+    job.go(JobState::Queued, format!("interrupted for {other}, which {}", cause.words()), now);
+    batch.job(job, Some(run));
 }

@@ -14,7 +14,7 @@ use super::queues::read;
 use crate::domain::cluster::ClusterFacts;
 use crate::domain::job::JobState;
 use crate::domain::queue::QueueDefinition;
-use crate::domain::record::{Job, Run, engine_id, time};
+use crate::domain::record::{Job, Run, engine_id, run_resource, time};
 use crate::store;
 use crate::store::inbox::Subject;
 
@@ -60,10 +60,10 @@ impl Mind {
             let batch = store::job::for_engine(tx, after, BATCH).await?;
             let Some(last) = batch.last() else { break };
             after = last.id;
+            let mut runs = store::run::charged(tx, &batch).await?;
             for job in batch {
-                let run = if job.charged { store::run::get(tx, job.id, job.epoch).await? } else { None };
                 let attained_ms = attained_ms(tx, &job).await?;
-                jobs.push((job, run, attained_ms));
+                jobs.push((runs.remove(&job.id), attained_ms, job));
             }
         }
         let mut mind = Self {
@@ -80,7 +80,7 @@ impl Mind {
         let queues = mind.engine.rows().queues;
         let known: BTreeSet<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
         let mut rows = Vec::with_capacity(jobs.len());
-        for (job, run, attained_ms) in jobs {
+        for (run, attained_ms, job) in jobs {
             if let Some(run) = &run {
                 mind.charge(&job, run);
             }
@@ -102,7 +102,28 @@ impl Mind {
         Ok(mind)
     }
 
-    /// Looks at a subject of the inbox and tells the engine what it finds.
+    /// Looks at subjects of the inbox, in their order, and tells the engine what it finds.
+    ///
+    /// # Errors
+    /// A row that can't follow from what the engine knows; it has to be built anew.
+    pub async fn look_at(&mut self, tx: &mut Tx, subjects: &[Subject], now: Timestamp) -> Result<()> {
+        let mut jobs = Vec::new();
+        let mut queue = None;
+        for subject in subjects {
+            match subject {
+                Subject::Cluster(_) => self.look(tx, subject, now).await?,
+                // Whichever has changed, all are read.
+                Subject::Queue(_) => queue = Some(subject),
+                Subject::Job(id) => jobs.push(*id),
+            }
+        }
+        if let Some(subject) = queue {
+            self.look(tx, subject, now).await?;
+        }
+        self.look_at_jobs(tx, &jobs, now).await
+    }
+
+    /// Looks at one subject of the inbox and tells the engine what it finds.
     ///
     /// # Errors
     /// A row that can't follow from what the engine knows; it has to be built anew.
@@ -134,25 +155,44 @@ impl Mind {
                     manifests.into_iter().map(|(name, manifest)| Ok((name, read(&manifest)?))).collect::<Result<_>>()?;
                 self.tell_queues();
                 self.counting.now();
-                for id in std::mem::take(&mut self.homeless) {
-                    self.look_at_job(tx, id, now).await?;
-                }
-                Ok(())
+                let homeless: Vec<i64> = std::mem::take(&mut self.homeless).into_iter().collect();
+                self.look_at_jobs(tx, &homeless, now).await
             }
-            Subject::Job(id) => self.look_at_job(tx, *id, now).await,
+            Subject::Job(id) => self.look_at_jobs(tx, &[*id], now).await,
         }
     }
 
-    async fn look_at_job(&mut self, tx: &mut Tx, id: i64, now: Timestamp) -> Result<()> {
-        let Some(job) = store::job::lock_row(tx, id).await? else {
-            if self.engine.job(engine_id(id)).is_some() {
-                self.engine.apply(Event::Withdrawn(engine_id(id))).map_err(out_of_step)?;
+    /// Looks at jobs in this order; two statements for each [`BATCH`] of them.
+    async fn look_at_jobs(&mut self, tx: &mut Tx, ids: &[i64], now: Timestamp) -> Result<()> {
+        for ids in ids.chunks(BATCH as usize) {
+            let mut jobs = store::job::lock_rows(tx, ids).await?;
+            let runs = store::run::charged(tx, jobs.values()).await?;
+            for id in ids {
+                match jobs.remove(id) {
+                    Some(job) => self.tell_job(&job, runs.get(id), now)?,
+                    None => self.forget(*id)?,
+                }
             }
-            self.homeless.remove(&id);
-            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// A job's row is gone: it was deleted after its last run had ended, which the engine may not have heard yet.
+    fn forget(&mut self, id: i64) -> Result<()> {
+        self.homeless.remove(&id);
+        let job = engine_id(id);
+        let event = match self.engine.job(job).map(|known| (known.epoch, known.state)) {
+            None => return Ok(()),
+            Some((epoch, EngineState::Placed { cluster, .. })) => {
+                self.counting.run_ended();
+                if let Some(runs) = self.charged.get_mut(&cluster) {
+                    runs.retain(|_, run| *run != (job, epoch));
+                }
+                Event::Ended { job, epoch, end: RunEnd::Finished }
+            }
+            Some(_) => Event::Withdrawn(job),
         };
-        let run = if job.charged { store::run::get(tx, job.id, job.epoch).await? } else { None };
-        self.tell_job(&job, run.as_ref(), now)
+        self.engine.apply(event).map_err(out_of_step)
     }
 
     /// Makes the engine know of a job what its row says.
@@ -184,7 +224,7 @@ impl Mind {
                     }
                 };
                 self.engine.apply(Event::Ended { job: id, epoch, end }).map_err(out_of_step)?;
-                self.discharge(&cluster, id, epoch)?;
+                self.discharge(&cluster, job, epoch)?;
                 return Ok(());
             }
             (None, known) => match (job.state, known) {
@@ -232,11 +272,12 @@ impl Mind {
     }
 
     /// A run is charged no more: what its pods still use is used by others until the inventory shows that they are gone.
-    fn discharge(&mut self, cluster: &str, id: JobId, epoch: Epoch) -> Result<()> {
+    fn discharge(&mut self, cluster: &str, job: &Job, epoch: Epoch) -> Result<()> {
         self.counting.run_ended();
-        let Some(runs) = self.charged.get_mut(cluster) else { return Ok(()) };
-        let Some(name) = runs.iter().find(|(_, run)| **run == (id, epoch)).map(|(name, _)| name.clone()) else { return Ok(()) };
-        runs.remove(&name);
+        let name = run_resource(&job.namespace, &job.name, epoch.0);
+        if self.charged.get_mut(cluster).is_none_or(|runs| runs.remove(&name).is_none()) {
+            return Ok(());
+        }
         if self.clusters.get(cluster).is_some_and(|facts| facts.runs_seen().contains(name.as_str())) {
             self.tell_cluster(cluster)?;
         }

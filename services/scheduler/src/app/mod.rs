@@ -1,5 +1,6 @@
 //! Use cases: authorise, begin, domain, store, event, commit. One file a noun.
 
+pub mod batch;
 pub mod budgets;
 pub mod control;
 pub mod costs;
@@ -12,12 +13,13 @@ pub mod observe;
 pub mod queues;
 pub mod submit;
 pub mod what_if;
+pub mod writer;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use muster_kit::clock::SharedClock;
-use muster_kit::idempotency::{self, Begun};
+use muster_kit::idempotency::{self, Begun, Key};
 use muster_kit::reconcile::Wake;
 use muster_kit::{Caller, Result, Tx};
 use prost::Message;
@@ -47,6 +49,8 @@ pub struct App {
     pub mind: Arc<std::sync::Mutex<Option<Mind>>>,
     /// An engine of queues and clusters alone, for what can be decided at submit.
     pub admission: Arc<std::sync::Mutex<Option<submit::Admission>>>,
+    /// Where submits are written, many at a time.
+    pub writer: writer::Writer,
     /// Wakes the leader.
     pub decide: Wake,
     /// Wakes the writer of desired state.
@@ -120,6 +124,14 @@ pub struct Once<'a, Q> {
 }
 
 impl<Q: Message> Once<'_, Q> {
+    /// What it is known by; `None` where it has no `request_id`.
+    ///
+    /// # Errors
+    /// A `request_id` that is no UUID.
+    pub fn key(&self) -> Result<Option<Key>> {
+        Key::of(self.caller, self.method, self.request_id, self.request)
+    }
+
     /// Looks it up, or claims it.
     ///
     /// # Errors

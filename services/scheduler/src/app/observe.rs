@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use muster_core::name::JobName;
 use muster_kit::{Result, Tx, db, lease, telemetry};
-use tracing::Instrument;
 
 use super::App;
+use super::batch::Batch;
 use super::control::{end, stopped_state};
 use super::decide::LEASE;
 use crate::domain::backoff::wait_ms;
-use crate::domain::job::{JobState, RunPhase, Step, step};
+use crate::domain::job::{self, JobState, RunPhase, Step};
 use crate::domain::record::{Job, Run, parse_run};
 use crate::store;
-use crate::store::inbox::{self, Subject};
+use crate::store::inbox::Subject;
 
 /// An observation of one item.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,39 +64,50 @@ impl App {
     /// # Errors
     /// Another replica leads by now, or the database is away.
     pub async fn observe(&self, leader_epoch: u64, seen: &Observed) -> Result<()> {
-        let Some((name, epoch)) = seen.item.strip_prefix("jobs/").and_then(|rest| {
-            let mut parts = rest.split('/');
-            let (namespace, job, epoch) = (parts.next()?, parts.next()?, parts.next()?);
-            parse_run(&format!("namespaces/{namespace}/jobs/{job}/runs/{epoch}"))
-        }) else {
+        self.observe_all(leader_epoch, std::slice::from_ref(seen)).await
+    }
+
+    /// Takes observations in, in the order in which they came, in one transaction.
+    ///
+    /// # Errors
+    /// Another replica leads by now, or the database is away.
+    pub async fn observe_all(&self, leader_epoch: u64, seen: &[Observed]) -> Result<()> {
+        let seen: Vec<(JobName, u32, &Observed)> =
+            seen.iter().filter_map(|seen| parse_item(&seen.item).map(|(name, epoch)| (name, epoch, seen))).collect();
+        if seen.is_empty() {
             return Ok(());
-        };
-        let span = tracing::info_span!("observe run", job.name = %name, run.epoch = epoch, cluster.name = seen.cluster);
-        telemetry::continue_trace(&span, &seen.traceparent);
-        async {
-            let mut tx = db::begin(&self.pool).await?;
-            lease::check(&mut tx, LEASE, leader_epoch).await?;
-            let Some(mut job) = store::job::lock(&mut tx, name.namespace(), name.job()).await? else { return Ok(()) };
-            if !job.charged || job.epoch != epoch {
-                return Ok(());
-            }
-            let Some(mut run) = store::run::get(&mut tx, job.id, epoch).await? else { return Ok(()) };
-            let Some(phase) = phase(&mut tx, &run, seen).await? else { return Ok(()) };
-            if self.advance(&mut tx, &mut job, &mut run, phase, seen).await? {
-                store::job::update(&mut tx, &mut job).await?;
-                crate::events::job_changed(&mut tx, &*self.clock, &job, Some(&run)).await?;
-                tx.commit().await?;
-                self.decide.now();
-                self.tell.now();
-            }
-            Ok(())
         }
-        .instrument(span)
-        .await
+        let mut tx = db::begin(&self.pool).await?;
+        lease::check(&mut tx, LEASE, leader_epoch).await?;
+        let mut facts = Facts::load(&mut tx, &seen).await?;
+        let mut batch = Batch::default();
+        for (name, epoch, seen) in seen {
+            let Some((job, run)) = facts.current(&name, epoch) else { continue };
+            let Some(phase) = phase(&facts.generations, &run, seen) else { continue };
+            let span = tracing::info_span!("observe run", job.name = %name, run.epoch = epoch, cluster.name = seen.cluster);
+            telemetry::continue_trace(&span, &seen.traceparent);
+            span.in_scope(|| self.advance(&mut batch, &mut facts, (job, run), phase, seen));
+        }
+        if !batch.is_empty() {
+            batch.write(&mut tx, &*self.clock).await?;
+            tx.commit().await?;
+            self.decide.now();
+            self.tell.now();
+        }
+        Ok(())
+    }
+
+    /// Puts what the phase makes of a job into the batch.
+    fn advance(&self, batch: &mut Batch, facts: &mut Facts, (mut job, mut run): (Job, Run), phase: RunPhase, seen: &Observed) {
+        if self.step(batch, &mut job, &mut run, phase, seen) {
+            batch.job(&job, Some(&run));
+            facts.runs.insert((job.id, run.epoch), run);
+            facts.jobs.insert((job.namespace.clone(), job.name.clone()), job);
+        }
     }
 
     /// What the phase makes of the job; `true` if anything is to be stored.
-    async fn advance(&self, tx: &mut Tx, job: &mut Job, run: &mut Run, phase: RunPhase, seen: &Observed) -> Result<bool> {
+    fn step(&self, batch: &mut Batch, job: &mut Job, run: &mut Run, phase: RunPhase, seen: &Observed) -> bool {
         let now = self.now();
         let seen_at = seen.at.unwrap_or(now);
         let before = (run.pods.clone(), run.started_at, run.reason.clone(), job.reason.clone(), run.state);
@@ -112,9 +124,9 @@ impl App {
             run.started_at = began;
             job.started_at = began;
             if let Some(start) = began {
-                store::cost::begin(tx, job, run, start).await?;
+                batch.begin_charge(job, run, start);
             }
-            inbox::put(tx, &Subject::Job(job.id)).await?;
+            batch.look_at(Subject::Job(job.id));
         }
         let finish = seen.finish.unwrap_or(seen_at).max(run.started_at.unwrap_or(run.placed_at));
         let reason = match seen.exit_code {
@@ -122,25 +134,25 @@ impl App {
             Some(code) => format!("{} (exit code {code})", seen.reason),
             None => seen.reason.clone(),
         };
-        match step(job.state, run.stopping.is_some(), phase, job.retries < job.max_retries) {
+        match job::step(job.state, run.stopping.is_some(), phase, job.retries < job.max_retries) {
             Step::Stay => {
                 reason.clone_into(&mut run.reason);
                 if run.stopping.is_none() {
                     job.reason = reason;
                 }
                 if before == (run.pods.clone(), run.started_at, run.reason.clone(), job.reason.clone(), run.state) {
-                    return Ok(false);
+                    return false;
                 }
-                store::run::update(tx, run).await?;
+                batch.run(run);
             }
             Step::Goes(state) => {
                 run.state = state;
                 reason.clone_into(&mut run.reason);
-                store::run::update(tx, run).await?;
+                batch.run(run);
                 job.go(state, reason, now);
             }
             Step::Ends(state) => {
-                end(tx, job, run, state, &reason, finish).await?;
+                end(batch, job, run, state, &reason, finish);
                 job.go(state, reason, now);
                 job.finished_at = Some(finish);
             }
@@ -148,7 +160,7 @@ impl App {
                 job.retries += 1;
                 let wait = wait_ms(job.retries, self.settings.retry_base_ms, self.settings.retry_most_ms);
                 job.not_before = Some(now + SignedDuration::from_millis(wait));
-                end(tx, job, run, JobState::Failed, &reason, finish).await?;
+                end(batch, job, run, JobState::Failed, &reason, finish);
                 let words = format!(
                     "run {} failed: {reason}; retry {} of {} in {} s",
                     run.epoch,
@@ -160,38 +172,73 @@ impl App {
             }
             Step::Stops => {
                 let state = run.stopping.map_or(JobState::Cancelled, stopped_state);
-                end(tx, job, run, state, &reason, finish).await?;
+                end(batch, job, run, state, &reason, finish);
             }
             Step::Requeues => {
                 run.wanted = false;
-                store::desired::touch(tx, &run.cluster).await?;
-                end(tx, job, run, JobState::Failed, &reason, finish).await?;
+                batch.touch(&run.cluster);
+                end(batch, job, run, JobState::Failed, &reason, finish);
                 let words = if reason.is_empty() { "its object is gone from the cluster".to_owned() } else { reason };
                 job.go(JobState::Queued, format!("run {} stopped: {words}; it is started anew", run.epoch), now);
             }
         }
-        Ok(true)
+        true
     }
 }
 
+/// What is known of the jobs that observations are about; changed as they are taken in.
+struct Facts {
+    jobs: BTreeMap<(String, String), Job>,
+    runs: BTreeMap<(i64, u32), Run>,
+    generations: BTreeMap<(String, String), (Option<i64>, i64)>,
+}
+
+impl Facts {
+    async fn load(tx: &mut Tx, seen: &[(JobName, u32, &Observed)]) -> Result<Self> {
+        let names: Vec<(String, String)> =
+            seen.iter().map(|(name, _, _)| (name.namespace().to_owned(), name.job().to_owned())).collect();
+        let jobs = store::job::lock_named(tx, &names).await?;
+        let runs = store::run::charged(tx, &jobs).await?.into_values().map(|run| ((run.job_id, run.epoch), run)).collect();
+        let items: Vec<(String, String)> = seen.iter().map(|(_, _, seen)| (seen.cluster.clone(), seen.item.clone())).collect();
+        let generations = store::desired::generations(tx, &items).await?;
+        Ok(Self {
+            jobs: jobs.into_iter().map(|job| ((job.namespace.clone(), job.name.clone()), job)).collect(),
+            runs,
+            generations,
+        })
+    }
+
+    /// The job and its run, while this is the run that counts.
+    fn current(&self, name: &JobName, epoch: u32) -> Option<(Job, Run)> {
+        let job = self.jobs.get(&(name.namespace().to_owned(), name.job().to_owned()))?;
+        let run = self.runs.get(&(job.id, epoch))?;
+        (job.charged && job.epoch == epoch).then(|| (job.clone(), run.clone()))
+    }
+}
+
+/// The run that an item is.
+fn parse_item(item: &str) -> Option<(JobName, u32)> {
+    let mut parts = item.strip_prefix("jobs/")?.split('/');
+    let (namespace, job, epoch) = (parts.next()?, parts.next()?, parts.next()?);
+    parse_run(&format!("namespaces/{namespace}/jobs/{job}/runs/{epoch}"))
+}
+
 /// The run's phase, if the observation is of the generation that is desired now.
-async fn phase(tx: &mut Tx, run: &Run, seen: &Observed) -> Result<Option<RunPhase>> {
+fn phase(generations: &BTreeMap<(String, String), (Option<i64>, i64)>, run: &Run, seen: &Observed) -> Option<RunPhase> {
     let (incarnation, n) = seen.generation;
     if !run.wanted {
         // Only the removal counts from now on: what was seen before it may still change.
         let removed = run.removed_generation == Some(n) && seen.phase == ItemPhase::Gone;
-        return Ok(removed.then_some(RunPhase::Stopped));
+        return removed.then_some(RunPhase::Stopped);
     }
-    let Some((known_incarnation, generation)) = store::desired::generation(tx, &seen.cluster, &seen.item).await? else {
-        return Ok(None);
-    };
+    let (known_incarnation, generation) = *generations.get(&(seen.cluster.clone(), seen.item.clone()))?;
     if generation != n || known_incarnation.is_some_and(|known| incarnation < known.cast_unsigned()) {
-        return Ok(None);
+        return None;
     }
-    Ok(Some(match seen.phase {
+    Some(match seen.phase {
         ItemPhase::Pending => RunPhase::Pending,
         ItemPhase::There => seen.run_phase.unwrap_or(RunPhase::Pending),
         ItemPhase::Refused => RunPhase::Failed,
         ItemPhase::Gone => RunPhase::Stopped,
-    }))
+    })
 }

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use muster_core::Manifest;
 use muster_core::bundle;
 use muster_core::name::JobName;
-use muster_kit::idempotency::Begun;
-use muster_kit::{Error, Result, Role, audit, db, telemetry};
+use muster_kit::{Error, Result, Role, db, telemetry};
 use muster_scheduler_engine::{Engine, Rows};
 use prost::Message;
 use serde_json::Value;
 
 use super::queues::read;
+use super::writer::{NewJob, Written};
 use super::{App, JobView, Once};
 use crate::crash;
 use crate::domain::Fault;
@@ -23,9 +23,8 @@ use crate::domain::manifest::{DEFAULT_QUEUE, Kind, Requirements, in_manifest, te
 use crate::domain::queue::QueueDefinition;
 use crate::domain::record::{Job, time};
 use crate::error::in_field;
-use crate::peers::Verdict;
+use crate::peers::{Question, Verdict};
 use crate::store;
-use crate::store::inbox::{self, Subject};
 
 /// The field of a request that holds a job's manifest.
 pub const MANIFEST: &str = "job.manifest";
@@ -100,27 +99,28 @@ impl App {
         if submission.validate_only {
             return Ok(respond(&view));
         }
-        let mut tx = db::begin(&self.pool).await?;
-        let pending = match once.begin(&mut tx).await? {
-            Begun::Repeated(response) => return Ok(response),
-            Begun::Fresh(pending) => pending,
-        };
-        store::job::put_manifest(&mut tx, &view.job.manifest_digest, submission.text).await?;
-        let Some(id) = store::job::insert(&mut tx, &view.job).await? else {
-            tx.rollback().await?;
-            // Somebody was faster: perhaps with the same job.
-            let same = self.known(&once, &mut view.job, &submission, &respond).await?;
-            return same.ok_or_else(|| taken(&view.job));
-        };
-        view.job.id = id;
-        inbox::put(&mut tx, &Subject::Job(id)).await?;
-        audit::record(&mut tx, once.caller, once.method, &view.job.resource()).await?;
         let response = respond(&view);
-        pending.finish(&mut tx, &response).await?;
-        crate::events::job_submitted(&mut tx, &*self.clock, &view.job).await?;
-        tx.commit().await?;
-        self.decide.now();
-        Ok(response)
+        let new = NewJob {
+            request: once.key()?,
+            caller: once.caller.to_string(),
+            method: once.method,
+            job: view.job.clone(),
+            manifest: submission.text.to_owned(),
+            answer: response.encode_to_vec(),
+            traceparent: telemetry::current_traceparent(),
+        };
+        match self.writer.write(new).await? {
+            Written::Stored => {
+                self.decide.now();
+                Ok(response)
+            }
+            Written::Repeated(answer) => Ok(R::decode(answer.as_slice()).map_err(Error::internal)?),
+            Written::Taken => {
+                // Somebody was faster: perhaps with the same job.
+                let same = self.known(&once, &mut view.job, &submission, &respond).await?;
+                same.ok_or_else(|| taken(&view.job))
+            }
+        }
     }
 
     /// The job that a submission asks for, not yet stored.
@@ -217,14 +217,12 @@ impl App {
         Q: Message,
         R: Message + Default,
     {
-        let mut tx = db::begin(&self.pool).await?;
         if !submission.validate_only
-            && !once.request_id.is_empty()
-            && let Begun::Repeated(response) = once.begin(&mut tx).await?
+            && let Some(key) = once.key()?
+            && let Some(answer) = key.answer(&self.pool).await?
         {
-            return Ok(Some(response));
+            return Ok(Some(R::decode(answer.as_slice()).map_err(Error::internal)?));
         }
-        tx.rollback().await?;
         let Some(existing) = store::job::get(&self.pool, &job.namespace, &job.name).await? else { return Ok(None) };
         if existing.state.is_finished() || existing.manifest_digest != job.manifest_digest {
             return Err(taken(job));
@@ -288,7 +286,9 @@ impl App {
             require_model: None,
         };
         let composed = compose(manifest, &marks).map_err(|fault| in_field(MANIFEST, fault))?;
-        let verdict = self.policy.evaluate(composed.to_string(), clusters, &job.namespace).await?;
+        let question = Question { manifest: composed.to_string(), clusters, namespace: job.namespace.clone() };
+        let mut verdicts = self.policy.evaluate(vec![question]).await;
+        let verdict = verdicts.pop().ok_or_else(|| Error::internal(anyhow::anyhow!("a question without a verdict")))??;
         if verdict.allowed {
             return Ok(verdict);
         }

@@ -54,6 +54,12 @@ impl Change {
         cut
     }
 
+    /// True if it adds, replaces or removes an item of this name.
+    #[must_use]
+    pub fn touches(&self, name: &str) -> bool {
+        self.upserts.contains_key(name) || self.deletes.iter().any(|gone| gone == name)
+    }
+
     /// True if there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -9,13 +9,25 @@ use async_trait::async_trait;
 use muster_kit::Result;
 
 use crate::domain::desired::Item;
-use crate::store::desired::Pending;
+use crate::store::desired::change::Pending;
 
 /// The policy service.
 #[async_trait]
 pub trait Policy: Send + Sync + 'static {
-    /// What the policies of some clusters (none: of all that any binding reaches) say of a manifest.
-    async fn evaluate(&self, manifest: String, clusters: Vec<String>, namespace: &str) -> Result<Verdict>;
+    /// As many verdicts as there are questions, in the same order; each for itself, so that a manifest that can't be judged
+    /// fails no other.
+    async fn evaluate(&self, questions: Vec<Question>) -> Vec<Result<Verdict>>;
+}
+
+/// What the policies of some clusters say of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The manifest, as JSON.
+    pub manifest: String,
+    /// The clusters; none: all that any binding reaches.
+    pub clusters: Vec<String>,
+    /// Where the manifest names no namespace.
+    pub namespace: String,
 }
 
 /// A verdict.

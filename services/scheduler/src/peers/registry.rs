@@ -22,7 +22,7 @@ use crate::app::observe::{ItemPhase, Observed};
 use crate::domain::cluster::{ClusterFacts, NodeFacts, Price, Standing};
 use crate::domain::desired::Item;
 use crate::domain::job::RunPhase;
-use crate::store::desired::Pending;
+use crate::store::desired::change::Pending;
 
 /// The owner we are.
 pub const OWNER: &str = "scheduler";

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use muster_kit::health::Health;
 use muster_kit::reconcile::backoff;
 use muster_kit::{Error, Result, db, lease};
 use muster_proto::registry::v1::watch_clusters_response::Type;
-use muster_proto::registry::v1::{Cluster, WatchClustersResponse};
+use muster_proto::registry::v1::{Cluster, WatchClustersResponse, WatchObservedResponse};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -19,6 +20,9 @@ use crate::store::inbox::{self, Subject};
 
 /// After this a connection is made anew, so that a List repairs what no event told.
 const REPAIR: Duration = Duration::from_secs(180);
+
+/// Observations taken in by one transaction.
+const OBSERVATIONS: usize = 500;
 
 /// What is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,13 +85,22 @@ async fn connection(what: What, app: &App, registry: &RegistryClient, health: &H
             }
         }
         What::Observations => {
-            let mut stream = registry.watch_observed().await?;
+            // What has come by the time that the last batch is written makes the next one.
+            let mut stream = registry.watch_observed().await?.ready_chunks(OBSERVATIONS);
             loop {
-                let message = stream.message().await.map_err(ended)?.ok_or_else(closed)?;
-                health.report(what.part(), None);
-                if let Some(seen) = message.observation.and_then(|observation| observed(&message.cluster, observation)) {
-                    app.observe(epoch, &seen).await?;
+                let messages = stream.next().await.ok_or_else(closed)?;
+                let (mut seen, mut end) = (Vec::new(), Ok(()));
+                for message in messages {
+                    match message {
+                        Ok(WatchObservedResponse { cluster, observation, .. }) => {
+                            seen.extend(observation.and_then(|observation| observed(&cluster, observation)));
+                        }
+                        Err(status) => end = Err(ended(status)),
+                    }
                 }
+                health.report(what.part(), None);
+                app.observe_all(epoch, &seen).await?;
+                end?;
             }
         }
     }

@@ -1,13 +1,16 @@
 //! Stands by runs on clusters that are lost, drained or gone. A run on a lost cluster waits for it; only a movable one is
 //! started elsewhere, and only when its cluster must have stopped it by itself.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use muster_kit::reconcile::Reconciler;
-use muster_kit::{Result, Tx, db, lease};
+use muster_kit::{Result, db, lease};
 
 use crate::app::App;
-use crate::app::control::{end, stop, stopped_state};
+use crate::app::batch::Batch;
+use crate::app::control::{end, item_of, stop, stopped_state};
 use crate::app::decide::LEASE;
 use crate::domain::cluster::Standing;
 use crate::domain::job::{JobState, StopReason};
@@ -29,13 +32,20 @@ impl Reconciler for Stand {
             let mut tx = db::begin(&self.0.pool).await?;
             lease::check(&mut tx, LEASE, epoch).await?;
             let jobs = store::job::charged_in(&mut tx, &troubled.cluster).await?;
+            let runs = store::run::charged(&mut tx, &jobs).await?;
+            let items: Vec<_> = jobs.iter().filter_map(|job| Some(item_of(job, runs.get(&job.id)?))).collect();
+            let held = Held {
+                expires: store::cluster::lease(&mut tx, &troubled.cluster).await?,
+                told: store::desired::told(&mut tx, &items).await?,
+            };
+            let mut batch = Batch::default();
             for mut job in jobs {
-                let Some(mut run) = store::run::get(&mut tx, job.id, job.epoch).await? else { continue };
-                if self.consider(&mut tx, &mut job, &mut run, troubled.standing).await? {
-                    store::job::update(&mut tx, &mut job).await?;
-                    crate::events::job_changed(&mut tx, &*self.0.clock, &job, Some(&run)).await?;
+                let Some(mut run) = runs.get(&job.id).cloned() else { continue };
+                if self.consider(&mut batch, &held, &mut job, &mut run, troubled.standing) {
+                    batch.job(&job, Some(&run));
                 }
             }
+            batch.write(&mut tx, &*self.0.clock).await?;
             tx.commit().await?;
             self.0.decide.now();
             self.0.tell.now();
@@ -44,44 +54,51 @@ impl Reconciler for Stand {
     }
 }
 
+/// What is known of a cluster that is not well.
+struct Held {
+    /// When its session's lease runs out.
+    expires: Option<Timestamp>,
+    /// Items it was told of.
+    told: BTreeSet<(String, String)>,
+}
+
 impl Stand {
     /// What a cluster's standing means to one of its runs; `true` if anything is to be stored.
-    async fn consider(&self, tx: &mut Tx, job: &mut Job, run: &mut Run, standing: Option<Standing>) -> Result<bool> {
+    fn consider(&self, batch: &mut Batch, held: &Held, job: &mut Job, run: &mut Run, standing: Option<Standing>) -> bool {
         let now = self.0.now();
         let cluster = run.cluster.clone();
         match standing {
-            Some(Standing::Live | Standing::Cordoned | Standing::Suspect | Standing::Joining) => Ok(back(job, run, now)),
+            Some(Standing::Live | Standing::Cordoned | Standing::Suspect | Standing::Joining) => back(job, run, now),
             Some(Standing::Draining) => {
                 if !job.movable || run.stopping.is_some() || !job.state.has_run() {
-                    return Ok(back(job, run, now));
+                    return back(job, run, now);
                 }
-                stop(tx, job, run, StopReason::Move, now).await?;
+                stop(batch, job, run, StopReason::Move, held.told.contains(&item_of(job, run)), now);
                 job.go(JobState::Queued, format!("moved away: {cluster} is drained"), now);
-                Ok(true)
+                true
             }
             Some(Standing::Lost) => {
-                let expired = store::cluster::lease(tx, &cluster)
-                    .await?
-                    .is_some_and(|expires| expires + SignedDuration::from_millis(self.0.settings.move_margin_ms) < now);
+                let margin = SignedDuration::from_millis(self.0.settings.move_margin_ms);
+                let expired = held.expires.is_some_and(|expires| expires + margin < now);
                 if job.movable && expired {
                     // Its cluster has stopped it by itself by now; the tombstone removes what is left when it returns.
                     run.wanted = false;
-                    store::desired::touch(tx, &cluster).await?;
+                    batch.touch(&cluster);
                     let state = run.stopping.map_or(JobState::Failed, stopped_state);
-                    end(tx, job, run, state, "its cluster is lost and the lease has run out", now).await?;
+                    end(batch, job, run, state, "its cluster is lost and the lease has run out", now);
                     if job.state.has_run() {
                         job.go(JobState::Queued, format!("{cluster} is lost; it is started elsewhere"), now);
                     }
-                    return Ok(true);
+                    return true;
                 }
-                Ok(lost(job, format!("{cluster} is lost; the job waits for it"), now))
+                lost(job, format!("{cluster} is lost; the job waits for it"), now)
             }
             Some(Standing::Absent) | None => {
                 if let Some(why) = run.stopping {
-                    end(tx, job, run, stopped_state(why), "its cluster is no member any more", now).await?;
-                    return Ok(true);
+                    end(batch, job, run, stopped_state(why), "its cluster is no member any more", now);
+                    return true;
                 }
-                Ok(lost(job, format!("{cluster} is no member any more; cancel the job or submit it anew"), now))
+                lost(job, format!("{cluster} is no member any more; cancel the job or submit it anew"), now)
             }
         }
     }

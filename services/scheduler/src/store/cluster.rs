@@ -19,6 +19,14 @@ pub async fn get(tx: &mut Tx, name: &str) -> Result<Option<ClusterFacts>> {
     facts.map(|facts| serde_json::from_value(facts).map_err(|error| corrupt("a cluster", error))).transpose()
 }
 
+/// Whether a cluster serves an API, as in `batch.volcano.sh/v1alpha1`; false where the cluster is not known.
+pub async fn has_api(tx: &mut Tx, name: &str, api: &str) -> Result<bool> {
+    let has = sqlx::query_scalar!(r#"select facts -> 'apis' ? $2 as "has!" from cluster where name = $1"#, name, api)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(has.unwrap_or(false))
+}
+
 /// Keeps a cluster; true if anything but its lease is new.
 pub async fn put(tx: &mut Tx, facts: &ClusterFacts, lease_expires: Option<Timestamp>) -> Result<bool> {
     let json = serde_json::to_value(facts).map_err(Error::internal)?;

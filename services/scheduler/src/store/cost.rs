@@ -2,46 +2,100 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use muster_kit::{Result, Tx};
+use muster_kit::{Error, Result, Tx};
+use serde::Serialize;
 use sqlx::{PgExecutor, PgPool};
 
 use super::{column, count};
 use crate::domain::cost::Charge;
 use crate::domain::record::{Job, Run};
 
-/// Charges a run from its beginning.
-pub async fn begin(tx: &mut Tx, job: &Job, run: &Run, start: Timestamp) -> Result<()> {
+/// A charge that begins.
+#[derive(Clone, Debug, Serialize)]
+pub struct Begun {
+    job_id: i64,
+    epoch: i32,
+    namespace: String,
+    job: String,
+    queue: String,
+    model: String,
+    cluster: String,
+    gpus: i32,
+    price_micros: Option<i64>,
+    currency: String,
+    started_at: Timestamp,
+}
+
+impl Begun {
+    /// The charge of a run from its beginning.
+    #[must_use]
+    pub fn of(job: &Job, run: &Run, start: Timestamp) -> Self {
+        Self {
+            job_id: run.job_id,
+            epoch: column(run.epoch),
+            namespace: job.namespace.clone(),
+            job: job.name.clone(),
+            queue: job.queue.clone(),
+            model: job.model.clone(),
+            cluster: run.cluster.clone(),
+            gpus: column(run.gpus),
+            price_micros: run.price.as_ref().map(|(micros, _)| *micros),
+            currency: run.price.as_ref().map_or_else(String::new, |(_, currency)| currency.clone()),
+            started_at: start,
+        }
+    }
+}
+
+/// A charge that ends; a start that was told more exactly since replaces the first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ended {
+    /// The job's row.
+    pub job_id: i64,
+    /// The run.
+    pub epoch: u32,
+    /// When its pods began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}
+
+/// Charges runs from their beginning.
+pub async fn begin(tx: &mut Tx, begun: &[Begun]) -> Result<()> {
+    if begun.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
         r#"
         insert into cost (job_id, epoch, namespace, job, queue, model, cluster, gpus, price_micros, currency, started_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        select *
+        from jsonb_to_recordset($1) as n (
+            job_id bigint, epoch integer, namespace text, job text, queue text, model text, cluster text, gpus integer,
+            price_micros bigint, currency text, started_at timestamptz
+        )
         on conflict do nothing
         "#,
-        run.job_id,
-        column(run.epoch),
-        job.namespace,
-        job.name,
-        job.queue,
-        job.model,
-        run.cluster,
-        column(run.gpus),
-        run.price.as_ref().map(|(micros, _)| *micros),
-        run.price.as_ref().map_or("", |(_, currency)| currency.as_str()),
-        start.to_sqlx() as _
+        serde_json::to_value(begun).map_err(Error::internal)?
     )
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-/// Ends a run's charge; a start that was told more exactly since replaces the first.
-pub async fn finish(tx: &mut Tx, run: &Run, start: Timestamp, finish: Timestamp) -> Result<()> {
+/// Ends runs' charges.
+pub async fn finish(tx: &mut Tx, ended: &[Ended]) -> Result<()> {
+    if ended.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
-        "update cost set started_at = $3, finished_at = $4 where job_id = $1 and epoch = $2",
-        run.job_id,
-        column(run.epoch),
-        start.to_sqlx() as _,
-        finish.to_sqlx() as _
+        r#"
+        update cost c
+        set started_at = n.started_at,
+            finished_at = n.finished_at
+        from jsonb_to_recordset($1) as n (job_id bigint, epoch integer, started_at timestamptz, finished_at timestamptz)
+        where c.job_id = n.job_id
+        and c.epoch = n.epoch
+        "#,
+        serde_json::to_value(ended).map_err(Error::internal)?
     )
     .execute(&mut **tx)
     .await?;

@@ -15,14 +15,31 @@ pub enum Subject {
     Job(i64),
 }
 
+impl Subject {
+    fn columns(&self) -> (&'static str, String) {
+        match self {
+            Self::Cluster(name) => ("cluster", name.clone()),
+            Self::Queue(name) => ("queue", name.clone()),
+            Self::Job(row) => ("job", row.to_string()),
+        }
+    }
+}
+
 /// Tells the leader that something changed; in the transaction of the change.
 pub async fn put(tx: &mut Tx, subject: &Subject) -> Result<()> {
-    let (kind, subject) = match subject {
-        Subject::Cluster(name) => ("cluster", name.clone()),
-        Subject::Queue(name) => ("queue", name.clone()),
-        Subject::Job(row) => ("job", row.to_string()),
-    };
-    sqlx::query!("insert into inbox (kind, subject) values ($1, $2)", kind, subject).execute(&mut **tx).await?;
+    put_all(tx, std::iter::once(subject)).await
+}
+
+/// Tells the leader that some things changed; in the transaction of the change.
+pub async fn put_all(tx: &mut Tx, subjects: impl Iterator<Item = &Subject>) -> Result<()> {
+    let (kinds, subjects): (Vec<String>, Vec<String>) =
+        subjects.map(Subject::columns).map(|(kind, subject)| (kind.to_owned(), subject)).unzip();
+    if subjects.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!("insert into inbox (kind, subject) select * from unnest($1::text[], $2::text[])", &kinds, &subjects)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The tables. Private row types, checked queries; everything that leaves here is a domain type.
 
+pub mod bundle;
 pub mod cluster;
 pub mod cost;
 pub mod desired;

@@ -2,6 +2,7 @@
 //! a clock that stands still, one tick at a time.
 
 mod api;
+mod batching;
 mod budgets;
 mod costs;
 mod desired;

@@ -20,16 +20,17 @@ use muster_proto::scheduler::v1::{
 };
 use muster_scheduler::app::mind::Mind;
 use muster_scheduler::app::observe::{ItemPhase, Observed};
+use muster_scheduler::app::writer::Writer;
 use muster_scheduler::app::{App, Leadership};
 use muster_scheduler::config::Settings;
 use muster_scheduler::domain::desired::Item;
 use muster_scheduler::domain::job::RunPhase;
-use muster_scheduler::peers::{Answer, Policy, Registry, Told, Verdict, Violation};
+use muster_scheduler::peers::{Answer, Policy, Question, Registry, Told, Verdict, Violation};
 use muster_scheduler::reconcile::follow;
 use muster_scheduler::reconcile::lead::Lead;
 use muster_scheduler::reconcile::standing::Stand;
 use muster_scheduler::reconcile::tell::Tell;
-use muster_scheduler::store::desired::Pending;
+use muster_scheduler::store::desired::change::Pending;
 use muster_scheduler_engine::HistoryRow;
 use muster_testkit::TestDb;
 use serde_json::Value;
@@ -143,13 +144,17 @@ pub enum Says {
 
 #[async_trait]
 impl Policy for PlayedPolicy {
-    async fn evaluate(&self, manifest: String, clusters: Vec<String>, _namespace: &str) -> Result<Verdict> {
-        self.asked.lock().unwrap().push((serde_json::from_str(&manifest).expect("JSON"), clusters));
-        match self.says.lock().unwrap().clone() {
-            Says::Yes => Ok(Verdict { revision: "r1".to_owned(), allowed: true, violations: Vec::new() }),
-            Says::No(violations) => Ok(Verdict { revision: "r2".to_owned(), allowed: false, violations }),
-            Says::Away => Err(Error::unavailable("PEER_AWAY", "the policy service is away; try again")),
-        }
+    async fn evaluate(&self, questions: Vec<Question>) -> Vec<Result<Verdict>> {
+        let answer = |question: Question| {
+            let manifest = serde_json::from_str(&question.manifest).expect("JSON");
+            self.asked.lock().unwrap().push((manifest, question.clusters));
+            match self.says.lock().unwrap().clone() {
+                Says::Yes => Ok(Verdict { revision: "r1".to_owned(), allowed: true, violations: Vec::new() }),
+                Says::No(violations) => Ok(Verdict { revision: "r2".to_owned(), allowed: false, violations }),
+                Says::Away => Err(Error::unavailable("PEER_AWAY", "the policy service is away; try again")),
+            }
+        };
+        questions.into_iter().map(answer).collect()
     }
 }
 
@@ -179,6 +184,8 @@ pub struct World {
 }
 
 pub fn app(db: &TestDb, clock: &FakeClock, policy: &Arc<PlayedPolicy>) -> App {
+    let (writer, writing) = Writer::new(db.pool().clone(), Arc::new(clock.clone()));
+    tokio::spawn(writing);
     App {
         pool: db.pool().clone(),
         clock: Arc::new(clock.clone()),
@@ -187,6 +194,7 @@ pub fn app(db: &TestDb, clock: &FakeClock, policy: &Arc<PlayedPolicy>) -> App {
         leadership: Leadership::default(),
         mind: Arc::default(),
         admission: Arc::default(),
+        writer,
         decide: Wake::default(),
         tell: Wake::default(),
     }

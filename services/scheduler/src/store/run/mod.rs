@@ -1,0 +1,330 @@
+//! Runs: read here, written in [`write`], several in one statement.
+
+pub mod write;
+
+use std::collections::BTreeMap;
+
+use jiff_sqlx::ToSqlx;
+use muster_kit::{Error, Result, Tx};
+use serde_json::Value;
+use sqlx::PgPool;
+
+use super::{column, corrupt, count, json};
+use crate::domain::cluster::Standing;
+use crate::domain::job::StopReason;
+use crate::domain::record::{Job, Run};
+
+struct RunRow {
+    job_id: i64,
+    epoch: i32,
+    cluster: String,
+    flavor: String,
+    gpus: i32,
+    slots: Value,
+    price_micros: Option<i64>,
+    currency: String,
+    state: String,
+    reason: String,
+    stopping: Option<String>,
+    wanted: bool,
+    bundle_digest: Option<String>,
+    removed_generation: Option<i64>,
+    pods: Value,
+    traceparent: String,
+    placed_at: jiff_sqlx::Timestamp,
+    started_at: Option<jiff_sqlx::Timestamp>,
+    finished_at: Option<jiff_sqlx::Timestamp>,
+}
+
+impl TryFrom<RunRow> for Run {
+    type Error = Error;
+
+    fn try_from(row: RunRow) -> Result<Self> {
+        Ok(Self {
+            job_id: row.job_id,
+            epoch: count("an epoch", row.epoch)?,
+            cluster: row.cluster,
+            flavor: row.flavor,
+            gpus: count("a number of GPUs", row.gpus)?,
+            slots: json::read_slots(row.slots)?,
+            price: row.price_micros.map(|micros| (micros, row.currency)),
+            state: row.state.parse().map_err(|error: String| corrupt("a state", error))?,
+            reason: row.reason,
+            stopping: row
+                .stopping
+                .map(|word| word.parse::<StopReason>())
+                .transpose()
+                .map_err(|error| corrupt("a reason to stop", error))?,
+            wanted: row.wanted,
+            bundle_digest: row.bundle_digest,
+            removed_generation: row.removed_generation,
+            pods: serde_json::from_value(row.pods).map_err(|error| corrupt("counts of pods", error))?,
+            traceparent: row.traceparent,
+            placed_at: row.placed_at.to_jiff(),
+            started_at: row.started_at.map(jiff_sqlx::Timestamp::to_jiff),
+            finished_at: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
+        })
+    }
+}
+
+/// One run. Locked with its job.
+pub async fn get(tx: &mut Tx, job_id: i64, epoch: u32) -> Result<Option<Run>> {
+    let row = sqlx::query_as!(
+        RunRow,
+        r#"
+        select
+            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at
+        from run
+        where job_id = $1
+        and epoch = $2
+        "#,
+        job_id,
+        column(epoch)
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    row.map(Run::try_from).transpose()
+}
+
+/// Runs by (job, epoch), those that are there. Locked with their jobs.
+pub async fn some(tx: &mut Tx, runs: &[(i64, u32)]) -> Result<BTreeMap<(i64, u32), Run>> {
+    if runs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let jobs: Vec<i64> = runs.iter().map(|(job, _)| *job).collect();
+    let epochs: Vec<i32> = runs.iter().map(|(_, epoch)| column(*epoch)).collect();
+    let rows = sqlx::query_as!(
+        RunRow,
+        r#"
+        select
+            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at
+        from run
+        where (job_id, epoch) in (select * from unnest($1::bigint[], $2::integer[]))
+        "#,
+        &jobs,
+        &epochs
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let runs = rows.into_iter().map(Run::try_from);
+    runs.map(|run| run.map(|run| ((run.job_id, run.epoch), run))).collect()
+}
+
+/// The current runs of those of these jobs that are charged, by job.
+pub async fn charged<'a>(tx: &mut Tx, jobs: impl IntoIterator<Item = &'a Job>) -> Result<BTreeMap<i64, Run>> {
+    let charged: Vec<(i64, u32)> = jobs.into_iter().filter(|job| job.charged).map(|job| (job.id, job.epoch)).collect();
+    Ok(some(tx, &charged).await?.into_iter().map(|((job, _), run)| (job, run)).collect())
+}
+
+/// Runs of a job after an epoch, oldest first.
+pub async fn list(pool: &PgPool, job_id: i64, after: u32, limit: i64) -> Result<Vec<Run>> {
+    let rows = sqlx::query_as!(
+        RunRow,
+        r#"
+        select
+            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at
+        from run
+        where job_id = $1
+        and epoch > $2
+        order by epoch
+        limit $3
+        "#,
+        job_id,
+        column(after),
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// The current runs that no verdict has allowed yet, oldest first.
+pub async fn uncleared(pool: &PgPool, limit: i64) -> Result<Vec<Run>> {
+    let rows = sqlx::query_as!(
+        RunRow,
+        r#"
+        select
+            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at
+        from run
+        where wanted
+        and bundle_digest is null
+        order by placed_at, job_id
+        limit $1
+        "#,
+        limit
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Run::try_from).collect()
+}
+
+/// A run that its cluster may be told of.
+pub struct ToTell {
+    /// Its job's row.
+    pub job_id: i64,
+    /// Which attempt.
+    pub epoch: u32,
+    /// Its job's namespace.
+    pub namespace: String,
+    /// Its job's name.
+    pub job: String,
+    /// Its job's queue.
+    pub queue: String,
+    /// Its job's kind.
+    pub kind: String,
+    /// Whether it may be moved.
+    pub movable: bool,
+    /// Whether its cluster should hold it.
+    pub wanted: bool,
+    /// Its composed object, once it was allowed.
+    pub bundle_digest: Option<String>,
+    /// Trace context of its decision.
+    pub traceparent: String,
+}
+
+struct ToTellRow {
+    job_id: i64,
+    epoch: i32,
+    namespace: String,
+    name: String,
+    queue: String,
+    kind: String,
+    movable: bool,
+    wanted: bool,
+    bundle_digest: Option<String>,
+    traceparent: String,
+}
+
+impl TryFrom<ToTellRow> for ToTell {
+    type Error = Error;
+
+    fn try_from(row: ToTellRow) -> Result<Self> {
+        let ToTellRow { job_id, epoch, namespace, name, queue, kind, movable, wanted, bundle_digest, traceparent } = row;
+        let epoch = count("an epoch", epoch)?;
+        Ok(Self { job_id, epoch, namespace, job: name, queue, kind, movable, wanted, bundle_digest, traceparent })
+    }
+}
+
+/// The runs that a cluster should hold and that were allowed.
+pub async fn wanted(tx: &mut Tx, cluster: &str) -> Result<Vec<ToTell>> {
+    let rows = sqlx::query_as!(
+        ToTellRow,
+        r#"
+        select
+            r.job_id, r.epoch, j.namespace, j.name, j.queue, j.kind, j.movable, r.wanted, r.bundle_digest, r.traceparent
+        from run r
+        join job j on j.job_id = r.job_id
+        where r.cluster = $1
+        and r.wanted
+        and r.bundle_digest is not null
+        "#,
+        cluster
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(ToTell::try_from).collect()
+}
+
+/// The runs that may differ from what their cluster was told of them, oldest job first.
+pub async fn untold(tx: &mut Tx, cluster: &str, limit: usize) -> Result<Vec<ToTell>> {
+    let rows = sqlx::query_as!(
+        ToTellRow,
+        r#"
+        select
+            r.job_id, r.epoch, j.namespace, j.name, j.queue, j.kind, j.movable, r.wanted, r.bundle_digest, r.traceparent
+        from run r
+        join job j on j.job_id = r.job_id
+        where r.cluster = $1
+        and r.untold
+        and (r.bundle_digest is not null or not r.wanted)
+        order by r.job_id, r.epoch
+        limit $2
+        "#,
+        cluster,
+        limit as i64
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(ToTell::try_from).collect()
+}
+
+/// Takes finished runs that ended before an instant out of their clusters, at most `limit`; gives the clusters concerned.
+pub async fn retire(tx: &mut Tx, before: jiff::Timestamp, limit: i64) -> Result<Vec<String>> {
+    let rows = sqlx::query_scalar!(
+        r#"
+        update run
+        set wanted = false,
+            untold = true
+        where (job_id, epoch) in (
+            select job_id, epoch
+            from run
+            where wanted
+            and finished_at < $1
+            order by finished_at
+            limit $2
+            for update skip locked
+        )
+        returning cluster
+        "#,
+        before.to_sqlx() as _,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows)
+}
+
+/// A cluster in which charged runs need attention, and its standing; `None` where the registry knows it no more.
+pub struct Troubled {
+    /// Its name.
+    pub cluster: String,
+    /// Its standing.
+    pub standing: Option<Standing>,
+}
+
+/// Clusters with charged runs (those that are not over) that are lost, drained or gone, or whose jobs are marked as lost. Goes from
+/// cluster to cluster by the index, however many runs each has.
+pub async fn troubled(pool: &PgPool) -> Result<Vec<Troubled>> {
+    let rows = sqlx::query!(
+        r#"
+        with recursive holder as (
+            (select cluster from run where finished_at is null order by cluster limit 1)
+            union all
+            select (
+                select r.cluster from run r where r.finished_at is null and r.cluster > h.cluster order by r.cluster limit 1
+            )
+            from holder h
+            where h.cluster is not null
+        )
+        select h.cluster as "cluster!", c.facts -> 'standing' as "standing?"
+        from holder h
+        left join cluster c on c.name = h.cluster
+        where h.cluster is not null
+        and (
+            c.name is null
+            or c.facts ->> 'standing' in ('lost', 'draining', 'absent')
+            or h.cluster in (
+                select r.cluster from job j join run r on r.job_id = j.job_id and r.epoch = j.epoch where j.charged and j.state = 'lost'
+            )
+        )
+        order by h.cluster
+        "#
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let standing = row.standing.map(serde_json::from_value).transpose().map_err(|error| corrupt("a standing", error))?;
+            Ok(Troubled { cluster: row.cluster, standing })
+        })
+        .collect()
+}
+
+/// Clusters in which a job's runs are wanted.
+pub async fn clusters(tx: &mut Tx, job_id: i64) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar!("select distinct cluster from run where job_id = $1 and wanted", job_id).fetch_all(&mut **tx).await?)
+}

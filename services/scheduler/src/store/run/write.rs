@@ -1,0 +1,138 @@
+//! Runs written, several in one statement.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use muster_kit::{Error, Result, Tx};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::super::{column, json};
+use crate::domain::job::StopReason;
+use crate::domain::record::Run;
+
+#[derive(Serialize)]
+struct NewRow<'a> {
+    job_id: i64,
+    epoch: i32,
+    cluster: &'a str,
+    flavor: &'a str,
+    gpus: i32,
+    slots: Value,
+    price_micros: Option<i64>,
+    currency: &'a str,
+    state: &'a str,
+    reason: &'a str,
+    traceparent: &'a str,
+    placed_at: Timestamp,
+    counted_ms: i64,
+}
+
+impl<'a> NewRow<'a> {
+    fn of(run: &'a Run, counted_ms: i64) -> Result<Self> {
+        Ok(Self {
+            job_id: run.job_id,
+            epoch: column(run.epoch),
+            cluster: &run.cluster,
+            flavor: &run.flavor,
+            gpus: column(run.gpus),
+            slots: json::write_slots(&run.slots)?,
+            price_micros: run.price.as_ref().map(|(micros, _)| *micros),
+            currency: run.price.as_ref().map_or("", |(_, currency)| currency.as_str()),
+            state: run.state.as_str(),
+            reason: &run.reason,
+            traceparent: &run.traceparent,
+            placed_at: run.placed_at,
+            counted_ms,
+        })
+    }
+}
+
+/// Stores new runs, each with how long it counts in budgets at least, in milliseconds.
+pub async fn insert(tx: &mut Tx, runs: &[(Run, i64)]) -> Result<()> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<NewRow<'_>> = runs.iter().map(|(run, counted_ms)| NewRow::of(run, *counted_ms)).collect::<Result<_>>()?;
+    sqlx::query!(
+        r#"
+        insert into run (
+            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, traceparent, placed_at,
+            counted_ms
+        )
+        select *
+        from jsonb_to_recordset($1) as n (
+            job_id bigint, epoch integer, cluster text, flavor text, gpus integer, slots jsonb, price_micros bigint, currency text,
+            state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint
+        )
+        "#,
+        serde_json::to_value(rows).map_err(Error::internal)?
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct ChangedRow<'a> {
+    job_id: i64,
+    epoch: i32,
+    state: &'a str,
+    reason: &'a str,
+    stopping: Option<&'a str>,
+    wanted: bool,
+    bundle_digest: Option<&'a str>,
+    pods: &'a BTreeMap<String, u32>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+}
+
+impl<'a> ChangedRow<'a> {
+    fn of(run: &'a Run) -> Self {
+        Self {
+            job_id: run.job_id,
+            epoch: column(run.epoch),
+            state: run.state.as_str(),
+            reason: &run.reason,
+            stopping: run.stopping.map(StopReason::as_str),
+            wanted: run.wanted,
+            bundle_digest: run.bundle_digest.as_deref(),
+            pods: &run.pods,
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+        }
+    }
+}
+
+/// Writes what may change of runs back. Their jobs' rows are locked, or their versions are checked, by the caller. A run whose
+/// cluster should hold something else from now on is marked for telling.
+pub async fn update<'a>(tx: &mut Tx, runs: impl Iterator<Item = &'a Run>) -> Result<()> {
+    let rows: Vec<ChangedRow<'_>> = runs.map(ChangedRow::of).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"
+        update run r
+        set state = n.state,
+            reason = n.reason,
+            stopping = n.stopping,
+            wanted = n.wanted,
+            bundle_digest = n.bundle_digest,
+            pods = n.pods,
+            started_at = n.started_at,
+            finished_at = n.finished_at,
+            untold = r.untold or r.wanted <> n.wanted or r.bundle_digest is distinct from n.bundle_digest
+        from jsonb_to_recordset($1) as n (
+            job_id bigint, epoch integer, state text, reason text, stopping text, wanted boolean, bundle_digest text, pods jsonb,
+            started_at timestamptz, finished_at timestamptz
+        )
+        where r.job_id = n.job_id
+        and r.epoch = n.epoch
+        "#,
+        serde_json::to_value(rows).map_err(Error::internal)?
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
