@@ -31,6 +31,16 @@ pub(super) fn definition(live: &Value) -> Health {
     if is_established(live) { Health::healthy() } else { Health::progressing("NotEstablished", "is not served yet") }
 }
 
+/// One whose expressions do not fit the types they are about may not do what it says.
+pub(super) fn admission_policy(live: &Value) -> Health {
+    match list(live, "/status/typeChecking/expressionWarnings").first() {
+        Some(warning) => {
+            Health::degraded("TypeChecking", format!("{}: {}", text(warning, "/fieldRef"), text(warning, "/warning")))
+        }
+        None => by_convention(live),
+    }
+}
+
 pub(super) fn by_convention(live: &Value) -> Health {
     if let (Some(observed), Some(generation)) = (number(live, "/status/observedGeneration"), number(live, "/metadata/generation"))
         && observed < generation

@@ -6,7 +6,7 @@ use crate::{
     domain::{FleetPolicySpec, Source},
     error::in_field,
     events,
-    store::{self, FleetPolicyRecord},
+    store::{self, BoundRecord, FleetPolicyRecord},
 };
 use muster_core::{name::FleetPolicyName, page::Page};
 use muster_kit::{
@@ -18,6 +18,8 @@ use muster_proto::policy::v1 as wire;
 use std::collections::BTreeSet;
 
 const MANIFEST: &str = "fleet_policy.manifest";
+/// Policies of members that an answer holds.
+const MAX_FORMS: usize = 10_000;
 
 /// One binding.
 pub async fn get(app: &App, caller: &Caller, request: wire::GetFleetPolicyRequest) -> Result<wire::FleetPolicy> {
@@ -25,8 +27,12 @@ pub async fn get(app: &App, caller: &Caller, request: wire::GetFleetPolicyReques
     let name: FleetPolicyName = parse_name("name", &request.name)?;
     let record = store::fleet_policy::get(&app.pool, name.binding()).await?.ok_or_else(|| Error::not_found(name))?;
     let bound = store::bound::of_bindings(&app.pool, std::slice::from_ref(&record.id)).await?;
-    let policies = bound.into_iter().map(|(_, bound)| bound).collect();
-    Ok(FleetPolicyView { record, policies }.into())
+    let policies: Vec<BoundRecord> = bound.into_iter().map(|(_, bound)| bound).collect();
+    // One that does not hold yet keeps no cluster waiting.
+    let held: Vec<String> = policies.iter().filter(|bound| bound.holds).map(|bound| bound.policy.clone()).collect();
+    let members = i64::try_from(MAX_FORMS / held.len().max(1)).unwrap_or(i64::MAX);
+    let clusters = store::installation::of_fleet(&app.pool, &record.fleet, &held, members).await?;
+    Ok(FleetPolicyView { record, policies, clusters }.into())
 }
 
 /// A page of bindings.
@@ -48,7 +54,7 @@ pub async fn list(
         while let Some((_, policy)) = bound.next_if(|(binding, _)| *binding == record.id) {
             policies.push(policy);
         }
-        fleet_policies.push(FleetPolicyView { record, policies }.into());
+        fleet_policies.push(FleetPolicyView { record, policies, clusters: vec![] }.into());
     }
     Ok(wire::ListFleetPoliciesResponse { fleet_policies, next_page_token })
 }
@@ -134,7 +140,7 @@ async fn effect(
     }
     if let Some(known) = known.as_ref().filter(|known| known.manifest == given.manifest) {
         let policies = store::bound::of_binding(tx, &known.id).await?;
-        return Ok(FleetPolicyView { record: known.clone(), policies }.into());
+        return Ok(FleetPolicyView { record: known.clone(), policies, clusters: vec![] }.into());
     }
     check_inline(tx, spec).await?;
     let record = match known {
@@ -143,7 +149,7 @@ async fn effect(
     };
     let names = store::bound::replace(tx, spec).await?;
     settle(tx, &names, Some(&spec.name)).await?;
-    let view = FleetPolicyView { policies: store::bound::of_binding(tx, &spec.name).await?, record };
+    let view = FleetPolicyView { policies: store::bound::of_binding(tx, &spec.name).await?, record, clusters: vec![] };
     audit::record(tx, caller, method, &name).await?;
     events::fleet_policy(tx, "policy.bound", view.clone(), false).await?;
     Ok(view.into())
@@ -188,7 +194,7 @@ pub async fn delete(
         settle(tx, &names, None).await?;
         audit::record(tx, caller, "DeleteFleetPolicy", &name.to_string()).await?;
         let record = FleetPolicyRecord { version: record.version + 1, ..record };
-        events::fleet_policy(tx, "policy.unbound", FleetPolicyView { record, policies }, true).await?;
+        events::fleet_policy(tx, "policy.unbound", FleetPolicyView { record, policies, clusters: vec![] }, true).await?;
         Ok(wire::DeleteFleetPolicyResponse {})
     })?;
     app.wake();

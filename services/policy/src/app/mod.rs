@@ -69,7 +69,7 @@ pub async fn settle(tx: &mut Tx, names: &BTreeSet<String>, written: Option<&str>
     for binding in changed.iter().filter(|binding| Some(binding.as_str()) != written) {
         let record = store::fleet_policy::touch(tx, binding).await?;
         let policies = store::bound::of_binding(tx, binding).await?;
-        events::fleet_policy(tx, "policy.bound", FleetPolicyView { record, policies }, false).await?;
+        events::fleet_policy(tx, "policy.bound", FleetPolicyView { record, policies, clusters: vec![] }, false).await?;
     }
     Ok(())
 }

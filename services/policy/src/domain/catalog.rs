@@ -1,7 +1,7 @@
 //! Everything that decides a verdict, as of one revision: which policies hold in which fleets, and who is in them.
 
 use super::{
-    PolicyDocument,
+    PolicyDocument, Served,
     distribution::{ClusterContent, Held},
 };
 use jiff::Timestamp;
@@ -107,8 +107,8 @@ impl Catalog {
         self.bindings.iter().filter(move |binding| is_there(&binding.fleet))
     }
 
-    /// What a cluster should hold.
-    pub fn for_cluster(&self, cluster: &str, runs_kyverno: bool) -> ClusterContent {
+    /// What a cluster should hold that serves these kinds.
+    pub fn for_cluster(&self, cluster: &str, served: &Served) -> ClusterContent {
         let is_member = |fleet: &str| self.fleets.get(fleet).is_some_and(|members| members.contains(cluster));
         let held = self.bindings.iter().filter(|binding| is_member(&binding.fleet)).map(|binding| Held {
             document: Arc::clone(&binding.document),
@@ -117,6 +117,6 @@ impl Catalog {
         });
         let fleets = self.fleets.keys().filter(|fleet| is_member(fleet));
         let exceptions = fleets.flat_map(|fleet| self.excusing(fleet)).map(|of| Arc::clone(&of.document));
-        ClusterContent::of(held.collect(), exceptions.collect(), runs_kyverno)
+        ClusterContent::of(held.collect(), exceptions.collect(), served)
     }
 }

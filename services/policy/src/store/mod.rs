@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod compliance;
 pub mod distribution;
 pub mod fleet_policy;
+pub mod installation;
 pub mod policy;
 pub mod projection;
 pub mod report;
