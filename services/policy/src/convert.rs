@@ -3,9 +3,9 @@
 use crate::{
     domain::{
         Broken, ComplianceKey, CompliancePoint, ComplianceRow, FleetPolicyCluster, Form, Installation, PolicyForm, PolicyReport,
-        ReportedViolation, RuleInfo, RuleSummary, Stage,
+        Ramp, RampState, ReportedViolation, RuleInfo, RuleSummary, Stage,
     },
-    store::{BoundRecord, FleetPolicyRecord, PolicyRecord},
+    store::{BoundRecord, FleetPolicyRecord, PolicyRecord, RampRecord},
 };
 use muster_kit::{db, time};
 use muster_proto::policy::v1 as proto;
@@ -22,6 +22,8 @@ pub struct FleetPolicyView {
     pub record: FleetPolicyRecord,
     /// What it binds, in its order.
     pub policies: Vec<BoundRecord>,
+    /// How far its ramp is.
+    pub ramp: Option<RampRecord>,
     /// How the fleet's members have it; empty where nobody asked for that.
     pub clusters: Vec<FleetPolicyCluster>,
 }
@@ -49,7 +51,7 @@ impl From<RuleInfo> for proto::PolicyRule {
 
 impl From<FleetPolicyView> for proto::FleetPolicy {
     fn from(view: FleetPolicyView) -> Self {
-        let FleetPolicyView { record, policies, clusters } = view;
+        let FleetPolicyView { record, policies, ramp, clusters } = view;
         let FleetPolicyRecord { id, namespace: _, manifest, fleet, version, created_at } = record;
         Self {
             name: format!("fleetPolicies/{id}"),
@@ -59,6 +61,32 @@ impl From<FleetPolicyView> for proto::FleetPolicy {
             policies: policies.into_iter().map(Into::into).collect(),
             create_time: Some(time::to_proto(created_at)),
             clusters: clusters.into_iter().map(Into::into).collect(),
+            ramp: ramp.map(Into::into),
+        }
+    }
+}
+
+impl From<RampRecord> for proto::Ramp {
+    fn from(record: RampRecord) -> Self {
+        use proto::ramp::State;
+        let RampRecord { fleet_policy: _, fleet: _, spec, ramp } = record;
+        let Ramp { digest: _, state, wave, began_at, soaking_since, reason, turned, baseline: _ } = ramp;
+        let state = match state {
+            RampState::Soaking => State::Soaking,
+            RampState::Stopped => State::Stopped,
+            RampState::Paused => State::Paused,
+            RampState::Completed => State::Completed,
+            RampState::Aborted => State::Aborted,
+        };
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            state: state.into(),
+            wave,
+            wave_count: count(spec.waves.len()),
+            wave_start_time: Some(time::to_proto(began_at)),
+            soak_start_time: soaking_since.map(time::to_proto),
+            reason,
+            enforcing_clusters: count(turned.len()),
         }
     }
 }

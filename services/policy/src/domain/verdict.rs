@@ -174,7 +174,7 @@ fn found_in(decision: Decision) -> Vec<Broken> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::PolicyDocument;
+    use crate::domain::{Members, PolicyDocument};
     use serde_json::json;
 
     fn binding(fleet: &str, action: Option<FailureAction>, validate: Value) -> Binding {
@@ -185,6 +185,7 @@ mod tests {
         Binding {
             fleet_policy: "b".to_owned(),
             fleet: fleet.to_owned(),
+            members: Members::All,
             document: Arc::new(PolicyDocument::parse(&document).expect("a policy")),
             action,
             namespaces: vec![],

@@ -247,7 +247,7 @@ fn member(cluster: &Cluster) -> Result<Member> {
         [] => cluster.preflight.as_ref().map(|found| kinds(&found.crds)).unwrap_or_default(),
         all => kinds(all),
     });
-    Ok(Member { cluster: cluster_id(&cluster.name)?, is_enrolled, served })
+    Ok(Member { cluster: cluster_id(&cluster.name)?, is_enrolled, labels: cluster.labels.clone(), served })
 }
 
 fn change(to_apply: ToApply) -> ClusterChange {

@@ -1,6 +1,7 @@
 //! What we keep of the registry: clusters, and who is in which fleet.
 
 use crate::domain::Served;
+use muster_core::selector::Labels;
 use muster_kit::{Error, Result, Tx};
 use sqlx::PgPool;
 use std::collections::BTreeSet;
@@ -12,6 +13,8 @@ pub struct Member {
     pub cluster: String,
     /// Whether it has an agent that can be given something.
     pub is_enrolled: bool,
+    /// How it is labelled.
+    pub labels: Labels,
     /// What it can enforce policies by; `None` while its agent has not said.
     pub served: Option<Served>,
 }
@@ -20,15 +23,16 @@ pub struct Member {
 pub async fn keep(tx: &mut Tx, member: &Member) -> Result<bool> {
     let written = sqlx::query!(
         r#"
-        insert into cluster as c (cluster_id, is_enrolled, served)
-        values ($1, $2, $3)
+        insert into cluster as c (cluster_id, is_enrolled, served, labels)
+        values ($1, $2, $3, $4)
         on conflict (cluster_id) do update
-        set is_enrolled = excluded.is_enrolled, served = excluded.served
-        where (c.is_enrolled, c.served) is distinct from (excluded.is_enrolled, excluded.served)
+        set is_enrolled = excluded.is_enrolled, served = excluded.served, labels = excluded.labels
+        where (c.is_enrolled, c.served, c.labels) is distinct from (excluded.is_enrolled, excluded.served, excluded.labels)
         "#,
         member.cluster,
         member.is_enrolled,
-        member.served.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?
+        member.served.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?,
+        serde_json::to_value(&member.labels).map_err(Error::internal)?
     )
     .execute(&mut **tx)
     .await?;
@@ -53,12 +57,14 @@ pub async fn known_besides(tx: &mut Tx, listed: &[String]) -> Result<Vec<String>
 
 /// All clusters.
 pub async fn all(pool: &PgPool) -> Result<Vec<Member>> {
-    let rows = sqlx::query!("select cluster_id, is_enrolled, served from cluster order by cluster_id").fetch_all(pool).await?;
-    let member = |cluster, is_enrolled, served: Option<serde_json::Value>| {
+    let rows =
+        sqlx::query!("select cluster_id, is_enrolled, served, labels from cluster order by cluster_id").fetch_all(pool).await?;
+    let member = |cluster, is_enrolled, served: Option<serde_json::Value>, labels| {
         let served = served.map(serde_json::from_value).transpose().map_err(Error::internal)?;
-        Ok(Member { cluster, is_enrolled, served })
+        let labels = serde_json::from_value(labels).map_err(Error::internal)?;
+        Ok(Member { cluster, is_enrolled, labels, served })
     };
-    rows.into_iter().map(|row| member(row.cluster_id, row.is_enrolled, row.served)).collect()
+    rows.into_iter().map(|row| member(row.cluster_id, row.is_enrolled, row.served, row.labels)).collect()
 }
 
 /// Replaces all memberships, `(fleet, cluster)`; gives whether anything is new.

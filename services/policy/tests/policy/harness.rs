@@ -72,6 +72,10 @@ impl Service {
         FleetPolicyServiceClient::new(self.handlers(person(Role::Operator)))
     }
 
+    pub fn bindings_as(&self, caller: Caller) -> FleetPolicyServiceClient<Handlers> {
+        FleetPolicyServiceClient::new(self.handlers(caller))
+    }
+
     pub fn verdicts(&self) -> VerdictServiceClient<Handlers> {
         VerdictServiceClient::new(self.handlers(person(Role::Viewer)))
     }
@@ -86,8 +90,12 @@ impl Service {
     /// As `project`, with the kinds that the clusters serve.
     pub async fn project_served(&self, clusters: &[(&str, &[&str])], fleets: &[(&str, &[&str])]) {
         let served = |kinds: &[&str]| kinds.iter().map(|kind| ((*kind).to_owned(), vec!["v1".to_owned()])).collect();
-        let member =
-            |cluster: &str, kinds| Member { cluster: cluster.to_owned(), is_enrolled: true, served: Some(served(kinds)) };
+        let member = |cluster: &str, kinds| Member {
+            cluster: cluster.to_owned(),
+            is_enrolled: true,
+            labels: BTreeMap::from([("site".to_owned(), cluster.to_owned())]),
+            served: Some(served(kinds)),
+        };
         let events = clusters.iter().map(|(cluster, kinds)| ClusterEvent::Known(member(cluster, kinds)));
         *self.registry.clusters.lock().expect("unpoisoned") = events.chain([ClusterEvent::Synced]).collect();
         let pairs =
