@@ -51,6 +51,12 @@ struct Likeness {
     history: Option<Box<History>>,
 }
 
+impl Likeness {
+    fn is_of(&self, queue: &str, kind: &str, gpus: i64) -> bool {
+        self.gpus == gpus && self.queue == queue && self.kind == kind
+    }
+}
+
 #[derive(Clone, Debug)]
 struct History {
     finished: [u32; LEVELS],
@@ -69,12 +75,16 @@ pub(crate) struct Estimates {
     /// By queue, kind and GPUs.
     by_key: HashMap<String, HashMap<String, BTreeMap<i64, LikenessId>, Hashing>, Hashing>,
     histories: usize,
+    /// The likeness of the latest job: jobs often come in rows of equals.
+    latest: Option<LikenessId>,
 }
 
 impl Estimates {
     /// The likeness of one more job.
     pub(crate) fn acquire(&mut self, queue: &str, kind: &str, gpus: i64) -> LikenessId {
-        let id = self.find_or_make(queue, kind, gpus);
+        let same = |id: &LikenessId| self.all[*id].as_ref().is_some_and(|known| known.is_of(queue, kind, gpus));
+        let id = self.latest.filter(same).unwrap_or_else(|| self.find_or_make(queue, kind, gpus));
+        self.latest = Some(id);
         self.get_mut(id).jobs += 1;
         id
     }

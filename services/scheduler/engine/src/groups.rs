@@ -58,6 +58,10 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    pub(crate) fn class(&self) -> ClassId {
+        self.key.0
+    }
+
     /// The first candidate with room, and those behind it on the same cluster at the same price that may have room.
     pub(crate) fn equals_of_first(&self) -> impl Iterator<Item = &Candidate> {
         let (place, first) = self.fits_at.map_or((0, None), |(place, _)| (place, Some(&self.candidates[place])));

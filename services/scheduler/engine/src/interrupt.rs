@@ -104,7 +104,7 @@ impl Engine {
             if gpu_ms.saturating_mul(TIMES_LONGER) >= longest
                 || self.promised.contains_key(&job)
                 || in_vain.get(&class).is_some_and(|least| gpu_ms >= *least)
-                || self.queues.limit(queue, &self.classes.get(class).total, Work::default()).is_some()
+                || self.queues.limit(queue, &self.classes.get(class).total, Work::default).is_some()
             {
                 continue;
             }

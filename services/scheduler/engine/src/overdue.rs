@@ -50,7 +50,7 @@ impl Engine {
         let entry = self.lanes.get(lane);
         let (Some((_, job)), Some((group, _))) = (entry.head(), entry.listed) else { return };
         let (queue, class) = (entry.queue, entry.class);
-        if self.queues.limit(queue, &self.classes.get(class).total, Work::default()).is_some() {
+        if self.queues.limit(queue, &self.classes.get(class).total, Work::default).is_some() {
             return;
         }
         let candidates = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES);

@@ -8,12 +8,13 @@ use crate::engine::{Engine, Run, State};
 use crate::event::{Decision, Epoch, JobId, Placement, Slot};
 use crate::groups::GroupId;
 use crate::lanes::LaneId;
+use crate::memo::Offer;
 use crate::nodes::Place;
 use crate::queues::{Charge, Limit, QueueIndex, ROOT, Work};
 use crate::vector::Vector;
 
 /// Where at least one group in so many is open, the lanes of a queue are looked at in their order, else the open groups.
-const IN_ORDER: usize = 8;
+const IN_ORDER: usize = 64;
 
 /// What is found out while queues are asked.
 #[derive(Default)]
@@ -77,35 +78,34 @@ impl Engine {
             return None;
         }
         let mut asking = Asking { least: self.least_asked(), ..Asking::default() };
-        let lane = self.offer(ROOT, &mut asking);
+        let offer = self.offer(ROOT, &mut asking);
         self.stats.entries_visited += asking.visited;
         for (queue, group, limit) in asking.held {
             self.queues.hold(queue, group, limit);
         }
-        lane
+        offer.map(|offer| offer.lane)
     }
 
     /// The next lane at or below a queue that has room.
-    fn offer(&mut self, queue: QueueIndex, asking: &mut Asking) -> Option<LaneId> {
+    fn offer(&mut self, queue: QueueIndex, asking: &mut Asking) -> Option<Offer> {
         let entry = self.queues.get(queue);
         let leaf = entry.children.is_empty();
         // A lane that was the first of a queue while more groups were open is the first still.
         let state = if leaf { self.groups.openings } else { self.groups.state };
         if let Some(known) = entry.offer.get(state) {
-            let lane = known?;
-            let entry = self.lanes.get(lane);
+            let offer = known?;
             // What others have used up since may be what this lane would need.
-            if entry.listed.is_some_and(|(group, _)| self.groups.is_open(group)) && self.limit_of(lane).is_none() {
+            if self.groups.is_open(offer.group) && self.limit_of(offer).is_none() {
                 return known;
             }
         }
-        let lane = if leaf { self.offer_of_leaf(queue, asking) } else { self.offer_among(queue, asking) };
-        self.queues.get_mut(queue).offer.set(state, lane);
-        lane
+        let offer = if leaf { self.offer_of_leaf(queue, asking) } else { self.offer_among(queue, asking) };
+        self.queues.get_mut(queue).offer.set(state, offer);
+        offer
     }
 
     /// The lane of the child with the least share, including the gang it offers.
-    fn offer_among(&mut self, queue: QueueIndex, asking: &mut Asking) -> Option<LaneId> {
+    fn offer_among(&mut self, queue: QueueIndex, asking: &mut Asking) -> Option<Offer> {
         let mut bounds = std::mem::take(&mut self.queues.get_mut(queue).bounds);
         let mut mask = std::mem::take(&mut bounds.mask);
         let entry = self.queues.get(queue);
@@ -114,44 +114,48 @@ impl Engine {
         let (tree, computed) =
             bounds.with(least, &entry.changes, &mut |place| self.queues.share(entry.children[place], least, &self.everything));
         asking.visited += computed;
-        let lane = tree.best(&mask, &mut |place| {
+        let offer = tree.best(&mask, &mut |place| {
             let child = self.queues.get(queue).children[place];
-            let lane = self.offer(child, asking)?;
-            let total = &self.classes.get(self.lanes.get(lane).class).total;
-            Some((self.queues.share(child, total, &self.everything), lane))
+            let offer = self.offer(child, asking)?;
+            Some((self.queues.share(child, self.asked_by(offer.group), &self.everything), offer))
         });
         bounds.mask = mask;
         self.queues.get_mut(queue).bounds = bounds;
-        lane
+        offer
     }
 
-    fn offer_of_leaf(&self, queue: QueueIndex, asking: &mut Asking) -> Option<LaneId> {
+    fn offer_of_leaf(&self, queue: QueueIndex, asking: &mut Asking) -> Option<Offer> {
         let entry = self.queues.get(queue);
         let open = &self.groups.open;
-        let mut limit = |group: GroupId, lane: LaneId| {
+        let mut allowed = |offer: &Offer| {
             asking.visited += 1;
-            let limit = self.limit_of(lane);
-            asking.held.extend(limit.map(|limit| (queue, group, limit)));
-            limit
+            let limit = self.limit_of(*offer);
+            asking.held.extend(limit.map(|limit| (queue, offer.group, limit)));
+            limit.is_none()
         };
         if open.len() * IN_ORDER >= entry.heads.len() {
             // Much has room: one of the first lanes will.
-            let mut heads = entry.heads.iter().filter(|(_, _, group)| self.groups.is_open(*group));
-            return heads.find(|(_, lane, group)| limit(*group, *lane).is_none()).map(|(_, lane, _)| *lane);
+            let heads = entry.heads.of(|group| self.groups.is_open(group));
+            return heads.map(|(lane, group)| Offer { lane, group, queue }).find(|offer| allowed(offer));
         }
         let sections = open.iter().filter_map(|group| Some((entry.sections.get(group)?, *group)));
         let heads = sections.filter(|(section, _)| section.held_by.is_none());
         let heads = heads.filter_map(|(section, group)| Some((*section.lanes.first()?, group)));
-        heads.filter(|((_, lane), group)| limit(*group, *lane).is_none()).min().map(|((_, lane), _)| lane)
+        let offers = heads.map(|((order, lane), group)| (order, Offer { lane, group, queue }));
+        offers.filter(|(_, offer)| allowed(offer)).min_by_key(|(order, offer)| (*order, offer.lane)).map(|(_, offer)| offer)
+    }
+
+    /// What a gang of a group needs.
+    fn asked_by(&self, group: GroupId) -> &Vector {
+        &self.classes.get(self.groups.get(group).class()).total
     }
 
     /// What holds back the gang of a lane, at the first place with room.
-    fn limit_of(&self, lane: LaneId) -> Option<Limit> {
-        let entry = self.lanes.get(lane);
-        let class = self.classes.get(entry.class);
-        let price = || entry.listed.and_then(|(group, _)| self.groups.get(group).equals_of_first().next()?.price);
-        let work = if self.queues.has_budgets(entry.queue) { entry.work(class, price()) } else { Work::default() };
-        self.queues.limit(entry.queue, &class.total, work)
+    fn limit_of(&self, offer: Offer) -> Option<Limit> {
+        let group = self.groups.get(offer.group);
+        let class = self.classes.get(group.class());
+        let price = || group.equals_of_first().next()?.price;
+        self.queues.limit(offer.queue, &class.total, || self.lanes.get(offer.lane).work(class, price()))
     }
 
     /// Whether the budgets of its queue allow a waiting job a place.

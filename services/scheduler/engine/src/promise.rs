@@ -145,7 +145,7 @@ impl Engine {
         let class = self.classes.get(entry.class);
         let nodes = &self.sites[promise.cluster].nodes;
         let there = promise.places.iter().all(|place| nodes.free_on(place.node).is_some());
-        if !there || self.queues.limit(entry.queue, &class.total, Work::default()).is_some() {
+        if !there || self.queues.limit(entry.queue, &class.total, Work::default).is_some() {
             return None;
         }
         let (queue, class) = (entry.queue, entry.class);
@@ -249,7 +249,7 @@ impl Engine {
         if entry.expected_ms == 0 || self.promised.contains_key(&job) {
             return false;
         }
-        if self.queues.limit(queue, &self.classes.get(class).total, Work::default()).is_some() {
+        if self.queues.limit(queue, &self.classes.get(class).total, Work::default).is_some() {
             return false;
         }
         let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);

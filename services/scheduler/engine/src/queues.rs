@@ -15,12 +15,14 @@ use crate::vector::{ResourceTable, Vector};
 
 mod below;
 mod budget;
+mod heads;
 mod lists;
 mod marks;
 mod share;
 
 pub(crate) use below::{Asked, Blocked, Bounds, Changes};
 pub(crate) use budget::{Work, is_of_money};
+pub(crate) use heads::Heads;
 
 /// Place of a queue in [`Queues`].
 pub(crate) type QueueIndex = usize;
@@ -63,7 +65,7 @@ pub(crate) struct Queue {
     /// Lanes that no capability holds back.
     pub(crate) order: BTreeSet<(LaneOrder, LaneId)>,
     /// The first of them of each group.
-    pub(crate) heads: BTreeSet<(LaneOrder, LaneId, GroupId)>,
+    pub(crate) heads: Heads,
     /// (resource, amount that must be left, queue, group): sections, also of descendants, that its capability holds back.
     pub(crate) holds: BTreeSet<(usize, i64, QueueIndex, GroupId)>,
     /// Who of its children asks, and the greatest share of one.
@@ -336,7 +338,7 @@ impl Queue {
             waiting: Vector::default(),
             sections: BTreeMap::new(),
             order: BTreeSet::new(),
-            heads: BTreeSet::new(),
+            heads: Heads::default(),
             holds: BTreeSet::new(),
             ranking: Ranking::new(0),
             asked: Asked::new(0),

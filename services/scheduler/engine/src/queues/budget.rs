@@ -77,11 +77,6 @@ impl Queue {
 }
 
 impl Queues {
-    /// Whether a budget of the queue or of one above it may be in the way of anything.
-    pub(crate) fn has_budgets(&self, queue: QueueIndex) -> bool {
-        self.chain(queue).any(|index| !self.get(index).spec.budgets.is_empty())
-    }
-
     /// Counts a gang that is placed.
     pub(crate) fn count(&mut self, queue: QueueIndex, work: Work) {
         let mut at = queue;

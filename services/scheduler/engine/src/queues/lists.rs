@@ -9,12 +9,14 @@ use crate::vector::Vector;
 
 impl Queues {
     /// The nearest queue whose capability the amount would exceed, among the resources that are asked for, or whose hard budget
-    /// the work would.
-    pub(crate) fn limit(&self, queue: QueueIndex, amount: &Vector, work: Work) -> Option<Limit> {
+    /// the work would, which is asked for only where there is one.
+    pub(crate) fn limit(&self, queue: QueueIndex, amount: &Vector, work: impl Fn() -> Work) -> Option<Limit> {
         let mut at = queue;
         while at != ROOT {
             let queue = self.get(at);
-            if let Some(limit) = queue.budget_limit(at, work) {
+            if !queue.spec.budgets.is_empty()
+                && let Some(limit) = queue.budget_limit(at, work())
+            {
                 return Some(limit);
             }
             for (resource, limit) in &queue.capability {
@@ -178,11 +180,11 @@ impl Queue {
         if old == new {
             return;
         }
-        if let Some((order, lane)) = old {
-            self.heads.remove(&(order, lane, group));
+        if let Some(old) = old {
+            self.heads.remove(old);
         }
-        if let Some((order, lane)) = new {
-            self.heads.insert((order, lane, group));
+        if let Some(new) = new {
+            self.heads.insert(new, group);
         }
     }
 }
