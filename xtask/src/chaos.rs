@@ -6,9 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use muster_integration_tests::Setup;
 use muster_integration_tests::faults::{self, Ground, chaos};
-use muster_integration_tests::platform::{Git, Pace, Surroundings};
 use muster_integration_tests::process::Leash;
-use serde_json::json;
 
 use crate::doctor;
 use crate::setup::build::{self, Profile};
@@ -43,21 +41,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         kubernetes: kubernetes::programs().await?,
     };
     build::programs(Profile::Dev).await?;
-    let setup = Setup {
-        programs: Profile::Dev.folder()?,
-        leash: Leash::this_program(),
-        kustomize,
-        git_config: None,
-        // The ground brings its own.
-        database_url: String::new(),
-        brokers: None,
-        real: Vec::new(),
-        simulation: json!({}),
-        documented_ports: false,
-        git: Git::Folder,
-        agents: Surroundings::default(),
-        pace: Pace::default(),
-    };
+    // The ground brings a database of its own.
+    let setup = Setup::embedded(Profile::Dev.folder()?, Leash::this_program(), String::new(), kustomize);
     let mut ground = Ground::start(setup, &programs).await.context("bring everything up")?;
     let time = Duration::from_secs(arguments.minutes * 60);
     let rounds = chaos::run(&mut ground, seed, time, |number, plan, recovery| {

@@ -173,6 +173,7 @@ impl RealParts {
         Ok(vec![
             ("MUSTER_TEST_KUBERNETES", folders),
             ("MUSTER_TEST_KAFKA", self.kafka.address().into()),
+            ("MUSTER_TEST_KAFKA_FOLDER", self.kafka.folder().into()),
             ("MUSTER_TEST_KAFKA_JARS", self.kafka.jars().into()),
             ("MUSTER_TEST_KUBECTL", programs.kubernetes.kubectl().into()),
             ("MUSTER_TEST_CRDS", programs.crds.clone().into()),

@@ -11,6 +11,7 @@ use crate::{
     db,
     health::Health,
     idempotency, incarnation,
+    kafka::KafkaConfig,
     peer::{Peers, RegistryVerifier},
     reconcile::{self, Reconciler, Wake},
     relay::Relay,
@@ -64,8 +65,8 @@ pub struct Chassis {
     pub tail: Tail,
     /// The other services.
     pub peers: Peers,
-    /// Brokers; none: no Kafka.
-    pub brokers: Vec<String>,
+    /// Where the brokers are; none: no Kafka.
+    pub kafka: KafkaConfig,
     /// Its database's present life.
     pub incarnation: u64,
     /// Cancelled when the process is to end.
@@ -163,7 +164,7 @@ async fn run<B: Book>(config: Config<B::Settings>) -> anyhow::Result<()> {
         health: health.clone(),
         tail,
         peers: Peers::new(&config.peers, &config.server)?,
-        brokers: config.kafka.brokers.clone(),
+        kafka: config.kafka.clone(),
         incarnation,
         shutdown: shutdown.clone(),
         relay: Wake::default(),
@@ -172,7 +173,7 @@ async fn run<B: Book>(config: Config<B::Settings>) -> anyhow::Result<()> {
     };
     chassis.spawn("event-tail", feed);
     chassis.spawn("database-health", watch_database(pool.clone(), health.clone(), shutdown.clone()));
-    let relay = Relay::new(pool.clone(), B::NAME, &config.kafka.brokers, health.clone())?;
+    let relay = Relay::new(pool.clone(), B::NAME, &config.kafka, health.clone())?;
     chassis.reconcile_on(Arc::new(relay), Duration::from_secs(1), chassis.relay.clone());
     chassis.spawn("relay-wake", wake_at_growth(chassis.tail.clone(), chassis.relay.clone(), shutdown.clone()));
     let routes = B::start(config.service, &mut chassis).await?;

@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, then the environment (`MUSTER_SERVER__ADDRESS`). Unknown keys are errors.
 
 use crate::crash::CrashConfig;
+use crate::kafka::KafkaConfig;
 use anyhow::Context;
 use serde::{Deserialize, de::DeserializeOwned};
 use std::{collections::HashMap, net::SocketAddr, path::Path, path::PathBuf};
@@ -59,15 +60,6 @@ pub struct DatabaseConfig {
 
 fn default_max_connections() -> u32 {
     10
-}
-
-/// The brokers. None: events stay in the log, consumers idle.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KafkaConfig {
-    /// `host:port` of some brokers.
-    #[serde(default)]
-    pub brokers: Vec<String>,
 }
 
 /// Logs and traces.

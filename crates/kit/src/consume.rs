@@ -4,7 +4,7 @@
 //! nothing and a crash repeats nothing. One replica consumes at a time, by lease; unknown partitions start from the
 //! earliest message. What cannot be read goes to `<topic>.dead` with the reason and never blocks the partition.
 
-use crate::{Error, Result, Tx, db, error::Kind, health::Health, lease::Lease, reconcile::backoff, relay};
+use crate::{Error, Result, Tx, db, error::Kind, health::Health, kafka::KafkaConfig, lease::Lease, reconcile::backoff, relay};
 use async_trait::async_trait;
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -41,7 +41,7 @@ pub trait Handler: Send + Sync + 'static {
 /// A consumer of one topic.
 pub struct Consumer {
     pool: PgPool,
-    brokers: Vec<String>,
+    kafka: KafkaConfig,
     topic: String,
     lease: Lease,
     handler: Arc<dyn Handler>,
@@ -55,19 +55,19 @@ impl Consumer {
     /// A consumer; `name` is the lease's.
     pub fn new(
         pool: PgPool,
-        brokers: &[String],
+        kafka: KafkaConfig,
         topic: &str,
         name: &'static str,
         handler: Arc<dyn Handler>,
         health: Health,
     ) -> Self {
         let lease = Lease::new(pool.clone(), name, Duration::from_secs(5));
-        Self { pool, brokers: brokers.to_vec(), topic: topic.to_owned(), lease, handler, health }
+        Self { pool, kafka, topic: topic.to_owned(), lease, handler, health }
     }
 
     /// Consumes until `shutdown`. Without brokers it ends at once.
     pub async fn run(self, shutdown: CancellationToken) {
-        if self.brokers.is_empty() {
+        if self.kafka.brokers.is_empty() {
             return;
         }
         let mut failures = 0;
@@ -99,8 +99,8 @@ impl Consumer {
             return Ok(());
         }
         let (cluster, partitions) = self.discover().await?;
-        let consumer: StreamConsumer = self.client().create().map_err(away)?;
-        let dead = relay::producer(&self.brokers).map_err(Error::internal)?;
+        let consumer: StreamConsumer = self.client()?.create().map_err(away)?;
+        let dead = relay::producer(&self.kafka).map_err(Error::internal)?;
         let mut assignment = TopicPartitionList::new();
         for partition in partitions {
             let next = sqlx::query_scalar!(
@@ -129,21 +129,20 @@ impl Consumer {
         }
     }
 
-    fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
+    fn client(&self) -> Result<ClientConfig> {
+        let mut config = self.kafka.client().map_err(away)?;
         config
-            .set("bootstrap.servers", self.brokers.join(","))
             // Never used for offsets: those are rows. librdkafka wants a name.
             .set("group.id", format!("muster-{}", self.topic))
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest")
             .set("fetch.wait.max.ms", "50")
             .set("queued.max.messages.kbytes", "16384");
-        config
+        Ok(config)
     }
 
     async fn discover(&self) -> Result<(String, Vec<i32>)> {
-        let probe: BaseConsumer = self.client().create().map_err(away)?;
+        let probe: BaseConsumer = self.client()?.create().map_err(away)?;
         let topic = self.topic.clone();
         let found = tokio::task::spawn_blocking(move || {
             let cluster = probe.client().fetch_cluster_id(Duration::from_secs(3)).unwrap_or_default();

@@ -16,6 +16,7 @@ pub mod event;
 pub mod health;
 pub mod idempotency;
 pub mod incarnation;
+pub mod kafka;
 pub mod lease;
 pub mod metrics;
 pub mod peer;

@@ -7,13 +7,13 @@ use crate::{
     Error, Result,
     event::{self, Cursor, Event},
     health::Health,
+    kafka::KafkaConfig,
     lease::Lease,
     metrics,
     reconcile::Reconciler,
 };
 use async_trait::async_trait;
 use rdkafka::{
-    ClientConfig,
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
@@ -36,8 +36,8 @@ pub struct Relay {
 
 impl Relay {
     /// A relay to the brokers; with none, rows count as published at once.
-    pub fn new(pool: PgPool, service: &'static str, brokers: &[String], health: Health) -> anyhow::Result<Self> {
-        let producer = if brokers.is_empty() { None } else { Some(producer(brokers)?) };
+    pub fn new(pool: PgPool, service: &'static str, kafka: &KafkaConfig, health: Health) -> anyhow::Result<Self> {
+        let producer = if kafka.brokers.is_empty() { None } else { Some(producer(kafka)?) };
         let lease = Lease::new(pool.clone(), "relay", Duration::from_secs(5));
         Ok(Self { pool, lease, source: format!("/muster/{service}"), producer, health })
     }
@@ -68,10 +68,9 @@ fn away(cause: &str) -> Error {
 }
 
 /// An idempotent producer.
-pub fn producer(brokers: &[String]) -> anyhow::Result<FutureProducer> {
-    let mut config = ClientConfig::new();
+pub fn producer(kafka: &KafkaConfig) -> anyhow::Result<FutureProducer> {
+    let mut config = kafka.client()?;
     config
-        .set("bootstrap.servers", brokers.join(","))
         .set("enable.idempotence", "true")
         .set("linger.ms", "2")
         .set("message.timeout.ms", "10000")

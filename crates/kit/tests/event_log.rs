@@ -8,6 +8,7 @@ use muster_kit::{
     event::{self, Cursor, Event, NewEvent},
     health::Health,
     idempotency, incarnation,
+    kafka::KafkaConfig,
     lease::{self, Lease},
     once,
     reconcile::Reconciler,
@@ -17,7 +18,7 @@ use muster_kit::{
 use muster_proto::registry::v1::{Fleet, GetFleetRequest};
 use muster_testkit::{Broker, TestDb, eventually};
 use rdkafka::{
-    ClientConfig, Message as _,
+    Message as _,
     consumer::{Consumer as _, StreamConsumer},
     message::{Header, Headers, OwnedHeaders},
     producer::FutureRecord,
@@ -153,17 +154,17 @@ async fn the_late_write_of_a_former_leader_is_refused() {
 async fn the_relay_publishes_every_event_in_order_as_a_cloud_event() {
     let db = database().await;
     let broker = Broker::start(&["muster.test"], 1).expect("a broker");
-    let brokers = vec![broker.bootstrap_servers().to_owned()];
+    let kafka = KafkaConfig::plaintext(vec![broker.bootstrap_servers().to_owned()]);
     for version in 1..=50 {
         append_alone(db.pool(), "fleets/a", version).await;
     }
-    let relay = Relay::new(db.pool().clone(), "test", &brokers, Health::default()).expect("a relay");
+    let relay = Relay::new(db.pool().clone(), "test", &kafka, Health::default()).expect("a relay");
     expect_log(db.pool(), &["fleets/a"; 50]).await;
     relay.tick().await.expect("published");
     relay.tick().await.expect("nothing left");
 
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &brokers[0]).set("group.id", "reader").set("auto.offset.reset", "earliest");
+    let mut config = kafka.client().expect("complete");
+    config.set("group.id", "reader").set("auto.offset.reset", "earliest");
     let reader: StreamConsumer = config.create().expect("a consumer");
     reader.subscribe(&["muster.test"]).expect("subscribed");
     for version in 1..=50 {
@@ -198,8 +199,8 @@ impl Handler for Appending {
     }
 }
 
-async fn produce(brokers: &[String], kind: &str, body: &str) {
-    let producer = relay::producer(brokers).expect("a producer");
+async fn produce(kafka: &KafkaConfig, kind: &str, body: &str) {
+    let producer = relay::producer(kafka).expect("a producer");
     let headers = OwnedHeaders::new().insert(Header { key: "ce_type", value: Some(kind) });
     let record = FutureRecord::to("mlops.events").key("resnet50").payload(body).headers(headers);
     producer.send(record, Duration::from_secs(10)).await.expect("produced");
@@ -209,13 +210,13 @@ async fn produce(brokers: &[String], kind: &str, body: &str) {
 async fn a_consumer_acts_once_and_buries_what_it_cannot_read() {
     let db = database().await;
     let broker = Broker::start(&["mlops.events", "mlops.events.dead"], 1).expect("a broker");
-    let brokers = vec![broker.bootstrap_servers().to_owned()];
+    let kafka = KafkaConfig::plaintext(vec![broker.bootstrap_servers().to_owned()]);
     for (kind, body) in [("good", "one"), ("bad", "two"), ("good", "three")] {
-        produce(&brokers, kind, body).await;
+        produce(&kafka, kind, body).await;
     }
     let consume = |stop: CancellationToken| {
         let handler = Arc::new(Appending);
-        Consumer::new(db.pool().clone(), &brokers, "mlops.events", "consume", handler, Health::default()).run(stop)
+        Consumer::new(db.pool().clone(), kafka.clone(), "mlops.events", "consume", handler, Health::default()).run(stop)
     };
     let stop = CancellationToken::new();
     let running = tokio::spawn(consume(stop.clone()));
@@ -224,7 +225,7 @@ async fn a_consumer_acts_once_and_buries_what_it_cannot_read() {
     running.await.expect("it stopped");
 
     // A successor goes on where the rows say, whatever the group's offsets are.
-    produce(&brokers, "good", "four").await;
+    produce(&kafka, "good", "four").await;
     let stop = CancellationToken::new();
     let running = tokio::spawn(consume(stop.clone()));
     eventually("the third effect", async || (names(db.pool(), START).await.len() >= 3).then_some(())).await;
@@ -232,8 +233,8 @@ async fn a_consumer_acts_once_and_buries_what_it_cannot_read() {
     running.await.expect("it stopped");
     expect_log(db.pool(), &["one", "three", "four"]).await;
 
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &brokers[0]).set("group.id", "undertaker").set("auto.offset.reset", "earliest");
+    let mut config = kafka.client().expect("complete");
+    config.set("group.id", "undertaker").set("auto.offset.reset", "earliest");
     let dead: StreamConsumer = config.create().expect("a consumer");
     dead.subscribe(&["mlops.events.dead"]).expect("subscribed");
     let message = tokio::time::timeout(Duration::from_secs(30), dead.recv()).await.expect("in time").expect("a message");

@@ -78,7 +78,7 @@ impl Book for Rollout {
         reconcilers(&app, chassis);
         let consumer = Consumer::new(
             chassis.pool.clone(),
-            &chassis.brokers,
+            chassis.kafka.clone(),
             MLOPS_EVENTS,
             "rollout-mlops-events",
             Arc::new(events::Inbound(app.clone())),

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Result;
 use muster_integration_tests::parts::postgres::Durability;
 use muster_integration_tests::patience::look;
-use muster_integration_tests::platform::{Git, Pace, Surroundings};
+use muster_integration_tests::platform::Pace;
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::{Platform, Setup, eventually_within};
 use muster_proto::registry::v1 as registry;
@@ -78,18 +78,9 @@ pub async fn run(command: Command) -> Result<()> {
     }
     let setup = |simulation: Value| -> Result<Setup> {
         Ok(Setup {
-            programs: profile.folder()?,
-            leash: Leash::this_program(),
-            database_url: postgres.server().url("postgres"),
-            kustomize: kustomize.clone(),
-            git_config: None,
-            brokers: None,
-            documented_ports: false,
             simulation,
-            real: Vec::new(),
-            git: Git::Folder,
-            agents: Surroundings::default(),
             pace: Pace { heartbeat_ms: 5_000, suspect_after_ms: 60_000, ..Pace::default() },
+            ..Setup::embedded(profile.folder()?, Leash::this_program(), postgres.server().url("postgres"), kustomize.clone())
         })
     };
     let mut figures = machine::measure(&postgres).await?;

@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail, ensure};
 use muster_core::manifest::{Manifest, parse_documents};
 use muster_integration_tests::parts::postgres::Durability;
 use muster_integration_tests::patience::look;
-use muster_integration_tests::platform::{Git, Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::repository::Repository;
 use muster_integration_tests::{Platform, Setup, eventually, eventually_within};
@@ -47,18 +46,9 @@ pub async fn run(path: &Path, no_build: bool) -> Result<()> {
         build::programs(Profile::Dev).await?;
     }
     let setup = Setup {
-        programs: Profile::Dev.folder()?,
-        leash: Leash::this_program(),
-        database_url: postgres.server().url("postgres"),
-        kustomize,
         git_config: Some(git_config),
-        brokers: None,
-        documented_ports: false,
         simulation: simulation(&clusters),
-        real: Vec::new(),
-        git: Git::Folder,
-        agents: Surroundings::default(),
-        pace: Pace::default(),
+        ..Setup::embedded(Profile::Dev.folder()?, Leash::this_program(), postgres.server().url("postgres"), kustomize)
     };
     let mut platform = Platform::start(setup).await?;
     enrol(&mut platform, &clusters, &documents).await?;

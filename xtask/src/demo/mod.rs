@@ -15,7 +15,6 @@ pub use muster_integration_tests::main_job::layout;
 use muster_integration_tests::main_job::scene::SHORT_SOAK;
 use muster_integration_tests::main_job::{self, Cause, Scene, TITLES, simulation};
 use muster_integration_tests::parts::postgres::Durability;
-use muster_integration_tests::platform::{Git, Pace, Surroundings};
 use muster_integration_tests::process::Leash;
 use muster_integration_tests::{Platform, Setup};
 
@@ -83,18 +82,10 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         None => None,
     };
     let setup = Setup {
-        programs: Profile::Dev.folder()?,
-        leash: Leash::this_program(),
-        database_url,
-        kustomize,
-        git_config: None,
         brokers: arguments.kafka.clone(),
         documented_ports: arguments.keep,
         simulation: simulation::simulation(&simulation::CLUSTERS),
-        real: Vec::new(),
-        git: Git::Folder,
-        agents: Surroundings::default(),
-        pace: Pace::default(),
+        ..Setup::embedded(Profile::Dev.folder()?, Leash::this_program(), database_url, kustomize)
     };
     println!("starting the services, six clusters and their agents");
     let platform = Platform::start(setup).await?;

@@ -4,16 +4,15 @@
 //! The one thing to know: nothing is installed. Each program is a process on a leash, and what a cluster keeps is in a
 //! temporary folder that goes with it.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Part;
+use super::certificate::Certificate;
 use crate::cluster_api::ClusterApi;
 use crate::eventually_within;
 use crate::patience::look;
@@ -186,22 +185,12 @@ rules:
 
 /// An authority, a certificate of the API server with its key, and the only token; answers the authority's PEM.
 fn credentials(folder: &Path, token: &str) -> Result<String> {
-    let key = KeyPair::generate()?;
-    let mut authority = CertificateParams::new(Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.distinguished_name.push(rcgen::DnType::CommonName, "tests");
-    let certificate = authority.self_signed(&key)?;
-    let issuer = Issuer::new(authority, key);
-    let server_key = KeyPair::generate()?;
-    let mut server = CertificateParams::new(vec!["localhost".to_owned()])?;
-    server.subject_alt_names.push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
-    server.distinguished_name.push(rcgen::DnType::CommonName, "kube-apiserver");
-    let signed = server.signed_by(&server_key, &issuer)?;
+    let Certificate { authority, certificate, key } = Certificate::for_loopback("kube-apiserver")?;
     for (file, content) in [
-        ("ca.pem", certificate.pem()),
-        ("server.pem", signed.pem()),
-        ("server.key", server_key.serialize_pem()),
-        ("server.pub", server_key.public_key_pem()),
+        ("ca.pem", authority),
+        ("server.pem", certificate),
+        ("server.key", key.serialize_pem()),
+        ("server.pub", key.public_key_pem()),
         ("tokens.csv", format!("{token},admin,admin,system:masters\n")),
     ] {
         std::fs::write(folder.join(file), content)?;

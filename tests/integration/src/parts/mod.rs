@@ -1,5 +1,6 @@
 //! Real parts: Postgres, Kafka, Kubernetes, Prometheus, git over HTTP and ssh. Who calls says where their programs are.
 
+mod certificate;
 pub mod git;
 pub mod kafka;
 pub mod kubernetes;

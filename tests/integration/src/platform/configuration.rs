@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use toml::toml;
 
 use super::{GIT_SECRET, Git, Platform, Ports, Service, service, text};
 use crate::parts;
@@ -12,7 +13,7 @@ impl Platform {
         let common = service::Common {
             pki: &self.pki,
             database_url: self.databases.url(service),
-            brokers: &self.brokers,
+            kafka: self.kafka()?,
             otlp_endpoint: self.spans.endpoint(),
             peers: Service::ALL.map(|peer| (peer, self.ports[&peer].url())),
             settings: self.settings(service, suffix)?,
@@ -51,6 +52,21 @@ impl Platform {
             Service::Scheduler | Service::Policy => {}
         }
         Ok(settings)
+    }
+
+    /// The brokers, and how a service shows them who it is.
+    fn kafka(&self) -> Result<toml::Table> {
+        let Some(access) = &self.setup.guarded_brokers else {
+            let brokers: Vec<&str> = self.brokers.split(',').collect();
+            return Ok(toml! { brokers = brokers });
+        };
+        let (address, ca, password) = (access.address.as_str(), text(&access.ca_file)?, text(&access.password_file)?);
+        let user = parts::kafka::USER;
+        Ok(toml! {
+            brokers = [address]
+            tls = { ca_file = ca }
+            sasl = { username = user, password_file = password }
+        })
     }
 
     /// What opens the team's repository, as the rollout service is told.

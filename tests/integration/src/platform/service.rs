@@ -105,7 +105,7 @@ impl Ports {
 pub(super) struct Common<'a> {
     pub(super) pki: &'a Pki,
     pub(super) database_url: String,
-    pub(super) brokers: &'a str,
+    pub(super) kafka: Table,
     pub(super) otlp_endpoint: String,
     pub(super) peers: [(Service, String); 4],
     /// The service's own section.
@@ -164,8 +164,7 @@ pub(super) fn configuration(service: Service, ports: Ports, common: Common<'_>) 
         [telemetry]
         otlp_endpoint = otlp_endpoint
     };
-    let brokers: Vec<Value> = common.brokers.split(',').map(|broker| Value::String(broker.to_owned())).collect();
-    table.insert("kafka".to_owned(), Value::Table(Table::from_iter([("brokers".to_owned(), brokers.into())])));
+    table.insert("kafka".to_owned(), Value::Table(common.kafka));
     let peers = common.peers.into_iter().filter(|(peer, _)| *peer != service).map(|(peer, url)| {
         let key = match peer {
             Service::Registry => "registry",

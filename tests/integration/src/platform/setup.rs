@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
 use super::{Cluster, Surroundings};
-use crate::parts::ssh;
+use crate::parts::{kafka, ssh};
 use crate::process::Leash;
 
 /// What a platform is made of.
@@ -25,6 +26,8 @@ pub struct Setup {
     pub git: Git,
     /// Brokers that have the topics, `host:port`; none: one embedded in this process.
     pub brokers: Option<String>,
+    /// How services reach these brokers instead, where that is not in clear.
+    pub guarded_brokers: Option<kafka::Access>,
     /// The documented ports instead of free ones.
     pub documented_ports: bool,
     /// The simulator's configuration: `clusters` and `images`.
@@ -66,6 +69,25 @@ impl Default for Pace {
 }
 
 impl Setup {
+    /// Everything embedded, at the pace of a demo, with no cluster yet.
+    pub fn embedded(programs: PathBuf, leash: Leash, database_url: String, kustomize: PathBuf) -> Self {
+        Self {
+            programs,
+            leash,
+            database_url,
+            kustomize,
+            git_config: None,
+            git: Git::Folder,
+            brokers: None,
+            guarded_brokers: None,
+            documented_ports: false,
+            simulation: json!({"clusters": []}),
+            real: Vec::new(),
+            agents: Surroundings::default(),
+            pace: Pace::default(),
+        }
+    }
+
     /// For the stories: programs beside the test's own, surroundings from the variables of `cargo xtask test`.
     ///
     /// # Errors
@@ -76,20 +98,8 @@ impl Setup {
         };
         let leash = PathBuf::from(leash);
         let programs = leash.parent().context("the leash stands in a folder")?.to_path_buf();
-        Ok(Self {
-            programs,
-            leash: Leash::new(leash),
-            database_url: variable("MUSTER_TEST_DATABASE_URL")?,
-            kustomize: variable("MUSTER_KUSTOMIZE")?.into(),
-            git_config: None,
-            git: Git::Folder,
-            brokers: None,
-            documented_ports: false,
-            simulation,
-            real: Vec::new(),
-            agents: Surroundings::default(),
-            pace: Pace::default(),
-        })
+        let (database_url, kustomize) = (variable("MUSTER_TEST_DATABASE_URL")?, variable("MUSTER_KUSTOMIZE")?.into());
+        Ok(Self { simulation, ..Self::embedded(programs, Leash::new(leash), database_url, kustomize) })
     }
 }
 

@@ -10,6 +10,7 @@ use muster_integration_tests::kafka::MadeTopics;
 use muster_integration_tests::main_job::scene::SHORT_SOAK;
 use muster_integration_tests::main_job::simulation::{self, CLUSTERS, TRAIN_CLOUD, TRAIN_IDC};
 use muster_integration_tests::main_job::{self, Cause, Scene, TITLES};
+use muster_integration_tests::parts::kafka::Access;
 use muster_integration_tests::parts::prometheus::Prometheus;
 use muster_integration_tests::parts::ssh::SshServer;
 use muster_integration_tests::parts::volcano;
@@ -71,6 +72,7 @@ impl World {
         let simulated: Vec<&str> = CLUSTERS.into_iter().filter(|name| !real.iter().any(|real| real.name == *name)).collect();
         let mut setup = Setup::for_tests(env!("CARGO_BIN_EXE_leash"), simulation::simulation(&simulated))?;
         setup.brokers = Some(brokers);
+        setup.guarded_brokers = Some(Access::in_folder(&PathBuf::from(parts::variable("MUSTER_TEST_KAFKA_FOLDER")?))?);
         setup.real = real;
         let leash = setup.leash.clone();
         let ssh = SshServer::start(&PathBuf::from(parts::variable("MUSTER_TEST_SSHD")?), &leash).await?;
