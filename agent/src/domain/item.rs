@@ -66,8 +66,11 @@ pub struct Run {
 /// How the policies of a bundle are used here.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Policy {
-    /// The manifests are applied to the cluster; they are evaluated by the agent either way.
+    /// Manifests are applied to the cluster; Kyverno's are evaluated by the agent either way.
     pub install: bool,
+    /// So many of the manifests, from the first, are evaluated and not applied.
+    #[serde(default)]
+    pub only_evaluated: u32,
     /// Where they hold.
     pub bindings: Vec<Binding>,
 }

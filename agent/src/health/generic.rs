@@ -31,6 +31,14 @@ pub(super) fn definition(live: &Value) -> Health {
     if is_established(live) { Health::healthy() } else { Health::progressing("NotEstablished", "is not served yet") }
 }
 
+/// One whose expressions do not fit the types they are about may not do what it says. The API server's check repeats the
+/// expression for each finding; the first line has the first.
+pub(super) fn admission_policy(live: &Value) -> Health {
+    let Some(warning) = list(live, "/status/typeChecking/expressionWarnings").first() else { return by_convention(live) };
+    let found = text(warning, "/warning").lines().next().unwrap_or_default();
+    Health::degraded("TypeChecking", format!("{}: {found}", text(warning, "/fieldRef")))
+}
+
 pub(super) fn by_convention(live: &Value) -> Health {
     if let (Some(observed), Some(generation)) = (number(live, "/status/observedGeneration"), number(live, "/metadata/generation"))
         && observed < generation

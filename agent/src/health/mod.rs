@@ -31,6 +31,7 @@ pub fn judge(live: &Value) -> Health {
         ("", "Pod") => workloads::pod(live),
         ("", "Service") => generic::service(live),
         ("", "PersistentVolumeClaim") => generic::volume_claim(live),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => generic::admission_policy(live),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => generic::definition(live),
         ("batch", "Job") => batch::job(live),
         ("batch", "CronJob") => batch::cron_job(live),

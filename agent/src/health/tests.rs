@@ -97,6 +97,14 @@ fn every_kind_is_judged_by_its_own_status() {
         ("batch.volcano.sh/v1alpha1", "Job", json!({}), json!({}), Progressing, "Pending"),
         ("scheduling.volcano.sh/v1beta1", "Queue", json!({}), json!({"state": "Open"}), Healthy, ""),
         ("scheduling.volcano.sh/v1beta1", "Queue", json!({}), json!({"state": "Closed"}), Suspended, "Suspended"),
+        (
+            "admissionregistration.k8s.io/v1",
+            "ValidatingAdmissionPolicy",
+            json!({}),
+            json!({"observedGeneration": 2, "typeChecking": {"expressionWarnings": [{"fieldRef": "spec.validations[0]", "warning": "w"}]}}),
+            Degraded,
+            "TypeChecking",
+        ),
         ("example.com/v1", "Thing", json!({}), json!({}), Healthy, ""),
         ("example.com/v1", "Thing", json!({}), json!({"observedGeneration": 1}), Progressing, "NotObserved"),
         (

@@ -1,6 +1,9 @@
-//! Keeps the inventory by watching nodes and pods, and publishes it when it changed, at most once a second.
+//! Keeps the inventory by watching nodes and pods, asking for the kinds of policies, and publishes it when it changed, at most once a second.
 
-use super::usage::{Inventory, PodUse, take};
+use super::{
+    policy_kinds::{PolicyKinds, served},
+    usage::{Inventory, PodUse, take},
+};
 use futures::{Stream, StreamExt};
 use kube::{
     Api, Client,
@@ -21,15 +24,17 @@ const PACE: Duration = Duration::from_secs(1);
 /// How long changes are gathered before they are published.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// The newest inventory; `None` until nodes and pods have been listed.
+/// The newest inventory; `None` until nodes, pods and kinds have been listed.
 pub type Feed = watch::Receiver<Option<Arc<Inventory>>>;
 
 /// Follows nodes and pods until `stop`.
 pub async fn follow(client: Client, feed: watch::Sender<Option<Arc<Inventory>>>, stop: CancellationToken) {
     let nodes = watching(&client, "Node", "nodes");
     let pods = watching(&client, "Pod", "pods");
-    futures::pin_mut!(nodes, pods);
+    let kinds = served(client);
+    futures::pin_mut!(nodes, pods, kinds);
     let (mut known_nodes, mut known_pods) = (Known::default(), Known::default());
+    let mut policy_kinds: Option<PolicyKinds> = None;
     let mut published: Option<Instant> = None;
     let mut changed = false;
     loop {
@@ -44,10 +49,16 @@ pub async fn follow(client: Client, feed: watch::Sender<Option<Arc<Inventory>>>,
                 Some(event) => changed |= known_pods.take_in(event, PodUse::of),
                 None => return,
             },
-            () = tokio::time::sleep(wait), if changed && known_nodes.listed && known_pods.listed => {
+            Some(served) = kinds.next() => {
+                let served = Some(served);
+                changed |= served != policy_kinds;
+                policy_kinds = served;
+            }
+            () = tokio::time::sleep(wait), if changed && known_nodes.listed && known_pods.listed && policy_kinds.is_some() => {
                 changed = false;
                 published = Some(Instant::now());
-                let taken = Arc::new(take(known_nodes.objects.values(), known_pods.objects.values()));
+                let nodes = take(known_nodes.objects.values(), known_pods.objects.values());
+                let taken = Arc::new(Inventory { policy_kinds: policy_kinds.clone().unwrap_or_default(), ..nodes });
                 feed.send_if_modified(|current| {
                     let differs = current.as_deref() != Some(&*taken);
                     if differs {

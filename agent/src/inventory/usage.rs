@@ -1,5 +1,6 @@
 //! From nodes and pods to an inventory. Pure.
 
+use super::PolicyKinds;
 use crate::{
     domain::{
         manifest::label,
@@ -38,6 +39,8 @@ const FIRST_LABELS: [&str; 6] = [
 pub struct Inventory {
     /// By name.
     pub nodes: Vec<Node>,
+    /// What enforces policies.
+    pub policy_kinds: PolicyKinds,
 }
 
 /// What one node has.
@@ -156,7 +159,7 @@ pub fn take<'a>(nodes: impl Iterator<Item = &'a Value>, pods: impl Iterator<Item
         node.used_by_run = runs.into_iter().map(|(run, requests)| RunUsage { run, requests }).collect();
         node
     };
-    Inventory { nodes: by_name.into_values().map(with_runs).collect() }
+    Inventory { nodes: by_name.into_values().map(with_runs).collect(), ..Inventory::default() }
 }
 
 fn node(live: &Value) -> Node {

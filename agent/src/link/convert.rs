@@ -63,8 +63,9 @@ pub(super) fn desired(item: wire::DesiredItem) -> Result<Desired, LinkError> {
         allow_empty,
         traceparent,
         run: run.map(|wire::RunOptions { run, movable }| Run { name: run, movable }),
-        policy: policy.map(|wire::PolicyOptions { install, bindings }| Policy {
+        policy: policy.map(|wire::PolicyOptions { install, bindings, only_evaluated }| Policy {
             install,
+            only_evaluated,
             bindings: bindings
                 .into_iter()
                 .map(|wire::PolicyBinding { policy, namespaces, enforce }| Binding { policy, namespaces, enforce })
@@ -184,7 +185,13 @@ fn policy_verdicts(verdicts: seen::Verdicts) -> wire::PolicyVerdicts {
 
 /// An inventory for the hub.
 pub(super) fn inventory(taken: &Inventory, gpu_utilisation: Option<f64>, at: Timestamp) -> wire::Inventory {
-    wire::Inventory { nodes: taken.nodes.iter().map(node).collect(), gpu_utilisation, observe_time: Some(to_proto(at)) }
+    let Inventory { nodes, policy_kinds } = taken;
+    wire::Inventory {
+        nodes: nodes.iter().map(node).collect(),
+        gpu_utilisation,
+        observe_time: Some(to_proto(at)),
+        policy_kinds: groups(policy_kinds.clone()),
+    }
 }
 
 fn node(node: &Node) -> wire::Node {
@@ -207,11 +214,13 @@ fn amounts(amounts: &BTreeMap<String, Quantity>) -> BTreeMap<String, String> {
     amounts.iter().map(|(resource, amount)| (resource.clone(), amount.to_string())).collect()
 }
 
+fn groups(all: Vec<(String, Vec<String>)>) -> Vec<wire::ApiGroup> {
+    all.into_iter().map(|(name, versions)| wire::ApiGroup { name, versions }).collect()
+}
+
 /// A preflight for the hub.
 pub(super) fn preflight(found: Preflight) -> wire::Preflight {
     let Preflight { kubernetes_version, api_groups, crds, gpu_stack_present, clock_offset, api_round_trip, problems } = found;
-    let groups =
-        |all: Vec<(String, Vec<String>)>| all.into_iter().map(|(name, versions)| wire::ApiGroup { name, versions }).collect();
     wire::Preflight {
         kubernetes_version,
         api_groups: groups(api_groups),

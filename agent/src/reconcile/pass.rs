@@ -178,7 +178,7 @@ impl Reconciler {
         digest: Digest,
         findings: &mut Findings,
     ) -> Result<Next, LedgerError> {
-        let manifests = match self.ledger.bundle(digest.clone()).await {
+        let bundle = match self.ledger.bundle(digest.clone()).await {
             Ok(manifests) => manifests,
             Err(LedgerError::NoBundle(digest)) => {
                 self.missing.add(digest);
@@ -188,9 +188,13 @@ impl Reconciler {
             }
             Err(error) => return Err(error),
         };
-        if record.options.policy.as_ref().is_some_and(|policy| !policy.install) {
-            // Policies that the cluster does not install are the evaluator's business alone; what it found is said there.
-            return Ok(if record.applied.is_empty() { Next::Resync } else { self.prune(key, record, &[], findings).await? });
+        let mut manifests = bundle.as_slice();
+        if let Some(policy) = &record.options.policy {
+            if !policy.install {
+                // Policies that the cluster does not install are the evaluator's business alone; what it found is said there.
+                return Ok(if record.applied.is_empty() { Next::Resync } else { self.prune(key, record, &[], findings).await? });
+            }
+            manifests = manifests.get(policy.only_evaluated as usize..).unwrap_or_default();
         }
         for name in &record.options.after {
             let other = ItemKey::new(&key.owner, name);
@@ -211,7 +215,7 @@ impl Reconciler {
             findings.refused.push((None, "WouldEmpty".to_owned(), message));
             return Ok(Next::Resync);
         }
-        let wanted = match self.wanted(key, &manifests).await {
+        let wanted = match self.wanted(key, manifests).await {
             Ok(wanted) => wanted,
             Err(error) => {
                 refuse(findings, None, &error);

@@ -12,7 +12,7 @@ use muster_agent::{
     policy,
 };
 use muster_testkit::eventually;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,9 @@ async fn the_inventory_follows_nodes_and_pods() {
     let taken = eventually("an inventory", async || inventory.borrow().clone()).await;
     let gpus: i64 = taken.nodes.iter().map(|node| node.allocatable["nvidia.com/gpu"].units()).sum();
     assert_eq!((taken.nodes.len(), gpus, taken.nodes[0].flavor.as_str()), (2, 16, "V100"));
+    let served = |name: &str| taken.policy_kinds.iter().find(|(kind, _)| kind == name).map(|(_, versions)| versions.join(" "));
+    assert_eq!(served("validatingadmissionpolicies.admissionregistration.k8s.io").as_deref(), Some("v1"));
+    assert_eq!(served("clusterpolicies.kyverno.io"), None);
     let key = ItemKey::new("scheduler", "jobs/ml/train/1");
     let run = Run { name: "namespaces/ml/jobs/train/runs/1".into(), movable: false };
     world.desire(&key, 1, &[trainer("ml.train.1")], Options { run: Some(run), ..healing() }).await;
@@ -94,8 +97,8 @@ async fn workloads_are_evaluated_and_a_change_is_said() {
         "spec": {"rules": [{"name": "team", "match": {"any": [{"resources": {"kinds": ["Deployment"]}}]},
             "validate": {"message": "say whose it is", "pattern": {"metadata": {"labels": {"team": "?*"}}}}}]}});
     let bindings = vec![Binding { policy: "require-team".into(), namespaces: vec!["ml".into()], enforce: false }];
-    let options = Options { policy: Some(Policy { install: false, bindings }), ..healing() };
-    world.desire(&policies, 1, &[policy_document], options).await;
+    let options = Options { policy: Some(Policy { bindings, ..Policy::default() }), ..healing() };
+    world.desire(&policies, 1, std::slice::from_ref(&policy_document), options.clone()).await;
     let stop = CancellationToken::new();
     let following = tokio::spawn(policy::follow(world.reconciler.clone(), stop.clone()));
     let mut server = copy("v2", "registry.example.com/ml/resnet50-server:v2");
@@ -110,6 +113,28 @@ async fn workloads_are_evaluated_and_a_change_is_said() {
     world.desire(&app(), 2, &[server], healing()).await;
     eventually("and its end", async || verdicts(1, 0)).await;
     assert!(world.object("clusterpolicies.kyverno.io", "", "require-team").is_none());
+
+    // The same by the API server's own means: applied beside the document, and not judged by itself.
+    let admission = |kind: &str, spec: Value| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "require-team"}, "spec": spec});
+    let documents = [
+        policy_document,
+        admission(
+            "ValidatingAdmissionPolicy",
+            json!({
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}]},
+            "validations": [{"expression": "has(object.metadata.labels)"}]}),
+        ),
+        admission("ValidatingAdmissionPolicyBinding", json!({"policyName": "require-team", "validationActions": ["Audit"]})),
+    ];
+    let with_kinds = Policy { install: true, only_evaluated: 1, ..options.policy.clone().expect("policies") };
+    world.desire(&policies, 2, &documents, Options { policy: Some(with_kinds), ..options.clone() }).await;
+    world.until(&policies, 2, Phase::Healthy).await;
+    let applied = |kind: &str| world.object(&format!("{kind}.admissionregistration.k8s.io"), "", "require-team").is_some();
+    assert!(applied("validatingadmissionpolicies") && applied("validatingadmissionpolicybindings"));
+    assert!(world.object("clusterpolicies.kyverno.io", "", "require-team").is_none());
+    world.desire(&policies, 3, &documents[..1], options).await;
+    eventually("it leaves", async || (!applied("validatingadmissionpolicies")).then_some(())).await;
     stop.cancel();
     following.await.expect("ends");
 }

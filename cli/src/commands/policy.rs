@@ -2,6 +2,7 @@
 
 mod check;
 mod compliance;
+mod ramp;
 mod test;
 mod translate;
 
@@ -22,7 +23,8 @@ Examples:
   muster policy test policies/
   muster policy translate -f require-labels.yaml
   muster policy report --fleet fleet-edge
-  muster policy history fleet-edge --since 7d";
+  muster policy history fleet-edge --since 7d
+  muster policy ramp pause ml-baseline";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
@@ -44,6 +46,7 @@ enum Verb {
     Check(check::Args),
     Test(test::Args),
     Translate(translate::Args),
+    Ramp(ramp::Args),
     /// Say who complies: by fleet and policy or more finely, or object by object in one cluster
     #[command(after_help = REPORT_EXAMPLES)]
     Report {
@@ -66,6 +69,7 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
         Verb::Check(args) => check::run(&args, app).await,
         Verb::Test(args) => test::run(&args, app),
         Verb::Translate(args) => translate::run(&args, app),
+        Verb::Ramp(args) => ramp::run(args, app).await,
         Verb::Report { rows, cluster: None } => compliance::summary(&rows, app).await,
         Verb::Report { rows: _, cluster: Some(cluster) } => in_cluster(&cluster, app).await,
         Verb::History(args) => compliance::history(&args, app).await,

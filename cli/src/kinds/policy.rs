@@ -5,8 +5,9 @@ use crate::output::human;
 use jiff::Timestamp;
 use muster_proto::policy::v1::{
     DeleteFleetPolicyRequest, DeletePolicyRequest, FleetPolicy, GetFleetPolicyRequest, GetPolicyReportRequest, GetPolicyRequest,
-    ListFleetPoliciesRequest, ListPoliciesRequest, ListPolicyReportsRequest, Policy, PolicyReport, UpdateFleetPolicyRequest,
-    UpdatePolicyRequest, fleet_policy_service_client::FleetPolicyServiceClient, policy_service_client::PolicyServiceClient,
+    ListFleetPoliciesRequest, ListPoliciesRequest, ListPolicyReportsRequest, Policy, PolicyReport, Ramp,
+    UpdateFleetPolicyRequest, UpdatePolicyRequest, fleet_policy_cluster::State,
+    fleet_policy_service_client::FleetPolicyServiceClient, policy_service_client::PolicyServiceClient,
     verdict_service_client::VerdictServiceClient,
 };
 
@@ -31,7 +32,7 @@ kind! {
     FleetPolicies at Policy through FleetPolicyServiceClient,
     Spec {
         plural: "fleetPolicies", singular: "fleetPolicy", aliases: &["fp"], pattern: "fleetPolicies/{binding}", lists_all_parents: false,
-        columns: &["NAME", "FLEET", "POLICIES", "AGE", "PROBLEM"],
+        columns: &["NAME", "FLEET", "POLICIES", "RAMP", "AGE", "PROBLEM"],
     },
     get get_fleet_policy |name| GetFleetPolicyRequest { name },
     list list_fleet_policies |_, page_size, page_token| ListFleetPoliciesRequest { page_size, page_token } => fleet_policies,
@@ -69,10 +70,21 @@ impl Resource for Policy {
     }
 }
 
-/// The first policy of a binding that does not hold yet, with why.
+/// The first policy of a binding that does not hold yet, or else the first cluster that refused it, with why.
 fn first_problem(binding: &FleetPolicy) -> Option<String> {
-    let bound = binding.policies.iter().find(|bound| !bound.problem.is_empty())?;
-    Some(format!("{}: {}", short(&bound.policy), bound.problem))
+    if let Some(bound) = binding.policies.iter().find(|bound| !bound.problem.is_empty()) {
+        return Some(format!("{}: {}", short(&bound.policy), bound.problem));
+    }
+    if let Some(ramp) = binding.ramp.as_ref().filter(|ramp| !ramp.reason.is_empty()) {
+        return Some(ramp.reason.clone());
+    }
+    let refused = binding.clusters.iter().find(|member| member.state() == State::Refused)?;
+    Some(format!("{} refused it: {}", short(&refused.cluster), refused.reason))
+}
+
+/// As in `soaking 1/3`.
+fn ramp_words(ramp: &Ramp) -> String {
+    format!("{} {}/{}", human::state(ramp.state().as_str_name()).to_lowercase(), ramp.wave, ramp.wave_count)
 }
 
 impl Resource for FleetPolicy {
@@ -83,6 +95,7 @@ impl Resource for FleetPolicy {
             short(&self.name),
             short(&self.fleet),
             self.policies.len().to_string(),
+            self.ramp.as_ref().map(ramp_words).unwrap_or_default(),
             human::age(self.create_time.as_ref(), now),
             first_problem(self).unwrap_or_default(),
         ]
@@ -119,7 +132,7 @@ impl Resource for PolicyReport {
 mod tests {
     use super::super::{find, object};
     use super::*;
-    use muster_proto::policy::v1::BoundPolicy;
+    use muster_proto::policy::v1::{BoundPolicy, FleetPolicyCluster, ramp};
 
     #[test]
     fn every_table_has_a_cell_a_column() {
@@ -134,5 +147,28 @@ mod tests {
         let bound = BoundPolicy { policy: "policies/p".to_owned(), problem: "file missing".to_owned(), ..BoundPolicy::default() };
         let object = object(&FleetPolicy { policies: vec![bound], ..FleetPolicy::default() });
         assert_eq!((object.standing, object.saying.as_str()), (Standing::Pending, "p: file missing"));
+    }
+
+    #[test]
+    fn a_ramp_that_is_held_says_its_wave_and_by_what() {
+        let ramp = Ramp {
+            state: ramp::State::Stopped.into(),
+            wave: 1,
+            wave_count: 3,
+            reason: "violations were added: p in a: 1 more".to_owned(),
+            ..Ramp::default()
+        };
+        let object = object(&FleetPolicy { ramp: Some(ramp), ..FleetPolicy::default() });
+        assert_eq!(object.cells[3], "stopped 1/3");
+        assert_eq!(object.saying, "violations were added: p in a: 1 more");
+    }
+
+    #[test]
+    fn a_binding_that_a_cluster_refused_says_which_and_why() {
+        let member =
+            FleetPolicyCluster { cluster: "clusters/a".to_owned(), reason: "no such field".to_owned(), ..Default::default() };
+        let refused = FleetPolicyCluster { state: State::Refused.into(), ..member.clone() };
+        let object = object(&FleetPolicy { clusters: vec![member, refused], ..FleetPolicy::default() });
+        assert_eq!((object.standing, object.saying.as_str()), (Standing::Pending, "a refused it: no such field"));
     }
 }

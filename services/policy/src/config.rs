@@ -10,6 +10,8 @@ pub struct Settings {
     pub fleets_interval_ms: u64,
     /// How often files in git are read again; a repository is itself polled by the rollout service.
     pub sources_interval_ms: u64,
+    /// How often ramps are looked at. Soaks are minutes to days; two seconds is what a person waits gladly.
+    pub ramps_interval_ms: u64,
     /// How often clusters are compared with what they should hold, beside every wake-up.
     pub distribute_interval_ms: u64,
     /// How often the registry's numbers are compared with ours: what a restore of its database may cost.
@@ -25,6 +27,7 @@ impl Default for Settings {
         Self {
             fleets_interval_ms: 2_000,
             sources_interval_ms: 2_000,
+            ramps_interval_ms: 2_000,
             distribute_interval_ms: 5_000,
             verify_interval_ms: 30_000,
             compliance_interval_ms: 15_000,

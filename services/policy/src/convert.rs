@@ -1,14 +1,19 @@
 //! Outwards: the domain as messages. Every field is named, so that a new one cannot be forgotten.
 
 use crate::{
-    domain::{Broken, ComplianceKey, CompliancePoint, ComplianceRow, PolicyReport, ReportedViolation, RuleInfo, RuleSummary},
-    store::{BoundRecord, FleetPolicyRecord, PolicyRecord},
+    domain::{
+        Broken, ComplianceKey, CompliancePoint, ComplianceRow, FleetPolicyCluster, Form, Installation, PolicyForm, PolicyReport,
+        Ramp, RampState, ReportedViolation, RuleInfo, RuleSummary, Stage,
+    },
+    store::{BoundRecord, FleetPolicyRecord, PolicyRecord, RampRecord},
 };
 use muster_kit::{db, time};
 use muster_proto::policy::v1 as proto;
 
 /// Violations shown of one report: a page of reports has to stay small.
 const MAX_VIOLATIONS: usize = 500;
+/// What translations are written in.
+const ADMISSION_VERSION: &str = "admissionregistration.k8s.io/v1";
 
 /// A binding with what it binds.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +22,10 @@ pub struct FleetPolicyView {
     pub record: FleetPolicyRecord,
     /// What it binds, in its order.
     pub policies: Vec<BoundRecord>,
+    /// How far its ramp is.
+    pub ramp: Option<RampRecord>,
+    /// How the fleet's members have it; empty where nobody asked for that.
+    pub clusters: Vec<FleetPolicyCluster>,
 }
 
 impl From<PolicyRecord> for proto::Policy {
@@ -42,7 +51,7 @@ impl From<RuleInfo> for proto::PolicyRule {
 
 impl From<FleetPolicyView> for proto::FleetPolicy {
     fn from(view: FleetPolicyView) -> Self {
-        let FleetPolicyView { record, policies } = view;
+        let FleetPolicyView { record, policies, ramp, clusters } = view;
         let FleetPolicyRecord { id, namespace: _, manifest, fleet, version, created_at } = record;
         Self {
             name: format!("fleetPolicies/{id}"),
@@ -51,13 +60,73 @@ impl From<FleetPolicyView> for proto::FleetPolicy {
             fleet: format!("fleets/{fleet}"),
             policies: policies.into_iter().map(Into::into).collect(),
             create_time: Some(time::to_proto(created_at)),
+            clusters: clusters.into_iter().map(Into::into).collect(),
+            ramp: ramp.map(Into::into),
         }
+    }
+}
+
+impl From<RampRecord> for proto::Ramp {
+    fn from(record: RampRecord) -> Self {
+        use proto::ramp::State;
+        let RampRecord { fleet_policy: _, fleet: _, spec, ramp } = record;
+        let Ramp { digest: _, state, wave, began_at, soaking_since, reason, turned, baseline: _ } = ramp;
+        let state = match state {
+            RampState::Soaking => State::Soaking,
+            RampState::Stopped => State::Stopped,
+            RampState::Paused => State::Paused,
+            RampState::Completed => State::Completed,
+            RampState::Aborted => State::Aborted,
+        };
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            state: state.into(),
+            wave,
+            wave_count: count(spec.waves.len()),
+            wave_start_time: Some(time::to_proto(began_at)),
+            soak_start_time: soaking_since.map(time::to_proto),
+            reason,
+            enforcing_clusters: count(turned.len()),
+        }
+    }
+}
+
+impl From<FleetPolicyCluster> for proto::FleetPolicyCluster {
+    fn from(member: FleetPolicyCluster) -> Self {
+        use proto::fleet_policy_cluster::State;
+        let FleetPolicyCluster { cluster, installation, is_told, forms } = member;
+        let (state, reason) = match installation {
+            _ if !is_told => (State::Waiting, String::new()),
+            None => (State::Applying, String::new()),
+            Some(Installation { stage: Stage::Applying, message }) => (State::Applying, message),
+            Some(Installation { stage: Stage::InForce, message }) => (State::InForce, message),
+            Some(Installation { stage: Stage::Refused, message }) => (State::Refused, message),
+        };
+        Self {
+            cluster: format!("clusters/{cluster}"),
+            state: state.into(),
+            reason,
+            policies: forms.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<PolicyForm> for proto::PolicyForm {
+    fn from(form: PolicyForm) -> Self {
+        use proto::policy_form::Form as Wire;
+        let PolicyForm { policy, form, enforced } = form;
+        let (form, api_version, reason) = match form {
+            Form::Kyverno { api_version } => (Wire::Kyverno, api_version, String::new()),
+            Form::AdmissionPolicy => (Wire::AdmissionPolicy, ADMISSION_VERSION.to_owned(), String::new()),
+            Form::EvaluatedOnly { reason } => (Wire::EvaluatedOnly, String::new(), reason),
+        };
+        Self { policy: format!("policies/{policy}"), form: form.into(), api_version, reason, enforced }
     }
 }
 
 impl From<BoundRecord> for proto::BoundPolicy {
     fn from(bound: BoundRecord) -> Self {
-        let BoundRecord { policy, source, commit, problem } = bound;
+        let BoundRecord { policy, source, commit, holds: _, problem } = bound;
         Self { policy: format!("policies/{policy}"), source, commit, problem }
     }
 }

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use config::Settings;
 use muster_kit::boot::{Book, Chassis};
 use peers::{Registry, RegistryClient, RolloutClient};
-use reconcile::{Clusters, Compliance, Distribute, Fleets, Leader, Reports, Sources, Verify};
+use reconcile::{Clusters, Compliance, Distribute, Fleets, Leader, Ramps, Reports, Sources, Verify};
 use sqlx::migrate::Migrator;
 use std::{sync::Arc, time::Duration};
 use tonic::service::Routes;
@@ -62,6 +62,8 @@ impl Book for PolicyBook {
         chassis.reconcile(Arc::new(fleets), Duration::from_millis(settings.fleets_interval_ms));
         let sources = Sources { app: app.clone(), leader: Arc::clone(&leader), repositories };
         chassis.reconcile_on(Arc::new(sources), Duration::from_millis(settings.sources_interval_ms), app.sources.clone());
+        let ramps = Ramps { app: app.clone(), leader: Arc::clone(&leader), clock: chassis.clock.clone() };
+        chassis.reconcile(Arc::new(ramps), Duration::from_millis(settings.ramps_interval_ms));
         let distribute = Distribute { app: app.clone(), leader: Arc::clone(&leader), registry: Arc::clone(&registry) };
         chassis.reconcile_on(
             Arc::new(distribute),

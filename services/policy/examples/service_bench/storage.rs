@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use muster_policy::{
     app::App,
-    domain::{PolicyReport, ReportedViolation, RuleSummary},
+    domain::{Installation, PolicyReport, ReportedViolation, RuleSummary, Stage},
     peers::ObservedEvent,
     reconcile::{Leader, reports},
     store::report::Observed,
@@ -44,7 +44,7 @@ pub async fn measure(server: &Server, documents: &[Value]) -> Result<()> {
     let mut violations = 0;
     for (number, workloads) in workloads.chunks(WORKLOADS / CLUSTERS).enumerate() {
         let event = report(&format!("cluster-{number}"), &policies, workloads);
-        violations += event.reports.iter().map(|report| report.violations.len()).sum::<usize>();
+        violations += event.reports.iter().flatten().map(|report| report.violations.len()).sum::<usize>();
         ensure!(reports::take(&app, epoch, &event).await? == reports::Taken::Yes, "the report is not taken");
     }
     let took = began.elapsed();
@@ -136,5 +136,10 @@ fn report(cluster: &str, policies: &[Policy], workloads: &[Value]) -> ObservedEv
             });
         }
     }
-    ObservedEvent { cluster: cluster.to_owned(), observed, reports: reports.into_values().collect() }
+    ObservedEvent {
+        cluster: cluster.to_owned(),
+        observed,
+        installation: Installation { stage: Stage::InForce, message: String::new() },
+        reports: Some(reports.into_values().collect()),
+    }
 }

@@ -6,7 +6,7 @@ use crate::{
     domain::{FleetPolicySpec, Source},
     error::in_field,
     events,
-    store::{self, FleetPolicyRecord},
+    store::{self, BoundRecord, FleetPolicyRecord},
 };
 use muster_core::{name::FleetPolicyName, page::Page};
 use muster_kit::{
@@ -18,6 +18,8 @@ use muster_proto::policy::v1 as wire;
 use std::collections::BTreeSet;
 
 const MANIFEST: &str = "fleet_policy.manifest";
+/// Policies of members that an answer holds.
+const MAX_FORMS: usize = 10_000;
 
 /// One binding.
 pub async fn get(app: &App, caller: &Caller, request: wire::GetFleetPolicyRequest) -> Result<wire::FleetPolicy> {
@@ -25,8 +27,13 @@ pub async fn get(app: &App, caller: &Caller, request: wire::GetFleetPolicyReques
     let name: FleetPolicyName = parse_name("name", &request.name)?;
     let record = store::fleet_policy::get(&app.pool, name.binding()).await?.ok_or_else(|| Error::not_found(name))?;
     let bound = store::bound::of_bindings(&app.pool, std::slice::from_ref(&record.id)).await?;
-    let policies = bound.into_iter().map(|(_, bound)| bound).collect();
-    Ok(FleetPolicyView { record, policies }.into())
+    let policies: Vec<BoundRecord> = bound.into_iter().map(|(_, bound)| bound).collect();
+    // One that does not hold yet keeps no cluster waiting.
+    let held: Vec<String> = policies.iter().filter(|bound| bound.holds).map(|bound| bound.policy.clone()).collect();
+    let members = i64::try_from(MAX_FORMS / held.len().max(1)).unwrap_or(i64::MAX);
+    let clusters = store::installation::of_fleet(&app.pool, &record.fleet, &held, members).await?;
+    let ramp = store::ramp::of_bindings(&app.pool, std::slice::from_ref(&record.id)).await?.pop();
+    Ok(FleetPolicyView { record, policies, ramp, clusters }.into())
 }
 
 /// A page of bindings.
@@ -41,6 +48,7 @@ pub async fn list(
     let next_page_token = page.finish(&mut rows, |row| row.id.clone());
     let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
     let mut bound = store::bound::of_bindings(&app.pool, &ids).await?.into_iter().peekable();
+    let mut ramps = store::ramp::of_bindings(&app.pool, &ids).await?;
     let mut fleet_policies = Vec::with_capacity(rows.len());
     // Both are in name order.
     for record in rows {
@@ -48,7 +56,8 @@ pub async fn list(
         while let Some((_, policy)) = bound.next_if(|(binding, _)| *binding == record.id) {
             policies.push(policy);
         }
-        fleet_policies.push(FleetPolicyView { record, policies }.into());
+        let ramp = ramps.iter().position(|ramp| ramp.fleet_policy == record.id).map(|found| ramps.swap_remove(found));
+        fleet_policies.push(FleetPolicyView { record, policies, ramp, clusters: vec![] }.into());
     }
     Ok(wire::ListFleetPoliciesResponse { fleet_policies, next_page_token })
 }
@@ -134,7 +143,8 @@ async fn effect(
     }
     if let Some(known) = known.as_ref().filter(|known| known.manifest == given.manifest) {
         let policies = store::bound::of_binding(tx, &known.id).await?;
-        return Ok(FleetPolicyView { record: known.clone(), policies }.into());
+        let ramp = store::ramp::lock(tx, &known.id).await?;
+        return Ok(FleetPolicyView { record: known.clone(), policies, ramp, clusters: vec![] }.into());
     }
     check_inline(tx, spec).await?;
     let record = match known {
@@ -142,11 +152,22 @@ async fn effect(
         None => store::fleet_policy::insert(tx, spec, &given.manifest).await?,
     };
     let names = store::bound::replace(tx, spec).await?;
+    store::ramp::put(tx, &spec.name, spec.ramp.as_ref()).await?;
     settle(tx, &names, Some(&spec.name)).await?;
-    let view = FleetPolicyView { policies: store::bound::of_binding(tx, &spec.name).await?, record };
+    let policies = store::bound::of_binding(tx, &spec.name).await?;
+    let view = FleetPolicyView { policies, record, ramp: store::ramp::lock(tx, &spec.name).await?, clusters: vec![] };
     audit::record(tx, caller, method, &name).await?;
     events::fleet_policy(tx, "policy.bound", view.clone(), false).await?;
     Ok(view.into())
+}
+
+/// Counts a change of what a binding resolves to, and says so.
+pub async fn tell(tx: &mut Tx, binding: &str, kind: &'static str) -> Result<FleetPolicyView> {
+    let record = store::fleet_policy::touch(tx, binding).await?;
+    let policies = store::bound::of_binding(tx, binding).await?;
+    let view = FleetPolicyView { record, policies, ramp: store::ramp::lock(tx, binding).await?, clusters: vec![] };
+    events::fleet_policy(tx, kind, view.clone(), false).await?;
+    Ok(view)
 }
 
 /// An inline policy whose name stands elsewhere with other content is refused by field.
@@ -188,7 +209,7 @@ pub async fn delete(
         settle(tx, &names, None).await?;
         audit::record(tx, caller, "DeleteFleetPolicy", &name.to_string()).await?;
         let record = FleetPolicyRecord { version: record.version + 1, ..record };
-        events::fleet_policy(tx, "policy.unbound", FleetPolicyView { record, policies }, true).await?;
+        events::fleet_policy(tx, "policy.unbound", FleetPolicyView { record, policies, ramp: None, clusters: vec![] }, true).await?;
         Ok(wire::DeleteFleetPolicyResponse {})
     })?;
     app.wake();

@@ -3,11 +3,12 @@
 mod catalog;
 pub mod fleet_policy;
 pub mod policy;
+pub mod ramp;
 pub mod report;
 pub mod verdict;
 pub mod verdict_stream;
 
-use crate::{convert::FleetPolicyView, domain::Catalog, events, store};
+use crate::{domain::Catalog, store};
 use catalog::Latest;
 use muster_kit::{Error, Result, Tx, reconcile::Wake};
 use sqlx::PgPool;
@@ -67,9 +68,7 @@ pub async fn settle(tx: &mut Tx, names: &BTreeSet<String>, written: Option<&str>
     }
     store::catalog::raise_revision(tx).await?;
     for binding in changed.iter().filter(|binding| Some(binding.as_str()) != written) {
-        let record = store::fleet_policy::touch(tx, binding).await?;
-        let policies = store::bound::of_binding(tx, binding).await?;
-        events::fleet_policy(tx, "policy.bound", FleetPolicyView { record, policies }, false).await?;
+        fleet_policy::tell(tx, binding, "policy.bound").await?;
     }
     Ok(())
 }

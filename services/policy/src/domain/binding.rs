@@ -2,7 +2,10 @@
 //!
 //! The shape is strict: an unknown field is refused by name, with line and column.
 
-use super::{DocumentError, PolicyDocument};
+use super::{
+    DocumentError, PolicyDocument,
+    ramp::{RampSpec, WrittenRamp},
+};
 use muster_core::{Manifest, name};
 use muster_policy_evaluator::FailureAction;
 use serde::Deserialize;
@@ -56,6 +59,8 @@ pub struct FleetPolicySpec {
     pub fleet: String,
     /// What it binds.
     pub entries: Vec<Entry>,
+    /// The waves in which it is enforced; `None`: everywhere at once.
+    pub ramp: Option<RampSpec>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +80,7 @@ struct Document {
 struct Spec {
     fleet_ref: Reference,
     policies: Vec<WrittenEntry>,
+    ramp: Option<WrittenRamp>,
 }
 
 #[derive(Deserialize)]
@@ -143,6 +149,7 @@ impl FleetPolicySpec {
             namespace: manifest.namespace().to_owned(),
             fleet: document.spec.fleet_ref.name,
             entries,
+            ramp: document.spec.ramp.map(|ramp| ramp.checked("spec.ramp")).transpose()?,
         })
     }
 }

@@ -1,17 +1,49 @@
 //! Everything that decides a verdict, as of one revision: which policies hold in which fleets, and who is in them.
 
 use super::{
-    PolicyDocument,
+    PolicyDocument, Served,
     distribution::{ClusterContent, Held},
     plan::Plans,
 };
 use jiff::Timestamp;
-use muster_core::version::Version;
+use muster_core::{bundle, version::Version};
 use muster_policy_evaluator::{FailureAction, PolicyException};
+use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+/// Which members of its fleet a binding is about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Members {
+    /// All of them.
+    #[default]
+    All,
+    /// These.
+    Only(Arc<BTreeSet<String>>),
+    /// All but these.
+    Except(Arc<BTreeSet<String>>),
+}
+
+impl Members {
+    pub(super) fn has(&self, cluster: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(clusters) => clusters.contains(cluster),
+            Self::Except(clusters) => !clusters.contains(cluster),
+        }
+    }
+}
+
+/// What a ramp takes from audit to enforce.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ramped {
+    /// Digest of it: with another one the ramp begins anew.
+    pub digest: String,
+    /// The policies that it enforces in the end, in name order.
+    pub enforced: Vec<String>,
+}
 
 /// A policy that holds in a fleet.
 #[derive(Debug, Clone)]
@@ -20,6 +52,8 @@ pub struct Binding {
     pub fleet_policy: String,
     /// The fleet's identifier.
     pub fleet: String,
+    /// Which of its members: while a binding is ramped it is two, one that enforces and one that audits.
+    pub members: Members,
     /// The policy.
     pub document: Arc<PolicyDocument>,
     /// Overrides the policy's own action.
@@ -58,7 +92,9 @@ pub struct Catalog {
     pub problems: Vec<String>,
     /// Members of each fleet.
     pub fleets: BTreeMap<String, BTreeSet<String>>,
-    /// Who is asked, by fleets.
+    /// What is ramped, by binding.
+    pub ramps: BTreeMap<String, Ramped>,
+    /// Who is asked, by whom a question reaches.
     pub(crate) plans: Plans,
 }
 
@@ -71,6 +107,7 @@ impl Default for Catalog {
             exceptions: Vec::new(),
             problems: Vec::new(),
             fleets: BTreeMap::new(),
+            ramps: BTreeMap::new(),
             plans: Plans::default(),
         }
     }
@@ -90,6 +127,33 @@ impl Catalog {
         }
     }
 
+    /// Adds the policies of a ramped binding: where it has turned as they are, elsewhere audited. Clusters that turned for
+    /// other content than this have not turned.
+    pub fn ramp(&mut self, fleet_policy: &str, bindings: Vec<Binding>, digest: &str, turned: BTreeSet<String>) {
+        let enforces =
+            |of: &&Binding| of.action.map_or_else(|| of.document.enforces(), |action| action == FailureAction::Enforce);
+        let mut enforced: Vec<String> = bindings.iter().filter(enforces).map(|of| of.document.name().to_owned()).collect();
+        enforced.sort();
+        let content = bindings.iter().map(|of| {
+            let action = if enforces(&of) { "enforce" } else { "audit" };
+            json!([of.fleet, of.document.digest(), action, of.namespaces])
+        });
+        let ramped = Ramped { digest: bundle::digest(&content.collect::<Vec<_>>()).to_string(), enforced };
+        let turned = Arc::new(if ramped.digest == digest { turned } else { BTreeSet::new() });
+        for binding in bindings {
+            if !enforces(&&binding) {
+                self.bindings.push(binding);
+                continue;
+            }
+            if !turned.is_empty() {
+                self.bindings.push(Binding { members: Members::Only(Arc::clone(&turned)), ..binding.clone() });
+            }
+            let members = Members::Except(Arc::clone(&turned));
+            self.bindings.push(Binding { members, action: Some(FailureAction::Audit), ..binding });
+        }
+        self.ramps.insert(fleet_policy.to_owned(), ramped);
+    }
+
     /// Whether an exception ended after the revision was made, so that it is time for another.
     pub fn is_outlived_by(&self, now: Timestamp) -> bool {
         let mut ends = self.exceptions.iter().filter_map(|exception| exception.document.exception()?.ends());
@@ -102,16 +166,17 @@ impl Catalog {
         self.exceptions.iter().filter(move |of| of.fleet == fleet && of.document.exception().is_some_and(holds))
     }
 
-    /// What a cluster should hold.
-    pub fn for_cluster(&self, cluster: &str, runs_kyverno: bool) -> ClusterContent {
+    /// What a cluster should hold that serves these kinds.
+    pub fn for_cluster(&self, cluster: &str, served: &Served) -> ClusterContent {
         let is_member = |fleet: &str| self.fleets.get(fleet).is_some_and(|members| members.contains(cluster));
-        let held = self.bindings.iter().filter(|binding| is_member(&binding.fleet)).map(|binding| Held {
+        let holds = |binding: &&Binding| is_member(&binding.fleet) && binding.members.has(cluster);
+        let held = self.bindings.iter().filter(holds).map(|binding| Held {
             document: Arc::clone(&binding.document),
             enforce: binding.action.map(|action| action == FailureAction::Enforce),
             namespaces: binding.namespaces.clone(),
         });
         let fleets = self.fleets.keys().filter(|fleet| is_member(fleet));
         let exceptions = fleets.flat_map(|fleet| self.excusing(fleet)).map(|of| Arc::clone(&of.document));
-        ClusterContent::of(held.collect(), exceptions.collect(), runs_kyverno)
+        ClusterContent::of(held.collect(), exceptions.collect(), served)
     }
 }

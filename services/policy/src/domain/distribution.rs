@@ -1,10 +1,16 @@
-//! What a cluster is given: each policy once, worded so that Kyverno there refuses what the bindings refuse, and the
-//! exceptions from them.
+//! What a cluster is given: each policy once, in the form that it can enforce, and the exceptions from them.
+//!
+//! Where Kyverno knows the document's kind it is the document, worded as the bindings say; else, where the API server has
+//! admission policies of its own, a translation beside the document; else the document alone, by which the agent reports.
 
-use super::PolicyDocument;
+use super::{PolicyDocument, admission::admission, served::Served, wording::worded};
 use muster_core::bundle;
-use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// A binding as one cluster sees it.
 #[derive(Debug, Clone)]
@@ -15,6 +21,13 @@ pub struct Held {
     pub enforce: Option<bool>,
     /// Where it holds; empty: everywhere.
     pub namespaces: Vec<String>,
+}
+
+impl Held {
+    /// Whether violations are refused.
+    pub fn enforces(&self) -> bool {
+        self.enforce.unwrap_or_else(|| self.document.enforces())
+    }
 }
 
 /// Where a policy holds in the cluster, for its agent.
@@ -28,38 +41,75 @@ pub struct PolicyBinding {
     pub enforce: bool,
 }
 
+/// The form of a policy, or of an exception, in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// Its own document, for Kyverno.
+    Kyverno {
+        /// As in `kyverno.io/v1`.
+        api_version: String,
+    },
+    /// Kubernetes' own admission policies.
+    AdmissionPolicy,
+    /// Nothing there enforces it.
+    EvaluatedOnly {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A policy with its form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyForm {
+    /// The policy's name.
+    pub policy: String,
+    /// Its form.
+    pub form: Form,
+    /// Whether a binding wants it enforced there.
+    pub enforced: bool,
+}
+
 /// All a cluster holds of policies.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClusterContent {
-    /// The policies in name order, and then the exceptions.
+    /// What is evaluated only, and then what is applied; in either, policies in name order before exceptions.
     pub manifests: Vec<Value>,
-    /// Where they hold.
+    /// So many manifests are evaluated only.
+    pub only_evaluated: usize,
+    /// Where the policies hold.
     pub bindings: Vec<PolicyBinding>,
-    /// Whether the documents are applied to the cluster, which runs Kyverno.
-    pub install: bool,
+    /// The form of each policy and exception.
+    pub forms: Vec<PolicyForm>,
 }
 
 impl ClusterContent {
-    /// From what holds in the cluster, and what is excused from it. Exceptions without policies excuse from nothing.
-    pub fn of(held: Vec<Held>, exceptions: Vec<Arc<PolicyDocument>>, runs_kyverno: bool) -> Self {
+    /// From what holds in the cluster, what is excused from it, and what the cluster serves. Exceptions without policies
+    /// excuse from nothing.
+    pub fn of(held: Vec<Held>, exceptions: Vec<Arc<PolicyDocument>>, served: &Served) -> Self {
         let mut by_name: BTreeMap<String, Vec<Held>> = BTreeMap::new();
         for entry in held {
             by_name.entry(entry.document.name().to_owned()).or_default().push(entry);
         }
-        let mut content = Self { manifests: Vec::new(), bindings: Vec::new(), install: runs_kyverno };
+        let exceptions: BTreeMap<String, Arc<PolicyDocument>> = match by_name.is_empty() {
+            true => BTreeMap::new(),
+            false => exceptions.into_iter().map(|document| (document.name().to_owned(), document)).collect(),
+        };
+        let exceptions: Vec<Arc<PolicyDocument>> = exceptions.into_values().collect();
+        let mut writer = Writer::new(served, &exceptions);
         for (name, held) in by_name {
-            content.manifests.push(worded(&held));
+            let form = writer.policy(&held);
+            let enforced = held.iter().any(Held::enforces);
+            writer.content.forms.push(PolicyForm { policy: name.clone(), form, enforced });
             for entry in held {
-                let enforce = entry.enforce.unwrap_or_else(|| entry.document.enforces());
-                content.bindings.push(PolicyBinding { policy: name.clone(), namespaces: entry.namespaces, enforce });
+                let enforce = entry.enforces();
+                writer.content.bindings.push(PolicyBinding { policy: name.clone(), namespaces: entry.namespaces, enforce });
             }
         }
-        if !content.manifests.is_empty() {
-            let by_name: BTreeMap<String, Arc<PolicyDocument>> =
-                exceptions.into_iter().map(|document| (document.name().to_owned(), document)).collect();
-            content.manifests.extend(by_name.into_values().map(|document| document.value().clone()));
+        for exception in &exceptions {
+            let form = writer.document(exception.value().clone());
+            writer.content.forms.push(PolicyForm { policy: exception.name().to_owned(), form, enforced: false });
         }
-        content
+        writer.finish()
     }
 
     /// Names of the policies, in order, each once.
@@ -69,159 +119,213 @@ impl ClusterContent {
         names
     }
 
-    /// Digest over all of it: equal for what needs no sending.
+    /// Whether anything is applied.
+    pub fn installs(&self) -> bool {
+        self.only_evaluated < self.manifests.len()
+    }
+
+    /// Digest over all of it that is sent: equal for what needs no sending.
     pub fn digest(&self) -> String {
         let bindings: Vec<Value> =
             self.bindings.iter().map(|binding| json!([binding.policy, binding.namespaces, binding.enforce])).collect();
-        bundle::digest(&[json!(self.manifests), json!(bindings), json!(self.install)]).to_string()
+        bundle::digest(&[json!(self.manifests), json!(bindings), json!(self.only_evaluated)]).to_string()
     }
 }
 
-/// The document with the bindings' actions written into it, where they differ from its own.
-///
-/// Kyverno knows an action for the whole policy and overrides by namespace, so a binding to some namespaces that
-/// refuses becomes *audit* everywhere and *enforce* there.
-fn worded(held: &[Held]) -> Value {
-    let Some(first) = held.first() else { return Value::Null };
-    let mut document = first.document.value().clone();
-    let is_own = held.iter().all(|entry| entry.enforce.is_none() && entry.namespaces.is_empty());
-    if is_own || first.document.judged().is_none() {
-        return document;
+/// Finds each document its form.
+struct Writer<'a> {
+    served: &'a Served,
+    exceptions: &'a [Arc<PolicyDocument>],
+    /// Names of admission policies.
+    taken: BTreeSet<String>,
+    applied: Vec<Value>,
+    /// Its manifests are those that are evaluated only, until the end.
+    content: ClusterContent,
+}
+
+impl<'a> Writer<'a> {
+    fn new(served: &'a Served, exceptions: &'a [Arc<PolicyDocument>]) -> Self {
+        Self { served, exceptions, taken: BTreeSet::new(), applied: Vec::new(), content: ClusterContent::default() }
     }
-    let enforces = |entry: &&Held| entry.enforce.unwrap_or_else(|| entry.document.enforces());
-    let everywhere = held.iter().filter(enforces).any(|entry| entry.namespaces.is_empty());
-    let somewhere: Vec<&String> = held.iter().filter(enforces).flat_map(|entry| &entry.namespaces).collect();
-    let is_classic = document["apiVersion"].as_str().is_some_and(|version| version.starts_with("kyverno.io/"));
-    if let Some(Value::Object(spec)) = document.get_mut("spec").filter(|_| !is_classic) {
-        let audits_somewhere = held.iter().any(|entry| !enforces(&entry));
-        word_actions(spec, everywhere, audits_somewhere, &somewhere);
-    } else if let Some(Value::Object(spec)) = document.get_mut("spec") {
-        spec.insert("validationFailureAction".to_owned(), json!(if everywhere { "Enforce" } else { "Audit" }));
-        spec.remove("validationFailureActionOverrides");
-        if !everywhere && !somewhere.is_empty() {
-            let overrides = json!([{"action": "Enforce", "namespaces": somewhere}]);
-            spec.insert("validationFailureActionOverrides".to_owned(), overrides);
+
+    fn policy(&mut self, held: &[Held]) -> Form {
+        let document = worded(held);
+        if self.served.api_version_of(&document).is_some() || !self.served.has_admission_policies() {
+            return self.document(document);
         }
-        for rule in spec.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(Value::Object(validate)) = rule.get_mut("validate") {
-                validate.remove("failureAction");
-                validate.remove("failureActionOverrides");
+        let form = match admission(held, self.exceptions).and_then(|documents| self.take_names(documents)) {
+            Ok(documents) => {
+                self.applied.extend(documents);
+                Form::AdmissionPolicy
+            }
+            Err(reason) => Form::EvaluatedOnly { reason },
+        };
+        self.content.manifests.push(document);
+        form
+    }
+
+    /// A document as it is, for Kyverno or for the agent alone.
+    fn document(&mut self, mut document: Value) -> Form {
+        match self.served.api_version_of(&document) {
+            Some(api_version) => {
+                document["apiVersion"] = json!(api_version);
+                self.applied.push(document);
+                Form::Kyverno { api_version }
+            }
+            None => {
+                let kind = document["kind"].as_str().unwrap_or_default();
+                let reason = match self.served.has_admission_policies() {
+                    true => format!("the cluster serves no {kind}"),
+                    false => format!("the cluster serves no {kind} and no admission policies of its own"),
+                };
+                self.content.manifests.push(document);
+                Form::EvaluatedOnly { reason }
             }
         }
     }
-    document
-}
 
-/// Kyverno's kinds in CEL know their actions and nothing by namespace: where a policy is bound to some namespaces only, and
-/// refuses there, a condition keeps it out of the others. Where it is also to be reported elsewhere the cluster reports
-/// everywhere, and what refuses is the check before delivery.
-fn word_actions(spec: &mut Map<String, Value>, everywhere: bool, audits_somewhere: bool, somewhere: &[&String]) {
-    let refuses = everywhere || (!somewhere.is_empty() && !audits_somewhere);
-    spec.insert("validationActions".to_owned(), json!([if refuses { "Deny" } else { "Audit" }]));
-    if refuses && !everywhere {
-        let alternatives: Vec<String> = somewhere.iter().map(|pattern| expression_of(pattern)).collect();
-        let expression = format!("request.namespace.matches('^({})$')", alternatives.join("|"));
-        let condition = json!({"name": "bound-namespaces", "expression": expression});
-        if let Value::Array(conditions) = spec.entry("matchConditions").or_insert_with(|| json!([])) {
-            conditions.push(condition);
+    /// Two policies may have translations of one name, as `a` with its `a-controllers` and another `a-controllers`.
+    fn take_names(&mut self, documents: Vec<Value>) -> Result<Vec<Value>, String> {
+        let name = |document: &Value| document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let names: BTreeSet<String> = documents.iter().map(name).collect();
+        if let Some(name) = names.iter().find(|name| self.taken.contains(*name)) {
+            return Err(format!("its translation {name} has the name of another policy's"));
         }
+        self.taken.extend(names);
+        Ok(documents)
     }
-}
 
-/// A wildcard over namespaces as a regular expression.
-fn expression_of(pattern: &str) -> String {
-    pattern
-        .chars()
-        .map(|c| match c {
-            '*' => "[a-z0-9-]*".to_owned(),
-            '?' => "[a-z0-9-]".to_owned(),
-            c if c.is_ascii_alphanumeric() || c == '-' => c.to_string(),
-            // No namespace has another character.
-            _ => "[^a-z0-9-]".to_owned(),
-        })
-        .collect()
+    fn finish(self) -> ClusterContent {
+        let mut content = self.content;
+        content.only_evaluated = content.manifests.len();
+        content.manifests.extend(self.applied);
+        content
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn held(enforce: Option<bool>, namespaces: &[&str]) -> Held {
+    const ADMISSION: [&str; 2] = [
+        "validatingadmissionpolicies.admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+    ];
+
+    fn served(kinds: &[&str]) -> Served {
+        kinds.iter().map(|kind| ((*kind).to_owned(), vec!["v1".to_owned()])).collect()
+    }
+
+    fn document(name: &str, validate: Value) -> Arc<PolicyDocument> {
         let document = json!({
-            "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": "p"},
+            "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": name},
             "spec": {
-                "validationFailureAction": "enforce",
-                "rules": [{
-                    "name": "r", "match": {"any": [{"resources": {"kinds": ["Pod"]}}]},
-                    "validate": {"failureAction": "Enforce", "pattern": {"a": "b"}},
-                }],
+                "validationFailureAction": "Enforce",
+                "rules": [{"name": "r", "match": {"any": [{"resources": {"kinds": ["Service"]}}]}, "validate": validate}],
             },
         });
-        Held {
-            document: Arc::new(PolicyDocument::parse(&document).expect("a policy")),
-            enforce,
-            namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
-        }
+        Arc::new(PolicyDocument::parse(&document).expect("a policy"))
     }
 
-    fn spec(held: Vec<Held>) -> Value {
-        ClusterContent::of(held, vec![], true).manifests[0]["spec"].clone()
+    fn plain(name: &str) -> Arc<PolicyDocument> {
+        document(name, json!({"message": "no", "pattern": {"spec": {"type": "!NodePort"}}}))
     }
 
-    #[test]
-    fn a_policy_bound_as_it_is_goes_out_as_it_is() {
-        let own = held(None, &[]);
-        assert_eq!(spec(vec![own.clone(), own.clone()]), own.document.value()["spec"]);
+    fn held(document: &Arc<PolicyDocument>, enforce: Option<bool>, namespaces: &[&str]) -> Held {
+        let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+        Held { document: Arc::clone(document), enforce, namespaces }
     }
 
-    #[test]
-    fn the_bindings_action_is_written_into_the_document() {
-        let audited = spec(vec![held(Some(false), &[])]);
-        assert_eq!(audited["validationFailureAction"], "Audit");
-        assert_eq!(audited["rules"][0]["validate"].get("failureAction"), None);
-        assert_eq!(spec(vec![held(Some(false), &[]), held(Some(true), &[])])["validationFailureAction"], "Enforce");
-    }
-
-    #[test]
-    fn a_binding_to_some_namespaces_refuses_there_only() {
-        let spec = spec(vec![held(Some(true), &["ml"]), held(Some(false), &["web"])]);
-        assert_eq!(spec["validationFailureAction"], "Audit");
-        assert_eq!(spec["validationFailureActionOverrides"], json!([{"action": "Enforce", "namespaces": ["ml"]}]));
-    }
-
-    #[test]
-    fn a_validating_policy_says_its_bindings_in_its_own_words() {
-        let document = json!({
-            "apiVersion": "policies.kyverno.io/v1", "kind": "ValidatingPolicy", "metadata": {"name": "v"},
-            "spec": {
-                "validationActions": ["Warn"],
-                "matchConstraints": {"resourceRules": [
-                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]},
-                ]},
-                "validations": [{"expression": "true"}],
-            },
-        });
-        let document = Arc::new(PolicyDocument::parse(&document).expect("a policy"));
-        let held = |enforce: bool, namespaces: &[&str]| Held {
-            document: Arc::clone(&document),
-            enforce: Some(enforce),
-            namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
-        };
-        let audited = spec(vec![held(false, &[])]);
-        assert_eq!((&audited["validationActions"], audited.get("validationFailureAction")), (&json!(["Audit"]), None));
-        assert_eq!(spec(vec![held(true, &[]), held(false, &[])])["validationActions"], json!(["Deny"]));
-        let there = spec(vec![held(true, &["ml-*", "web"])]);
-        assert_eq!(there["validationActions"], json!(["Deny"]));
-        assert_eq!(there["matchConditions"][0]["expression"], "request.namespace.matches('^(ml-[a-z0-9-]*|web)$')");
-        assert_eq!(spec(vec![held(true, &["ml"]), held(false, &["web"])])["validationActions"], json!(["Audit"]));
+    fn named(content: &ClusterContent) -> Vec<String> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        content.manifests.iter().map(|m| format!("{} {}", text(&m["kind"]), text(&m["metadata"]["name"]))).collect()
     }
 
     #[test]
     fn equal_content_has_equal_digests_and_any_difference_another() {
-        let one = ClusterContent::of(vec![held(None, &[])], vec![], true);
-        assert_eq!(one.digest(), ClusterContent::of(vec![held(None, &[])], vec![], true).digest());
-        assert_ne!(one.digest(), ClusterContent::of(vec![held(None, &[])], vec![], false).digest());
-        assert_ne!(one.digest(), ClusterContent::of(vec![held(None, &["ml"])], vec![], true).digest());
+        let kyverno = served(&["clusterpolicies.kyverno.io"]);
+        let policy = plain("p");
+        let one = ClusterContent::of(vec![held(&policy, None, &[])], vec![], &kyverno);
+        assert_eq!(one.digest(), ClusterContent::of(vec![held(&policy, None, &[])], vec![], &kyverno).digest());
+        assert_ne!(one.digest(), ClusterContent::of(vec![held(&policy, None, &[])], vec![], &Served::default()).digest());
+        assert_ne!(one.digest(), ClusterContent::of(vec![held(&policy, None, &["ml"])], vec![], &kyverno).digest());
         assert_eq!(one.policies(), ["p"]);
+    }
+
+    #[test]
+    fn each_policy_has_the_form_that_the_cluster_can_enforce() {
+        let deny = document("d", json!({"deny": {"conditions": {"any": [{"key": "a", "operator": "Equals", "value": "a"}]}}}));
+        let both = || vec![held(&plain("p"), None, &[]), held(&deny, None, &[])];
+        let kyverno = ClusterContent::of(both(), vec![], &served(&["clusterpolicies.kyverno.io", ADMISSION[0], ADMISSION[1]]));
+        assert_eq!((kyverno.only_evaluated, named(&kyverno)), (0, vec!["ClusterPolicy d".into(), "ClusterPolicy p".into()]));
+        assert_eq!(kyverno.forms[0].form, Form::Kyverno { api_version: "kyverno.io/v1".to_owned() });
+
+        let native = ClusterContent::of(both(), vec![], &served(&ADMISSION));
+        let expected =
+            ["ClusterPolicy d", "ClusterPolicy p", "ValidatingAdmissionPolicy p", "ValidatingAdmissionPolicyBinding p"];
+        assert_eq!((native.only_evaluated, named(&native)), (2, expected.map(str::to_owned).to_vec()));
+        let reason = "rule r: validate.deny: has no counterpart in CEL here".to_owned();
+        let forms: Vec<&Form> = native.forms.iter().map(|form| &form.form).collect();
+        assert_eq!(forms, [&Form::EvaluatedOnly { reason }, &Form::AdmissionPolicy]);
+
+        let neither = ClusterContent::of(both(), vec![], &Served::default());
+        assert_eq!((neither.installs(), neither.manifests.len()), (false, 2));
+        let reason = "the cluster serves no ClusterPolicy and no admission policies of its own".to_owned();
+        assert_eq!(neither.forms[1].form, Form::EvaluatedOnly { reason });
+    }
+
+    #[test]
+    fn translations_refuse_and_report_where_the_bindings_say() {
+        let policy = plain("p");
+        let spoken = |held: Vec<Held>| {
+            let content = ClusterContent::of(held, vec![], &served(&ADMISSION));
+            let pairs = content.manifests[content.only_evaluated..].chunks(2);
+            let pairs = pairs.map(|pair| {
+                let condition = pair[0]["spec"]["matchConditions"][0]["expression"].as_str().unwrap_or_default().to_owned();
+                assert_eq!(pair[0]["metadata"]["name"], pair[1]["spec"]["policyName"]);
+                (pair[1]["metadata"]["name"].clone(), pair[1]["spec"]["validationActions"].clone(), condition)
+            });
+            pairs.collect::<Vec<_>>()
+        };
+        let (deny, warn) = (json!(["Deny"]), json!(["Audit", "Warn"]));
+        assert_eq!(spoken(vec![held(&policy, None, &[])]), [(json!("p"), deny.clone(), String::new())]);
+        assert_eq!(spoken(vec![held(&policy, Some(false), &[])]), [(json!("p"), warn.clone(), String::new())]);
+        let limited = "request.namespace.matches('^(ml|web)$')".to_owned();
+        let two = vec![held(&policy, Some(true), &["web"]), held(&policy, Some(true), &["ml"])];
+        assert_eq!(spoken(two), [(json!("p"), deny.clone(), limited)]);
+        let mixed = vec![held(&policy, Some(true), &["ml"]), held(&policy, Some(false), &[])];
+        let limited = "request.namespace.matches('^(ml)$')".to_owned();
+        assert_eq!(spoken(mixed), [(json!("p"), deny.clone(), limited), (json!("p-audit"), warn, String::new())]);
+        let covered = vec![held(&policy, Some(true), &[]), held(&policy, Some(false), &["ml"])];
+        assert_eq!(spoken(covered), [(json!("p"), deny, String::new())]);
+    }
+
+    #[test]
+    fn what_an_exception_excuses_from_and_a_taken_name_are_not_translated() {
+        let exception = json!({
+            "apiVersion": "kyverno.io/v2", "kind": "PolicyException",
+            "metadata": {"name": "e", "annotations": {
+                "muster.dev/exception-owner": "ada", "muster.dev/exception-ends": "2027-01-31T00:00:00Z"}},
+            "spec": {
+                "match": {"any": [{"resources": {"kinds": ["Service"]}}]},
+                "exceptions": [{"policyName": "p", "ruleNames": ["r"]}],
+            },
+        });
+        let exception = Arc::new(PolicyDocument::parse(&exception).expect("an exception"));
+        let all = ["p", "q", "q-audit"].map(plain);
+        let mut bound: Vec<Held> = all.iter().map(|policy| held(policy, None, &[])).collect();
+        bound.push(held(&all[1], Some(true), &["ml"]));
+        bound.push(held(&all[1], Some(false), &["web"]));
+        bound.retain(|held| held.document.name() != "q" || held.enforce.is_some());
+        let content = ClusterContent::of(bound, vec![exception], &served(&ADMISSION));
+        let reason = |index: usize| match &content.forms[index].form {
+            Form::EvaluatedOnly { reason } => reason.as_str(),
+            Form::AdmissionPolicy | Form::Kyverno { .. } => "",
+        };
+        let names: Vec<&str> = content.forms.iter().map(|form| form.policy.as_str()).collect();
+        assert_eq!(names, ["p", "q", "q-audit", "e"]);
+        assert_eq!((reason(0), reason(1)), ("exception e has no counterpart", ""));
+        assert_eq!(reason(2), "its translation q-audit has the name of another policy's");
+        assert_eq!(reason(3), "the cluster serves no PolicyException");
     }
 }

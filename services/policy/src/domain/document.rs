@@ -6,9 +6,10 @@ use muster_core::{
     bundle,
     labels::{EXCEPTION_ENDS, EXCEPTION_OWNER},
 };
-use muster_policy_evaluator::{FailureAction, Policy, PolicyException};
+use muster_policy_evaluator::{FailureAction, Policy, PolicyException, Target, translate};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::sync::OnceLock;
 
 /// Kinds that are not judged here, and whether the cluster may refuse an object by them.
 const OTHER_KINDS: [(&str, bool); 10] = [
@@ -46,13 +47,21 @@ enum Content {
 }
 
 /// A policy, read and checked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct PolicyDocument {
     name: String,
     namespace: String,
     value: Value,
     digest: String,
     content: Content,
+    translated: OnceLock<Result<Vec<Value>, String>>,
+}
+
+/// Everything else follows from the document.
+impl PartialEq for PolicyDocument {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
 }
 
 impl PolicyDocument {
@@ -101,7 +110,7 @@ impl PolicyDocument {
         let name = text("/metadata/name");
         muster_core::name::check_id(&name).map_err(|error| DocumentError::new("metadata.name", error.to_string()))?;
         let digest = bundle::digest(std::slice::from_ref(&value)).to_string();
-        Ok(Self { name, namespace: text("/metadata/namespace"), value, digest, content })
+        Ok(Self { name, namespace: text("/metadata/namespace"), value, digest, content, translated: OnceLock::new() })
     }
 
     /// `metadata.name`.
@@ -159,6 +168,32 @@ impl PolicyDocument {
                 None => true,
             },
         }
+    }
+
+    /// It as `ValidatingAdmissionPolicy`s, each with its binding. Done once, for all clusters.
+    ///
+    /// # Errors
+    /// What has no translation, by rule and field.
+    pub fn translated(&self) -> Result<&[Value], String> {
+        let translated = self.translated.get_or_init(|| match &self.content {
+            Content::Judged(policy) => translate(policy, Target::ValidatingAdmissionPolicy).map_err(|reasons| {
+                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                reasons.join("; ")
+            }),
+            Content::Excuses(_) => Err("an exception has no translation".to_owned()),
+            Content::Held { kind, .. } => Err(format!("{kind} has no translation")),
+        });
+        translated.as_deref().map_err(Clone::clone)
+    }
+
+    /// Whether it is an exception that names the policy; wildcards may name any.
+    pub fn excuses_from(&self, policy: &str) -> bool {
+        let named = |list: &str, name: &str| {
+            let list = self.value.pointer(list).and_then(Value::as_array).into_iter().flatten();
+            list.filter_map(|entry| entry[name].as_str())
+                .any(|named| named == policy || named.ends_with(&format!("/{policy}")) || named.contains(['*', '?']))
+        };
+        self.exception().is_some() && (named("/spec/exceptions", "policyName") || named("/spec/policyRefs", "name"))
     }
 
     /// Its rules.

@@ -1,18 +1,26 @@
 //! What the service is about, without I/O: policies, bindings, verdicts, and what a cluster is given.
 
+mod admission;
 mod binding;
 mod catalog;
 mod distribution;
 mod document;
+mod installation;
 mod plan;
+mod ramp;
 mod report;
+mod served;
 mod verdict;
+mod wording;
 
 pub use binding::{Entry, FleetPolicySpec, Source};
-pub use catalog::{Binding, Catalog, Exception};
-pub use distribution::{ClusterContent, Held};
+pub use catalog::{Binding, Catalog, Exception, Members, Ramped};
+pub use distribution::{ClusterContent, Form, Held, PolicyForm};
 pub use document::{PolicyDocument, RuleInfo};
+pub use installation::{FleetPolicyCluster, Installation, Stage};
+pub use ramp::{MemberSeen, Ramp, RampSpec, RampState, RampWave, Seen, WaveSelector};
 pub use report::{ComplianceKey, CompliancePoint, ComplianceRow, GroupBy, PolicyReport, ReportedViolation, RuleSummary};
+pub use served::Served;
 pub use verdict::{Broken, Verdict};
 
 /// Why a document is refused.

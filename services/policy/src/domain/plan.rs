@@ -1,16 +1,17 @@
-//! Who is asked about manifests that may go to some clusters, worked out once for every set of fleets of a catalog.
+//! Who is asked about manifests that may go to some clusters, worked out once for every set of fleets of a catalog, and for every
+//! part of them that a ramp has come to.
 //!
 //! Fleets with the same exceptions are asked together, and a policy that several of them bind in the same way is asked
 //! once: what an object costs follows the policies, not the fleets.
 
-use super::{Binding, Catalog};
+use super::{Binding, Catalog, Members};
 use muster_policy_evaluator::{Bound, KindIndex, PolicyException, Surroundings};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Sets of fleets that are known at a time.
+/// Plans that are known at a time.
 const MAX_PLANS: usize = 64;
 
 /// What is asked together.
@@ -38,12 +39,30 @@ impl Together {
     }
 }
 
-/// Plans by the fleets they are for; `None`: all.
-type ByFleets = HashMap<Option<Vec<String>>, Arc<Vec<Together>>>;
+/// Whom a question is about.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Reached {
+    /// Fleets with one of the clusters, in order.
+    fleets: Vec<String>,
+    /// Which of the bindings that hold for a part of their fleet hold for one of the clusters, in order.
+    parts: Vec<usize>,
+}
+
+impl Reached {
+    fn has(&self, position: usize, binding: &Binding) -> bool {
+        match &binding.members {
+            Members::All => self.fleets.binary_search(&binding.fleet).is_ok(),
+            Members::Only(_) | Members::Except(_) => self.parts.binary_search(&position).is_ok(),
+        }
+    }
+}
+
+/// Plans by whom they are for; `None`: all.
+type ByReached = HashMap<Option<Reached>, Arc<Vec<Together>>>;
 
 /// The plans made so far. A copy begins without any.
 #[derive(Debug, Default)]
-pub struct Plans(Mutex<ByFleets>);
+pub struct Plans(Mutex<ByReached>);
 
 impl Clone for Plans {
     fn clone(&self) -> Self {
@@ -54,17 +73,13 @@ impl Clone for Plans {
 impl Catalog {
     /// What is asked of what goes to any of the clusters; of all fleets where none is named.
     pub(super) fn plan(&self, clusters: &[String]) -> Arc<Vec<Together>> {
-        let is_reached = |members: &BTreeSet<String>| clusters.iter().any(|cluster| members.contains(cluster));
-        let reached = (!clusters.is_empty()).then(|| {
-            let fleets = self.fleets.iter().filter(|(_, members)| is_reached(members));
-            fleets.map(|(fleet, _)| fleet.clone()).collect::<Vec<_>>()
-        });
+        let reached = (!clusters.is_empty()).then(|| self.reached(clusters));
         // Nothing is left half done where a holder panics: a plan is put in whole.
         let mut plans = self.plans.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = plans.get(&reached) {
             return Arc::clone(plan);
         }
-        let plan = Arc::new(self.planned(reached.as_deref()));
+        let plan = Arc::new(self.planned(reached.as_ref()));
         if plans.len() >= MAX_PLANS {
             plans.clear();
         }
@@ -72,14 +87,26 @@ impl Catalog {
         plan
     }
 
-    /// The fleets are in order.
-    fn planned(&self, fleets: Option<&[String]>) -> Vec<Together> {
+    fn reached(&self, clusters: &[String]) -> Reached {
+        let is_reached = |members: &BTreeSet<String>| clusters.iter().any(|cluster| members.contains(cluster));
+        let fleets = self.fleets.iter().filter(|(_, members)| is_reached(members)).map(|(fleet, _)| fleet.clone()).collect();
+        let holds = |binding: &Binding| {
+            let members = self.fleets.get(&binding.fleet).filter(|_| !matches!(binding.members, Members::All));
+            members.is_some_and(|all| clusters.iter().any(|cluster| all.contains(cluster) && binding.members.has(cluster)))
+        };
+        // Only what is ramped holds for a part of its fleet.
+        let bindings = self.bindings.iter().enumerate().filter(|_| !self.ramps.is_empty());
+        let parts = bindings.filter(|(_, binding)| holds(binding)).map(|(position, _)| position).collect();
+        Reached { fleets, parts }
+    }
+
+    fn planned(&self, reached: Option<&Reached>) -> Vec<Together> {
         let mut excused: HashMap<&str, BTreeSet<&str>> = HashMap::new();
         let mut asked = BTreeSet::new();
         let mut together: BTreeMap<BTreeSet<&str>, Together> = BTreeMap::new();
         for (position, binding) in self.bindings.iter().enumerate() {
-            let Binding { fleet_policy: _, fleet, document, action, namespaces, allow_not_evaluated } = binding;
-            if fleets.is_some_and(|fleets| fleets.binary_search(fleet).is_err()) {
+            let Binding { fleet_policy: _, fleet, members: _, document, action, namespaces, allow_not_evaluated } = binding;
+            if reached.is_some_and(|reached| !reached.has(position, binding)) {
                 continue;
             }
             let excusing = || self.excusing(fleet).map(|of| of.document.digest()).collect();

@@ -116,7 +116,7 @@ fn said_once(mut found: Vec<Broken>) -> Vec<Broken> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::PolicyDocument;
+    use crate::domain::{Members, PolicyDocument};
     use serde_json::json;
     use std::sync::Arc;
 
@@ -128,6 +128,7 @@ mod tests {
         Binding {
             fleet_policy: "b".to_owned(),
             fleet: fleet.to_owned(),
+            members: Members::All,
             document: Arc::new(PolicyDocument::parse(&document).expect("a policy")),
             action,
             namespaces: vec![],

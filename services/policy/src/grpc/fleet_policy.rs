@@ -49,4 +49,19 @@ impl FleetPolicyService for FleetPolicies {
         let caller = Caller::of(&request);
         Ok(Response::new(app::fleet_policy::delete(&self.0, &caller, request.into_inner()).await?))
     }
+
+    async fn pause_ramp(&self, request: Request<wire::PauseRampRequest>) -> Result<Response<wire::FleetPolicy>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(app::ramp::pause(&self.0, &caller, request.into_inner()).await?))
+    }
+
+    async fn resume_ramp(&self, request: Request<wire::ResumeRampRequest>) -> Result<Response<wire::FleetPolicy>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(app::ramp::resume(&self.0, &caller, request.into_inner()).await?))
+    }
+
+    async fn abort_ramp(&self, request: Request<wire::AbortRampRequest>) -> Result<Response<wire::FleetPolicy>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(app::ramp::abort(&self.0, &caller, request.into_inner()).await?))
+    }
 }

@@ -1,7 +1,7 @@
 //! The registry knows clusters and fleets, carries what clusters should hold, and brings back what they say.
 
 use crate::{
-    domain::{ClusterContent, PolicyReport, ReportedViolation, RuleSummary},
+    domain::{ClusterContent, Installation, PolicyReport, ReportedViolation, RuleSummary, Served, Stage},
     store::{projection::Member, report::Observed},
 };
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use muster_kit::{
     telemetry, time,
 };
 use muster_proto::{
-    agent::v1::{Bundle, DesiredItem, Observation, PolicyBinding, PolicyOptions, PolicyVerdicts},
+    agent::v1::{ApiGroup, Bundle, DesiredItem, Observation, PolicyBinding, PolicyOptions, PolicyVerdicts, observation::Phase},
     registry::v1::{
         ApplyDesiredRequest, Cluster, ClusterChange, ListDesiredRequest, ListFleetsRequest, PutBundlesRequest,
         WatchClustersRequest, WatchClustersResponse, WatchObservedRequest, WatchObservedResponse, cluster::State,
@@ -34,9 +34,6 @@ const PEER: &str = "fleet-registry";
 /// We are the owner `policy`, and have one item in each cluster.
 const OWNER: &str = "policy";
 const ITEM: &str = "policies";
-/// The definition by which we know that Kyverno is there.
-const KYVERNO_GROUP: &str = "kyverno.io";
-const KYVERNO_DEFINITION: &str = "clusterpolicies.kyverno.io";
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a watch of clusters says.
@@ -50,15 +47,17 @@ pub enum ClusterEvent {
     Synced,
 }
 
-/// What a watch of observations says: a cluster's whole report.
+/// What a watch of observations says of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedEvent {
     /// The cluster.
     pub cluster: String,
     /// Which generation it is about, and when it was made.
     pub observed: Observed,
-    /// A report a policy that has counts or violations.
-    pub reports: Vec<PolicyReport>,
+    /// How far the agent came with applying what it was told.
+    pub installation: Installation,
+    /// A report a policy that has counts or violations; `None` where the agent has not judged yet.
+    pub reports: Option<Vec<PolicyReport>>,
 }
 
 /// What a cluster is to be told.
@@ -242,11 +241,13 @@ fn member(cluster: &Cluster) -> Result<Member> {
         State::Joining | State::Live | State::Suspect | State::Lost => true,
         State::NotEnrolled | State::Leaving | State::Left | State::Unspecified => false,
     };
-    let runs_kyverno = cluster.preflight.as_ref().is_some_and(|found| {
-        found.api_groups.iter().any(|group| group.name == KYVERNO_GROUP)
-            || found.crds.iter().any(|definition| definition.name == KYVERNO_DEFINITION)
+    let kinds = |all: &[ApiGroup]| all.iter().map(|kind| (kind.name.clone(), kind.versions.clone())).collect::<Served>();
+    let served = cluster.inventory.as_ref().map(|inventory| match inventory.policy_kinds.as_slice() {
+        // An agent that does not know of these kinds: its preflight has the definitions at least.
+        [] => cluster.preflight.as_ref().map(|found| kinds(&found.crds)).unwrap_or_default(),
+        all => kinds(all),
     });
-    Ok(Member { cluster: cluster_id(&cluster.name)?, is_enrolled, runs_kyverno })
+    Ok(Member { cluster: cluster_id(&cluster.name)?, is_enrolled, labels: cluster.labels.clone(), served })
 }
 
 fn change(to_apply: ToApply) -> ClusterChange {
@@ -260,7 +261,8 @@ fn change(to_apply: ToApply) -> ClusterChange {
         prune: true,
         traceparent: telemetry::current_traceparent(),
         policy: Some(PolicyOptions {
-            install: content.install,
+            install: content.installs(),
+            only_evaluated: u32::try_from(content.only_evaluated).unwrap_or(u32::MAX),
             bindings: content
                 .bindings
                 .into_iter()
@@ -282,9 +284,14 @@ fn change(to_apply: ToApply) -> ClusterChange {
 
 fn observed_event(message: WatchObservedResponse) -> Result<Option<ObservedEvent>> {
     let Some(observation) = message.observation else { return Ok(None) };
-    let Observation { name, generation: Some(generation), verdicts: Some(verdicts), observe_time: Some(at), .. } = observation
+    let stage = match observation.phase() {
+        Phase::Pending | Phase::Applying | Phase::Applied => Stage::Applying,
+        Phase::Healthy | Phase::Degraded | Phase::Drifted => Stage::InForce,
+        Phase::Failed => Stage::Refused,
+        Phase::Deleted | Phase::Unspecified => return Ok(None),
+    };
+    let Observation { name, generation: Some(generation), verdicts, observe_time: Some(at), message: said, .. } = observation
     else {
-        // Without verdicts the agent has applied the documents and not judged by them yet.
         return Ok(None);
     };
     if name != ITEM {
@@ -293,8 +300,8 @@ fn observed_event(message: WatchObservedResponse) -> Result<Option<ObservedEvent
     let cluster = cluster_id(&message.cluster)?;
     let at = time::from_proto(&at).ok_or_else(|| malformed("a time outside years 1 to 9999"))?;
     let observed = Observed { incarnation: generation.incarnation.cast_signed(), generation: generation.n.cast_signed(), at };
-    let reports = reports(&cluster, at, verdicts);
-    Ok(Some(ObservedEvent { cluster, observed, reports }))
+    let reports = verdicts.map(|verdicts| reports(&cluster, at, verdicts));
+    Ok(Some(ObservedEvent { cluster, observed, installation: Installation { stage, message: said }, reports }))
 }
 
 fn reports(cluster: &str, at: jiff::Timestamp, verdicts: PolicyVerdicts) -> Vec<PolicyReport> {

@@ -6,6 +6,7 @@
 use super::Leader;
 use crate::{
     app::App,
+    domain::PolicyForm,
     peers::{Applied, Outcome, Registry, ToApply},
     store,
 };
@@ -54,6 +55,7 @@ struct Planned {
     change: ToApply,
     digest: String,
     policies: Vec<String>,
+    forms: Vec<PolicyForm>,
 }
 
 impl Distribute {
@@ -87,7 +89,8 @@ impl Distribute {
         let mut planned = Vec::new();
         let mut bundles = BTreeMap::new();
         for member in members.into_iter().filter(|member| member.is_enrolled) {
-            let content = catalog.for_cluster(&member.cluster, member.runs_kyverno);
+            let Some(served) = &member.served else { continue };
+            let content = catalog.for_cluster(&member.cluster, served);
             let digest = content.digest();
             let known = told.get(&member.cluster);
             let is_current = known.map_or(content.manifests.is_empty(), |known| known.content_digest == digest);
@@ -109,9 +112,9 @@ impl Distribute {
                 }
             };
             let base = known.map_or(0, |known| known.generation.cast_unsigned());
-            let policies = content.policies();
+            let (policies, forms) = (content.policies(), content.forms.clone());
             let change = ToApply { cluster: member.cluster, base_generation: base, generation: base + 1, content, bundle };
-            planned.push(Planned { change, digest, policies });
+            planned.push(Planned { change, digest, policies, forms });
         }
         Ok((planned, bundles))
     }
@@ -121,7 +124,7 @@ impl Distribute {
         let mut is_stale = false;
         let mut tx = db::begin(&self.app.pool).await?;
         Leader::check(&mut tx, epoch).await?;
-        for Planned { change, digest, policies } in batch {
+        for Planned { change, digest, policies, forms } in batch {
             let Some(applied) = by_cluster.get(change.cluster.as_str()) else {
                 return Err(Error::internal(anyhow::anyhow!("the registry left {} out", change.cluster)));
             };
@@ -129,14 +132,15 @@ impl Distribute {
             match applied.outcome {
                 Outcome::Written => {
                     let generation = change.generation.cast_signed();
-                    store::distribution::write(&mut tx, &change.cluster, generation, incarnation, digest, policies).await?;
+                    let cluster = &change.cluster;
+                    store::distribution::write(&mut tx, cluster, generation, incarnation, digest, policies, forms).await?;
                     tracing::info!(cluster.name = change.cluster, generation, policies = policies.len(), "told its policies");
                 }
                 // The registry remembers more than we do: go on above its number.
                 Outcome::Stale => {
                     is_stale = true;
                     let generation = applied.current_generation.cast_signed();
-                    store::distribution::write(&mut tx, &change.cluster, generation, incarnation, "", &[]).await?;
+                    store::distribution::write(&mut tx, &change.cluster, generation, incarnation, "", &[], &[]).await?;
                 }
                 Outcome::Unknown => tracing::debug!(cluster.name = change.cluster, "the registry does not know it (yet)"),
             }

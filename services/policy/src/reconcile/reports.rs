@@ -1,4 +1,4 @@
-//! What agents say of their clusters' workloads, kept as reports.
+//! What agents say of applying policies, and of their clusters' workloads, kept as reports.
 //!
 //! An observation counts only for the generation it names. One that is ahead of what we have written (the agent was
 //! faster than our own commit) waits for it.
@@ -98,7 +98,7 @@ impl Reports {
 
 /// Takes one observation; what it changes is told and noted.
 pub async fn take(app: &App, epoch: u64, event: &ObservedEvent) -> Result<Taken> {
-    let ObservedEvent { cluster, observed, reports } = event;
+    let ObservedEvent { cluster, observed, installation, reports } = event;
     let mut tx = db::begin(&app.pool).await?;
     Leader::check(&mut tx, epoch).await?;
     let Some(told) = store::report::told(&mut tx, cluster).await? else { return Ok(Taken::Ahead) };
@@ -111,7 +111,16 @@ pub async fn take(app: &App, epoch: u64, event: &ObservedEvent) -> Result<Taken>
     if about > known {
         return Ok(Taken::Ahead);
     }
-    if about < known || !store::report::begin(&mut tx, cluster, *observed).await? {
+    if about < known {
+        return Ok(Taken::Old);
+    }
+    store::installation::keep(&mut tx, cluster, *observed, installation).await?;
+    let Some(reports) = reports else {
+        // It has applied the documents and not judged by them yet.
+        tx.commit().await?;
+        return Ok(Taken::Yes);
+    };
+    if !store::report::begin(&mut tx, cluster, *observed).await? {
         return Ok(Taken::Old);
     }
     for policy in store::report::keep_only(&mut tx, cluster, &told.policies).await? {

@@ -19,6 +19,8 @@ pub struct BoundRecord {
     pub source: String,
     /// The commit, where it comes from git.
     pub commit: String,
+    /// Whether it holds.
+    pub holds: bool,
     /// Why it does not hold, or why it could not be refreshed; empty if all is well.
     pub problem: String,
 }
@@ -192,7 +194,7 @@ pub async fn settle(tx: &mut Tx, policy: &str) -> Result<BTreeSet<String>> {
 pub async fn of_bindings(pool: &PgPool, bindings: &[String]) -> Result<Vec<(String, BoundRecord)>> {
     let rows = sqlx::query!(
         r#"
-        select fleet_policy_id, policy_id, source, commit_id, problem
+        select fleet_policy_id, policy_id, source, commit_id, digest is not null as "holds!", problem
         from bound_policy
         where fleet_policy_id = any($1)
         order by fleet_policy_id collate "C", position
@@ -201,20 +203,26 @@ pub async fn of_bindings(pool: &PgPool, bindings: &[String]) -> Result<Vec<(Stri
     )
     .fetch_all(pool)
     .await?;
-    let record = |policy, source, commit, problem| BoundRecord { policy, source, commit, problem };
-    Ok(rows.into_iter().map(|row| (row.fleet_policy_id, record(row.policy_id, row.source, row.commit_id, row.problem))).collect())
+    let record = |policy, source, commit, holds, problem| BoundRecord { policy, source, commit, holds, problem };
+    let rows = rows.into_iter();
+    Ok(rows.map(|row| (row.fleet_policy_id, record(row.policy_id, row.source, row.commit_id, row.holds, row.problem))).collect())
 }
 
 /// What one binding binds, within a transaction.
 pub async fn of_binding(tx: &mut Tx, binding: &str) -> Result<Vec<BoundRecord>> {
     let rows = sqlx::query!(
-        "select policy_id, source, commit_id, problem from bound_policy where fleet_policy_id = $1 order by position",
+        r#"
+        select policy_id, source, commit_id, digest is not null as "holds!", problem
+        from bound_policy
+        where fleet_policy_id = $1
+        order by position
+        "#,
         binding
     )
     .fetch_all(&mut **tx)
     .await?;
-    let record = |policy, source, commit, problem| BoundRecord { policy, source, commit, problem };
-    Ok(rows.into_iter().map(|row| record(row.policy_id, row.source, row.commit_id, row.problem)).collect())
+    let record = |policy, source, commit, holds, problem| BoundRecord { policy, source, commit, holds, problem };
+    Ok(rows.into_iter().map(|row| record(row.policy_id, row.source, row.commit_id, row.holds, row.problem)).collect())
 }
 
 /// Files to read after a key, each once.

@@ -1,6 +1,6 @@
 //! What decides verdicts, read whole, and the revision it is as of.
 
-use crate::domain::{Binding, Catalog, Exception, PolicyDocument};
+use crate::domain::{Binding, Catalog, Exception, Members, PolicyDocument};
 use jiff::Timestamp;
 use muster_core::version::Version;
 use muster_kit::{Error, Result, Tx, db};
@@ -54,6 +54,7 @@ pub async fn read(pool: &PgPool) -> Result<Catalog> {
     )
     .fetch_all(&mut *tx)
     .await?;
+    let ramps = sqlx::query!("select fleet_policy_id, digest, turned from ramp").fetch_all(&mut *tx).await?;
     let members = sqlx::query!("select fleet_id, cluster_id from fleet_member").fetch_all(&mut *tx).await?;
     tx.commit().await?;
 
@@ -68,6 +69,8 @@ pub async fn read(pool: &PgPool) -> Result<Catalog> {
     for row in members {
         catalog.fleets.entry(row.fleet_id).or_default().insert(row.cluster_id);
     }
+    let mut ramped: BTreeMap<String, Vec<Binding>> =
+        ramps.iter().map(|ramp| (ramp.fleet_policy_id.clone(), Vec::new())).collect();
     for row in bound {
         match row.digest.as_ref().and_then(|digest| documents.get(digest)) {
             Some(document) if document.exception().is_some() => catalog.except(Exception {
@@ -76,19 +79,28 @@ pub async fn read(pool: &PgPool) -> Result<Catalog> {
                 document: Arc::clone(document),
                 is_narrowed: row.action.is_some() || !row.namespaces.is_empty() || row.allow_not_evaluated,
             }),
-            Some(document) => catalog.bindings.push(Binding {
-                fleet_policy: row.fleet_policy_id,
-                fleet: row.fleet_id,
-                document: Arc::clone(document),
-                action: row.action.as_deref().and_then(FailureAction::parse),
-                namespaces: row.namespaces,
-                allow_not_evaluated: row.allow_not_evaluated,
-            }),
+            Some(document) => {
+                let list = ramped.get_mut(&row.fleet_policy_id).unwrap_or(&mut catalog.bindings);
+                list.push(Binding {
+                    fleet_policy: row.fleet_policy_id,
+                    fleet: row.fleet_id,
+                    members: Members::All,
+                    document: Arc::clone(document),
+                    action: row.action.as_deref().and_then(FailureAction::parse),
+                    namespaces: row.namespaces,
+                    allow_not_evaluated: row.allow_not_evaluated,
+                });
+            }
             None => catalog.problems.push(format!(
                 "policy {} of fleet policy {} does not hold yet: {}",
                 row.policy_id, row.fleet_policy_id, row.problem
             )),
         }
+    }
+    for ramp in ramps {
+        let turned: BTreeMap<String, u32> = serde_json::from_value(ramp.turned).map_err(Error::internal)?;
+        let bindings = ramped.remove(&ramp.fleet_policy_id).unwrap_or_default();
+        catalog.ramp(&ramp.fleet_policy_id, bindings, &ramp.digest, turned.into_keys().collect());
     }
     Ok(catalog)
 }

@@ -1,6 +1,7 @@
 //! What each cluster was told last, and under which number.
 
-use muster_kit::{Result, Tx};
+use crate::domain::PolicyForm;
+use muster_kit::{Error, Result, Tx};
 use sqlx::PgPool;
 use std::collections::HashMap;
 
@@ -28,22 +29,25 @@ pub async fn write(
     incarnation: i64,
     content_digest: &str,
     policies: &[String],
+    forms: &[PolicyForm],
 ) -> Result<()> {
     sqlx::query!(
         r#"
-        insert into distribution (cluster_id, generation, incarnation, content_digest, policies)
-        values ($1, $2, $3, $4, $5)
+        insert into distribution (cluster_id, generation, incarnation, content_digest, policies, forms)
+        values ($1, $2, $3, $4, $5, $6)
         on conflict (cluster_id) do update
         set generation = excluded.generation,
             incarnation = excluded.incarnation,
             content_digest = excluded.content_digest,
-            policies = excluded.policies
+            policies = excluded.policies,
+            forms = excluded.forms
         "#,
         cluster,
         generation,
         incarnation,
         content_digest,
-        policies
+        policies,
+        serde_json::to_value(forms).map_err(Error::internal)?
     )
     .execute(&mut **tx)
     .await?;

@@ -5,10 +5,13 @@ pub mod catalog;
 pub mod compliance;
 pub mod distribution;
 pub mod fleet_policy;
+pub mod installation;
 pub mod policy;
 pub mod projection;
+pub mod ramp;
 pub mod report;
 
 pub use bound::{BoundRecord, GitSource};
 pub use fleet_policy::FleetPolicyRecord;
 pub use policy::PolicyRecord;
+pub use ramp::RampRecord;

@@ -1,6 +1,8 @@
 //! What we keep of the registry: clusters, and who is in which fleet.
 
-use muster_kit::{Result, Tx};
+use crate::domain::Served;
+use muster_core::selector::Labels;
+use muster_kit::{Error, Result, Tx};
 use sqlx::PgPool;
 use std::collections::BTreeSet;
 
@@ -11,23 +13,26 @@ pub struct Member {
     pub cluster: String,
     /// Whether it has an agent that can be given something.
     pub is_enrolled: bool,
-    /// Whether Kyverno's definitions are there.
-    pub runs_kyverno: bool,
+    /// How it is labelled.
+    pub labels: Labels,
+    /// What it can enforce policies by; `None` while its agent has not said.
+    pub served: Option<Served>,
 }
 
 /// Keeps a cluster; gives whether it is new or another than before.
 pub async fn keep(tx: &mut Tx, member: &Member) -> Result<bool> {
     let written = sqlx::query!(
         r#"
-        insert into cluster as c (cluster_id, is_enrolled, runs_kyverno)
-        values ($1, $2, $3)
+        insert into cluster as c (cluster_id, is_enrolled, served, labels)
+        values ($1, $2, $3, $4)
         on conflict (cluster_id) do update
-        set is_enrolled = excluded.is_enrolled, runs_kyverno = excluded.runs_kyverno
-        where (c.is_enrolled, c.runs_kyverno) is distinct from (excluded.is_enrolled, excluded.runs_kyverno)
+        set is_enrolled = excluded.is_enrolled, served = excluded.served, labels = excluded.labels
+        where (c.is_enrolled, c.served, c.labels) is distinct from (excluded.is_enrolled, excluded.served, excluded.labels)
         "#,
         member.cluster,
         member.is_enrolled,
-        member.runs_kyverno
+        member.served.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?,
+        serde_json::to_value(&member.labels).map_err(Error::internal)?
     )
     .execute(&mut **tx)
     .await?;
@@ -39,6 +44,7 @@ pub async fn forget(tx: &mut Tx, cluster: &str) -> Result<()> {
     sqlx::query!("delete from cluster where cluster_id = $1", cluster).execute(&mut **tx).await?;
     sqlx::query!("delete from distribution where cluster_id = $1", cluster).execute(&mut **tx).await?;
     sqlx::query!("delete from observation where cluster_id = $1", cluster).execute(&mut **tx).await?;
+    sqlx::query!("delete from installation where cluster_id = $1", cluster).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -52,9 +58,13 @@ pub async fn known_besides(tx: &mut Tx, listed: &[String]) -> Result<Vec<String>
 /// All clusters.
 pub async fn all(pool: &PgPool) -> Result<Vec<Member>> {
     let rows =
-        sqlx::query!("select cluster_id, is_enrolled, runs_kyverno from cluster order by cluster_id").fetch_all(pool).await?;
-    let member = |cluster, is_enrolled, runs_kyverno| Member { cluster, is_enrolled, runs_kyverno };
-    Ok(rows.into_iter().map(|row| member(row.cluster_id, row.is_enrolled, row.runs_kyverno)).collect())
+        sqlx::query!("select cluster_id, is_enrolled, served, labels from cluster order by cluster_id").fetch_all(pool).await?;
+    let member = |cluster, is_enrolled, served: Option<serde_json::Value>, labels| {
+        let served = served.map(serde_json::from_value).transpose().map_err(Error::internal)?;
+        let labels = serde_json::from_value(labels).map_err(Error::internal)?;
+        Ok(Member { cluster, is_enrolled, labels, served })
+    };
+    rows.into_iter().map(|row| member(row.cluster_id, row.is_enrolled, row.served, row.labels)).collect()
 }
 
 /// Replaces all memberships, `(fleet, cluster)`; gives whether anything is new.

@@ -2,12 +2,17 @@
 
 use crate::{
     bindings::{bind, inline},
-    harness::{Service, binding, policy},
+    harness::{ADMISSION, KYVERNO, Service, binding, policy},
     policies::{create, update},
+    reports::observed,
 };
 use muster_kit::{Kind, reconcile::Reconciler};
-use muster_policy::reconcile::Leader;
-use muster_proto::policy::v1 as proto;
+use muster_policy::{
+    domain::{Installation, Stage},
+    peers::ObservedEvent,
+    reconcile::{Leader, reports},
+};
+use muster_proto::policy::v1::{self as proto, fleet_policy_cluster::State, policy_form::Form};
 use std::time::Duration;
 
 async fn told() -> Service {
@@ -136,4 +141,73 @@ async fn deleting_a_binding_takes_its_policies_away() {
     service.bindings().delete_fleet_policy(request).await.expect("deleted");
     service.tick_distribute().await.expect("told");
     assert_eq!(service.registry.kept("one").expect("told").manifests, Vec::<serde_json::Value>::new());
+}
+
+async fn shown(service: &Service) -> Vec<proto::FleetPolicyCluster> {
+    let request = proto::GetFleetPolicyRequest { name: "fleetPolicies/b".to_owned() };
+    service.bindings().get_fleet_policy(request).await.expect("shown").into_inner().clusters
+}
+
+fn said(cluster: &str, stage: Stage, message: &str) -> ObservedEvent {
+    let installation = Installation { stage, message: message.to_owned() };
+    ObservedEvent { installation, reports: None, ..observed(cluster, 1, 0, 0) }
+}
+
+#[tokio::test]
+async fn each_cluster_has_a_policy_in_the_form_that_it_can_enforce_and_says_how_far_it_came() {
+    let service = Service::start().await;
+    service.policies().create_policy(create(&policy("p", "owner"))).await.expect("made");
+    let entry = "{name: p, action: enforce, namespaces: [ml]}";
+    service.bindings().update_fleet_policy(bind(&binding("b", "edge", &[entry]))).await.expect("bound");
+    let clusters = [("kyverno", KYVERNO), ("native", ADMISSION), ("neither", &[][..])];
+    service.project_served(&clusters, &[("edge", &["kyverno", "native", "neither", "stranger"])]).await;
+    let states = |clusters: &[proto::FleetPolicyCluster]| {
+        clusters.iter().map(|member| (member.cluster.replace("clusters/", ""), member.state())).collect::<Vec<_>>()
+    };
+    let all = |state| ["kyverno", "native", "neither", "stranger"].map(|name| (name.to_owned(), state)).to_vec();
+    assert_eq!(states(&shown(&service).await), all(State::Waiting));
+    service.tick_distribute().await.expect("told");
+
+    let native = service.registry.kept("native").expect("told");
+    let kinds: Vec<&str> = native.manifests.iter().filter_map(|manifest| manifest["kind"].as_str()).collect();
+    assert_eq!(kinds, ["ClusterPolicy", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]);
+    assert_eq!((native.install, native.only_evaluated), (true, 1));
+    assert_eq!(native.manifests[2]["spec"]["validationActions"], serde_json::json!(["Deny"]));
+
+    let known = async |event| reports::take(&service.app, service.epoch(), &event).await.expect("looked at");
+    known(said("kyverno", Stage::Refused, "field not declared in schema")).await;
+    known(said("native", Stage::InForce, "")).await;
+    let clusters = shown(&service).await;
+    let expected = [State::Refused, State::InForce, State::Applying, State::Waiting];
+    assert_eq!(states(&clusters).into_iter().map(|(_, state)| state).collect::<Vec<_>>(), expected);
+    assert_eq!(clusters[0].reason, "field not declared in schema");
+    let forms: Vec<(Form, &str)> =
+        clusters.iter().flat_map(|member| &member.policies).map(|policy| (policy.form(), policy.api_version.as_str())).collect();
+    let native = (Form::AdmissionPolicy, "admissionregistration.k8s.io/v1");
+    assert_eq!(forms, [(Form::Kyverno, "kyverno.io/v1"), native, (Form::EvaluatedOnly, "")]);
+    let reason = "the cluster serves no ClusterPolicy and no admission policies of its own";
+    assert_eq!(clusters[2].policies[0].reason, reason);
+}
+
+#[tokio::test]
+async fn a_cluster_that_gets_kyverno_gets_the_documents_and_loses_their_translations() {
+    let service = told().await;
+    let kinds = async |kinds: &[&str]| {
+        service.project_served(&[("one", kinds), ("two", KYVERNO)], &[("edge", &["one", "two"])]).await;
+        service.tick_distribute().await.expect("told");
+        let kept = service.registry.kept("one").expect("told");
+        (kept.manifests.len(), kept.only_evaluated)
+    };
+    assert_eq!(kinds(ADMISSION).await, (3, 1));
+    assert_eq!(kinds(&[KYVERNO, ADMISSION].concat()).await, (1, 0));
+}
+
+#[tokio::test]
+async fn a_cluster_of_which_it_is_not_known_what_it_serves_keeps_what_it_has() {
+    let service = told().await;
+    let before = service.registry.kept("one");
+    sqlx::query("update cluster set served = null").execute(service.db.pool()).await.expect("forgotten");
+    service.policies().update_policy(update(&policy("p", "team"))).await.expect("changed");
+    service.tick_distribute().await.expect("nobody to tell");
+    assert_eq!(service.registry.kept("one"), before);
 }

@@ -72,14 +72,31 @@ impl Service {
         FleetPolicyServiceClient::new(self.handlers(person(Role::Operator)))
     }
 
+    pub fn bindings_as(&self, caller: Caller) -> FleetPolicyServiceClient<Handlers> {
+        FleetPolicyServiceClient::new(self.handlers(caller))
+    }
+
     pub fn verdicts(&self) -> VerdictServiceClient<Handlers> {
         VerdictServiceClient::new(self.handlers(person(Role::Viewer)))
     }
 
     /// The registry's clusters and fleets, as the service's loops take them over.
     pub async fn project(&self, clusters: &[(&str, bool)], fleets: &[(&str, &[&str])]) {
-        let member = |cluster: &str, runs_kyverno| Member { cluster: cluster.to_owned(), is_enrolled: true, runs_kyverno };
-        let events = clusters.iter().map(|(cluster, kyverno)| ClusterEvent::Known(member(cluster, *kyverno)));
+        let kinds = |kyverno| if kyverno { KYVERNO } else { &[] };
+        let clusters: Vec<_> = clusters.iter().map(|(cluster, kyverno)| (*cluster, kinds(*kyverno))).collect();
+        self.project_served(&clusters, fleets).await;
+    }
+
+    /// As `project`, with the kinds that the clusters serve.
+    pub async fn project_served(&self, clusters: &[(&str, &[&str])], fleets: &[(&str, &[&str])]) {
+        let served = |kinds: &[&str]| kinds.iter().map(|kind| ((*kind).to_owned(), vec!["v1".to_owned()])).collect();
+        let member = |cluster: &str, kinds| Member {
+            cluster: cluster.to_owned(),
+            is_enrolled: true,
+            labels: BTreeMap::from([("site".to_owned(), cluster.to_owned())]),
+            served: Some(served(kinds)),
+        };
+        let events = clusters.iter().map(|(cluster, kinds)| ClusterEvent::Known(member(cluster, kinds)));
         *self.registry.clusters.lock().expect("unpoisoned") = events.chain([ClusterEvent::Synced]).collect();
         let pairs =
             fleets.iter().flat_map(|(fleet, members)| members.iter().map(|cluster| ((*fleet).to_owned(), (*cluster).to_owned())));
@@ -120,6 +137,14 @@ impl Service {
     }
 }
 
+/// What a cluster with Kyverno serves.
+pub const KYVERNO: &[&str] = &["clusterpolicies.kyverno.io", "policyexceptions.kyverno.io"];
+/// What a cluster serves whose API server has admission policies of its own.
+pub const ADMISSION: &[&str] = &[
+    "validatingadmissionpolicies.admissionregistration.k8s.io",
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+];
+
 pub fn person(role: Role) -> Caller {
     Caller::Person { subject: "ada".to_owned(), role }
 }
@@ -131,6 +156,7 @@ pub struct Kept {
     pub digest: String,
     pub manifests: Vec<Value>,
     pub install: bool,
+    pub only_evaluated: usize,
 }
 
 #[derive(Default)]
@@ -176,7 +202,8 @@ impl FakeRegistry {
             let bundles = self.bundles.lock().expect("unpoisoned");
             bundle::decode(name, bundles.get(name).expect("a bundle is kept before it is named")).expect("a bundle")
         });
-        let now = Kept { generation: change.generation, digest, manifests, install: change.content.install };
+        let (install, only_evaluated) = (change.content.installs(), change.content.only_evaluated);
+        let now = Kept { generation: change.generation, digest, manifests, install, only_evaluated };
         kept.insert(change.cluster.clone(), now);
         applied(Outcome::Written, change.generation)
     }

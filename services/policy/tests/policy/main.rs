@@ -6,6 +6,7 @@ mod distribution;
 mod exceptions;
 mod harness;
 mod policies;
+mod ramps;
 mod reports;
 mod sources;
 mod verdicts;

@@ -7,7 +7,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use muster_policy::{
-    domain::{PolicyReport, ReportedViolation, RuleSummary},
+    domain::{Installation, PolicyReport, ReportedViolation, RuleSummary, Stage},
     peers::ObservedEvent,
     reconcile::reports::{self, Taken},
     store::report::Observed,
@@ -48,7 +48,8 @@ pub fn observed(cluster: &str, generation: i64, second: i64, failing: u32) -> Ob
     ObservedEvent {
         cluster: cluster.to_owned(),
         observed: Observed { incarnation: 1, generation, at: at(second) },
-        reports: vec![report],
+        installation: Installation { stage: Stage::InForce, message: String::new() },
+        reports: Some(vec![report]),
     }
 }
 

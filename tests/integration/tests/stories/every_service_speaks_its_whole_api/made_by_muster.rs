@@ -133,7 +133,7 @@ impl Scene<'_> {
         }
         let binding = json!({
             "apiVersion": "policy.kurator.dev/v1alpha1", "kind": "FleetPolicy", "metadata": {"name": "walk-bound"},
-            "spec": {"fleetRef": {"name": "walk-all"}, "policies": policies.map(|policy| json!({"name": policy}))},
+            "spec": {"fleetRef": {"name": "walk-all"}, "ramp": {}, "policies": policies.map(|policy| json!({"name": policy}))},
         });
         self.call("CreateFleetPolicy", json!({"fleet_policy": {"manifest": binding.to_string()}})).await?;
         eventually("the cluster reports on three policies", async || {
@@ -167,6 +167,9 @@ impl Scene<'_> {
         let answer = decode(method.output(), &answers.message().await?.context("an answer")?)?;
         ensure!(answer["verdict"]["violations"] == verdict["violations"], "{answer}");
         ensure!(answers.message().await?.is_none(), "one request has one answer");
+        for method in ["PauseRamp", "ResumeRamp", "AbortRamp"] {
+            self.twice(method, json!({"name": "fleetPolicies/walk-bound"})).await?;
+        }
         Ok(())
     }
 
