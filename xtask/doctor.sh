@@ -30,6 +30,7 @@ need cc "C compiler (librdkafka, ring, the linker of Rust)" build-essential gcc 
 need c++ "C++ compiler (librdkafka)" build-essential gcc-c++ build-base gcc
 need make "make (librdkafka)" build-essential make build-base make
 need bash "bash (librdkafka's configure)" bash bash bash bash
+need perl "Perl (OpenSSL, which librdkafka speaks TLS with)" perl perl perl perl
 need git "git (releases come from git repositories)" git git git git
 if [ "$1" = tests ]; then
     need java "Java 17 or newer (Apache Kafka)" openjdk-17-jre-headless java-17-openjdk-headless openjdk17-jre-headless openjdk@17
