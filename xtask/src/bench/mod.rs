@@ -12,6 +12,7 @@ mod policy;
 mod real;
 mod releases;
 mod scheduler;
+mod service;
 
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ pub async fn run(command: Command) -> Result<()> {
     let (no_build, release, real, json, jobs, clusters) = match command {
         Command::MainJob { no_build, release, real, json, jobs, clusters } => (no_build, release, real, json, jobs, clusters),
         Command::Policy(arguments) => return policy::run(arguments).await,
-        Command::Scheduler(arguments) => return tokio::task::spawn_blocking(|| scheduler::run(arguments)).await?,
+        Command::Scheduler(arguments) => return scheduler::run(arguments).await,
     };
     let profile = if release { Profile::Release } else { Profile::Dev };
     doctor::check(if real { doctor::For::Tests } else { doctor::For::Demo })?;

@@ -1,4 +1,5 @@
-//! `cargo xtask bench scheduler`: the production engine in process, without tables and wire; with `--philly`, a real trace.
+//! `cargo xtask bench scheduler`: the production engine in process, without tables and wire; with `--philly`, a real trace; with
+//! `--service`, the running service instead (`service/`).
 //!
 //! The one thing to know: times depend on this machine and on the profile of the build, counted operations and the figures of
 //! the trace don't.
@@ -6,6 +7,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::service;
 use anyhow::{Context, Result};
 use jiff::civil::date;
 use muster_scheduler_simulator::speed::{self, Speed};
@@ -27,13 +29,22 @@ pub struct Arguments {
     /// Waiting jobs behind which one that fits is submitted
     #[arg(long, default_value_t = 1_000_000)]
     blocked: u64,
+    #[command(flatten)]
+    service: service::ServiceArguments,
 }
 
 /// Measures and prints.
 ///
 /// # Errors
 /// A trace that can't be read, or facts that the engine refuses.
-pub fn run(arguments: Arguments) -> Result<()> {
+pub async fn run(arguments: Arguments) -> Result<()> {
+    if arguments.service.service() {
+        return service::run(&arguments.service).await;
+    }
+    tokio::task::spawn_blocking(|| in_process(arguments)).await?
+}
+
+fn in_process(arguments: Arguments) -> Result<()> {
     let began = Instant::now();
     let clock = || began.elapsed();
     let mut lines = Vec::new();

@@ -1,0 +1,78 @@
+//! `cargo xtask bench scheduler --service`: jobs through the running service, from the RPC that submits one to its lease at an
+//! agent; with `--kueue`, the workloads of Kueue's own performance test.
+//!
+//! The one thing to know: everything shares this machine, the load and the agents too. Beside the waits stands one fsynced commit,
+//! measured alone and during the load, and what each process took of the processors.
+
+mod agent;
+mod commits;
+mod fleet;
+mod generator;
+mod ideal;
+mod kueue;
+mod load;
+mod parts;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use parts::Parts;
+
+/// What is submitted.
+#[derive(clap::Args)]
+pub struct ServiceArguments {
+    /// The running service, on a Postgres of its own and with simulated agents
+    #[arg(long)]
+    service: bool,
+    /// Jobs submitted each second
+    #[arg(long, default_value_t = 1_000, requires = "service")]
+    rate: u32,
+    /// For so many seconds
+    #[arg(long, default_value_t = 60, requires = "service")]
+    seconds: u32,
+    /// Clusters that they go to
+    #[arg(long, default_value_t = 8, requires = "service")]
+    clusters: u32,
+    /// A workload of Kueue's performance test too (a folder with baseline.yaml and large-scale.yaml, or one such file)
+    #[arg(long, value_name = "PATH", requires = "service")]
+    kueue: Vec<PathBuf>,
+    /// Only the workloads given by --kueue
+    #[arg(long, requires = "kueue")]
+    only_kueue: bool,
+    /// Use the services as they were built last
+    #[arg(long, requires = "service")]
+    no_build: bool,
+}
+
+impl ServiceArguments {
+    /// Whether the running service is asked for.
+    pub fn service(&self) -> bool {
+        self.service
+    }
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// A workload that can't be read, a service that does not come up, or a job that is refused or never leased.
+pub async fn run(arguments: &ServiceArguments) -> Result<()> {
+    // Two TLS libraries' defaults would otherwise be a run-time choice.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    // What can't be read is said before anything is built.
+    let workloads = generator::read_all(&arguments.kueue)?;
+    if !arguments.only_kueue {
+        let mut parts = Parts::start(!arguments.no_build).await?;
+        load::measure(&mut parts, arguments.rate, arguments.seconds, arguments.clusters).await?;
+    }
+    for workload in workloads {
+        let mut parts = Parts::start(!arguments.no_build).await?;
+        kueue::measure(&mut parts, &workload).await?;
+    }
+    Ok(())
+}
+
+/// The load of the machine, as its kernel counts it.
+fn load_of_the_machine() -> Result<String> {
+    Ok(std::fs::read_to_string("/proc/loadavg")?.trim().to_owned())
+}
