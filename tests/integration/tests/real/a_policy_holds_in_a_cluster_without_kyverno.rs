@@ -126,7 +126,7 @@ async fn has_its_form(scene: &Scene) -> Result<()> {
     let reason = "rule noon: validate.deny: has no counterpart in CEL here";
     ensure!(shown.to_string().contains(reason), "{shown}");
     let described = scene.muster().succeed(&["describe", "fleetPolicy", "governed"]).await?;
-    ensure!(described.contains(reason) && described.contains("Admission policy"), "{described}");
+    ensure!(described.contains(reason) && described.contains("AdmissionPolicy"), "{described}");
     Ok(())
 }
 
