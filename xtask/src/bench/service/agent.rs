@@ -17,6 +17,7 @@ use muster_proto::agent::v1::{
 };
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -84,11 +85,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Enrols with a one-time token, dials, and goes on in a task until the runtime ends; returns once the hub has welcomed it.
+    /// Enrols with a one-time token, dials, and goes on in a task of `agents`; returns once the hub has welcomed it.
     ///
     /// # Errors
     /// The hub refuses it.
-    pub async fn join(self, token: String) -> Result<()> {
+    pub async fn join(self, token: String, agents: &mut JoinSet<()>) -> Result<()> {
         let identity = self.enrol(token).await?;
         let mut client = AgentLinkServiceClient::new(self.connect(Some(identity)).await?)
             .max_decoding_message_size(MAX_MESSAGE)
@@ -111,7 +112,7 @@ impl Agent {
         };
         post(&send, FromAgent::Inventory(self.inventory.clone())).await?;
         let beats = Duration::from_secs(interval.unsigned_abs());
-        tokio::spawn(async move {
+        agents.spawn(async move {
             if let Err(error) = self.follow(incoming, &send, beats).await {
                 eprintln!("the agent of {} has ended: {error:#}", self.cluster);
             }

@@ -9,6 +9,7 @@ use muster_integration_tests::{eventually_within, patience::look};
 use muster_proto::agent::v1::{Inventory, Node};
 use muster_proto::registry::v1 as registry;
 use muster_proto::scheduler::v1 as scheduler;
+use tokio::task::JoinSet;
 
 use super::agent::{self, Agent, RunsFor, Seen};
 use super::parts::Parts;
@@ -24,11 +25,19 @@ pub struct Nodes {
     pub cpu: u32,
 }
 
+/// Clusters whose agents run as long as this lives.
+pub struct Fleet {
+    /// What they have seen.
+    pub seen: Arc<Seen>,
+    _agents: JoinSet<()>,
+}
+
 /// Declares clusters of these nodes, gives each an agent, and returns when the scheduler may use them.
 ///
 /// # Errors
 /// The registry refuses one, or they are not live within two minutes.
-pub async fn join(parts: &Parts, names: &[String], nodes: Nodes, runs_for: Arc<RunsFor>) -> Result<Arc<Seen>> {
+pub async fn join(parts: &Parts, names: &[String], nodes: Nodes, runs_for: Arc<RunsFor>) -> Result<Fleet> {
+    let mut agents = JoinSet::new();
     let seen = Arc::new(Seen::default());
     let ca_pem = agent::pem(&parts.ca_file())?;
     for name in names {
@@ -46,7 +55,7 @@ pub async fn join(parts: &Parts, names: &[String], nodes: Nodes, runs_for: Arc<R
             seen: Arc::clone(&seen),
             runs_for: Arc::clone(&runs_for),
         };
-        agent.join(token).await.with_context(|| format!("the agent of {name}"))?;
+        agent.join(token, &mut agents).await.with_context(|| format!("the agent of {name}"))?;
     }
     eventually_within(Duration::from_secs(120), "every cluster is live", async || {
         let request = registry::ListClustersRequest { page_size: 1_000, ..Default::default() };
@@ -56,7 +65,7 @@ pub async fn join(parts: &Parts, names: &[String], nodes: Nodes, runs_for: Arc<R
         Ok(look(live == names.len(), (), || format!("{live} of {} are live", names.len())))
     })
     .await?;
-    Ok(seen)
+    Ok(Fleet { seen, _agents: agents })
 }
 
 fn inventory(nodes: Nodes) -> Inventory {
@@ -87,8 +96,7 @@ pub async fn queue(parts: &Parts, name: &str, spec: serde_json::Value) -> Result
     Ok(())
 }
 
-/// Submits a job that is given its name by the request, so that all jobs of one kind share their manifest; once more where the
-/// service was too busy.
+/// Submits a job that is given its name by the request, so that all jobs of one kind share their manifest.
 ///
 /// # Errors
 /// The scheduler refuses it.

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::fleet::{self, Jobs, Nodes};
 use super::generator::{Job, Workload};
 use super::parts::Parts;
-use super::{ideal, load_of_the_machine};
+use super::{IN_FLIGHT, ideal, load_of_the_machine};
 
 const CLUSTER: &str = "kueue";
 const CONNECTIONS: usize = 4;
@@ -49,7 +50,8 @@ pub async fn measure(parts: &mut Parts, workload: &Workload) -> Result<()> {
     let count = u32::try_from(total.div_ceil(largest) * 3 / 2).context("the quotas are too large")?;
     let nodes = Nodes { count, gpus: 0, cpu: u32::try_from(largest).context("a job is too large")? };
     let runs_for = move |job: &str| runtimes.get(job.split('-').next()?).copied();
-    let seen = fleet::join(parts, &[CLUSTER.to_owned()], nodes, Arc::new(runs_for)).await?;
+    let members = fleet::join(parts, &[CLUSTER.to_owned()], nodes, Arc::new(runs_for)).await?;
+    let seen = &members.seen;
     make_queues(parts, workload).await?;
 
     let before = parts.processor_time()?;
@@ -123,20 +125,26 @@ fn job_name(job: &Job, number: usize) -> String {
     format!("{}-{number}", job.class)
 }
 
-/// Submits every job at its time; gives the beginning.
+/// Submits every job at its time, or as soon as there is room for one more call; gives the beginning.
 async fn submit(parts: &Parts, jobs: &[Job]) -> Result<Instant> {
     let clients: Vec<Jobs> = (0..CONNECTIONS).map(|_| Ok(parts.clients()?.jobs())).collect::<Result<_>>()?;
     let manifests: BTreeMap<u64, Arc<str>> = jobs
         .iter()
         .map(|job| Ok((job.request, fleet::manifest("cpu", u32::try_from(job.request).context("a job is too large")?))))
         .collect::<Result<_>>()?;
+    let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut tasks = JoinSet::new();
     let began = tokio::time::Instant::now();
     for (number, job) in jobs.iter().enumerate() {
         tokio::time::sleep_until(began + job.at).await;
+        let permit = Arc::clone(&room).acquire_owned().await?;
         let client = clients[number % CONNECTIONS].clone();
         let manifest = Arc::clone(&manifests[&job.request]);
-        tasks.spawn(fleet::submit(client, job_name(job, number), queue_name(job.queue), job.priority, manifest));
+        let submitted = fleet::submit(client, job_name(job, number), queue_name(job.queue), job.priority, manifest);
+        tasks.spawn(async move {
+            let _permit = permit;
+            submitted.await
+        });
         while let Some(ended) = tasks.try_join_next() {
             ended??;
         }

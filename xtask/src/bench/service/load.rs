@@ -10,14 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::fleet::{self, Jobs, Nodes};
 use super::parts::Parts;
-use super::{commits, load_of_the_machine};
+use super::{IN_FLIGHT, commits, load_of_the_machine};
 use crate::bench::percentile;
 
 const QUEUE: &str = "bench";
 /// Connections that submit.
 const CONNECTIONS: usize = 4;
-/// Submits that wait for their answer; beyond that the load itself waits, and says so.
-const IN_FLIGHT: usize = 20_000;
 /// How long the last job may take from its submit to its lease.
 const SETTLES_WITHIN: Duration = Duration::from_secs(600);
 
@@ -31,7 +29,7 @@ pub async fn measure(parts: &mut Parts, rate: u32, seconds: u32, clusters: u32) 
     println!("    load of the machine before: {}", load_of_the_machine()?);
     let names: Vec<String> = (0..clusters).map(|number| format!("bench-{number}")).collect();
     let nodes = Nodes { count: jobs.div_ceil(8).div_ceil(clusters) + 1, gpus: 8, cpu: 96 };
-    let seen = fleet::join(parts, &names, nodes, Arc::new(|_: &str| None)).await?;
+    let members = fleet::join(parts, &names, nodes, Arc::new(|_: &str| None)).await?;
     fleet::queue(parts, QUEUE, json!({"weight": 1})).await?;
     let alone = commits::alone(parts.postgres()).await?;
 
@@ -41,13 +39,13 @@ pub async fn measure(parts: &mut Parts, rate: u32, seconds: u32, clusters: u32) 
     let began = Instant::now();
     let (submitted, mut answered) = submit(parts, jobs, rate).await?;
     let offered = began.elapsed();
-    wait_for_leases(&seen, jobs as usize).await?;
+    wait_for_leases(&members.seen, jobs as usize).await?;
     let settled = began.elapsed();
     let after = parts.processor_time()?;
     done.cancel();
     let busy = meanwhile.await??;
 
-    let lives = seen.all();
+    let lives = members.seen.all();
     let mut waits = Vec::with_capacity(submitted.len());
     for (number, at) in submitted.iter().enumerate() {
         let life = lives.get(&name(number)).with_context(|| format!("{} was not leased", name(number)))?;

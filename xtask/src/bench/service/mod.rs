@@ -19,6 +19,10 @@ use anyhow::Result;
 
 use parts::Parts;
 
+/// Submits that wait for their answer at a time: fewer than their client's patience lasts for. Beyond that the load itself waits, which
+/// counts in its figures.
+const IN_FLIGHT: usize = 2_000;
+
 /// What is submitted.
 #[derive(clap::Args)]
 pub struct ServiceArguments {
