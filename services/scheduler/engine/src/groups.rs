@@ -178,7 +178,7 @@ impl Groups {
     /// Only for the groups of classes of which `of` says yes something has changed.
     pub(crate) fn stale_of(&mut self, of: impl Fn(ClassId) -> bool) {
         for id in 0..self.all.len() {
-            if let Some(group) = self.all[id].as_mut().filter(|group| of(group.key.0)) {
+            if let Some(group) = self.all[id].as_mut().filter(|group| of(group.class())) {
                 group.stale = true;
                 if group.lanes > 0 {
                     self.opened(id);
@@ -298,11 +298,11 @@ impl Engine {
         let group = self.groups.get(id);
         if let Some((place, taken)) = group.fits_at
             && self.sites[group.candidates[place].cluster].taken == taken
-            && self.classes.get(group.key.0).groups.len() == 1
+            && self.classes.get(group.class()).groups.len() == 1
         {
             return true;
         }
-        let class = self.classes.get(group.key.0);
+        let class = self.classes.get(group.class());
         self.stats.entries_visited += 1;
         let group = self.groups.all[id].as_mut().expect("it was just there");
         let mut from = 0;
@@ -344,7 +344,7 @@ impl Engine {
 
     /// Not more than any gang of an open group asks for. It is rounded down to powers of two, so that there are few of them.
     pub(crate) fn least_asked(&self) -> Vector {
-        let totals = self.groups.open.iter().map(|id| &self.classes.get(self.groups.get(*id).key.0).total);
+        let totals = self.groups.open.iter().map(|id| self.asked_by(*id));
         totals.cloned().reduce(|least, total| least.least(&total)).unwrap_or_default().rounded_down()
     }
 
@@ -378,7 +378,7 @@ impl Engine {
             }
             return;
         }
-        let class = self.classes.get(group.key.0);
+        let class = self.classes.get(group.class());
         let site = &mut self.sites[cluster];
         let mut at = group.first_there.get(cluster).copied().unwrap_or(NOWHERE);
         let mut found = false;

@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// What a gang of a group needs.
-    fn asked_by(&self, group: GroupId) -> &Vector {
+    pub(crate) fn asked_by(&self, group: GroupId) -> &Vector {
         &self.classes.get(self.groups.get(group).class()).total
     }
 

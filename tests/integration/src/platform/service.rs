@@ -40,6 +40,14 @@ impl Service {
         }
     }
 
+    /// Its key among the peers of a configuration.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Registry => "registry",
+            Self::Scheduler | Self::Rollout | Self::Policy => self.name(),
+        }
+    }
+
     /// Its program.
     pub fn program(self) -> String {
         format!("muster-{}", self.name())
@@ -165,15 +173,8 @@ pub(super) fn configuration(service: Service, ports: Ports, common: Common<'_>) 
         otlp_endpoint = otlp_endpoint
     };
     table.insert("kafka".to_owned(), Value::Table(common.kafka));
-    let peers = common.peers.into_iter().filter(|(peer, _)| *peer != service).map(|(peer, url)| {
-        let key = match peer {
-            Service::Registry => "registry",
-            Service::Scheduler => "scheduler",
-            Service::Rollout => "rollout",
-            Service::Policy => "policy",
-        };
-        (key.to_owned(), Value::String(url))
-    });
+    let peers = common.peers.into_iter().filter(|(peer, _)| *peer != service);
+    let peers = peers.map(|(peer, url)| (peer.key().to_owned(), Value::String(url)));
     table.insert("peers".to_owned(), Value::Table(Table::from_iter(peers)));
     table.insert("service".to_owned(), Value::Table(common.settings));
     toml::to_string(&table).with_context(|| format!("the configuration of {}", service.name()))

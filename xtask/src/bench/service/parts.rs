@@ -159,18 +159,9 @@ impl Parts {
             [telemetry]
             log_filter = "warn"
         };
-        let mut peers = Table::new();
-        for (peer, key) in [
-            (Service::Registry, "registry"),
-            (Service::Scheduler, "scheduler"),
-            (Service::Rollout, "rollout"),
-            (Service::Policy, "policy"),
-        ] {
-            if peer != service {
-                peers.insert(key.to_owned(), self.ports[&peer].url().into());
-            }
-        }
-        table.insert("peers".to_owned(), peers.into());
+        let peers = Service::ALL.into_iter().filter(|peer| *peer != service);
+        let peers = peers.map(|peer| (peer.key().to_owned(), self.ports[&peer].url().into()));
+        table.insert("peers".to_owned(), Table::from_iter(peers).into());
         let mut settings = Table::new();
         if service == Service::Registry {
             settings.insert("ca_certificate_file".to_owned(), self.text("pki/ca.crt")?.into());
