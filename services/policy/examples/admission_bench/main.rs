@@ -1,9 +1,9 @@
 //! Translated policies in a real API server: `cargo run --release -p muster-policy --example admission_bench -- KUBECONFIG SUITES…`,
 //! where the suites are folders with `kyverno-test.yaml`, as those of kyverno/policies.
 //!
-//! Every `ClusterPolicy` that a suite tests is translated into `ValidatingAdmissionPolicy`, put into the API server, and
-//! asked about the suite's objects by dry runs. Each answer has to be that of the evaluator about the original. What has
-//! no translation is counted by its reason. The policies stay as long as their objects are asked about; use a cluster of
+//! Every `ClusterPolicy` and `ValidatingPolicy` that a suite tests is translated, with its exceptions, into
+//! `ValidatingAdmissionPolicy`, put into the API server, and asked about the suite's objects by dry runs. Each answer has to
+//! be that of the evaluator about the original. What has no translation is counted by its reason. The policies stay as long as their objects are asked about; use a cluster of
 //! its own all the same, since they hold for everybody in it.
 
 mod api;
@@ -31,11 +31,11 @@ async fn compare(arguments: &[PathBuf]) -> Result<()> {
     ensure!(!folders.is_empty(), "no suites are named");
     let mut api = api::Api::of_kubeconfig(kubeconfig)?;
     let (mut refused, mut counts) = (BTreeMap::<String, usize>::new(), asked::Counts::default());
-    let mut translated = 0;
+    let mut translated = BTreeMap::<String, usize>::new();
     for tested in suites::read(folders)? {
         match tested.translation {
             Ok(ref documents) => {
-                translated += 1;
+                *translated.entry(tested.kind.clone()).or_default() += 1;
                 asked::ask(&mut api, &tested, documents, &mut counts).await.with_context(|| tested.name.clone())?;
             }
             Err(reasons) => {
@@ -45,10 +45,11 @@ async fn compare(arguments: &[PathBuf]) -> Result<()> {
             }
         }
     }
-    println!("C8  {translated} policies translated; {counts}");
+    let of_each: Vec<String> = translated.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    println!("C8  {} policies translated; {counts}", of_each.join(", "));
     for (reason, count) in refused {
         println!("    not translated, {count} ×: {reason}");
     }
-    ensure!(translated > 0 && counts.differing == 0, "{} verdicts differ", counts.differing);
+    ensure!(!translated.is_empty() && counts.differing == 0, "{} verdicts differ", counts.differing);
     Ok(())
 }

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use muster_core::manifest::{parse_documents, parse_value};
 use muster_policy_evaluator::{
-    Outcome, Policy, Request, Target, Untranslatable, conformance::find_suites, translate, with_api_defaults,
+    Outcome, Policy, PolicyException, Request, Target, Untranslatable, conformance::find_suites, translate_excusing,
+    with_api_defaults,
 };
 use serde_json::{Value, json};
 use std::{
@@ -19,6 +20,8 @@ const CLUSTER_SCOPED: [&str; 4] = ["Namespace", "ClusterRole", "ClusterRoleBindi
 pub struct Tested {
     /// The policy's name.
     pub name: String,
+    /// Its kind.
+    pub kind: String,
     /// In other words, or why it has none.
     pub translation: Result<Vec<Value>, Vec<String>>,
     /// Each with whether a rule refuses it; `None` where one can't be judged here.
@@ -33,10 +36,13 @@ pub fn read(folders: &[PathBuf]) -> Result<Vec<Tested>> {
             let suite = parse_value(&fs::read_to_string(&file)?).with_context(|| file.display().to_string())?;
             let beside = file.parent().unwrap_or(folder);
             let objects: Vec<Value> = documents(beside, &suite["resources"]).into_iter().map(in_a_namespace).collect();
+            let exceptions = documents(beside, &suite["exceptions"]);
             for document in documents(beside, &suite["policies"]) {
-                let is_new = seen.insert(json!([document, objects]).to_string());
-                if let ("ClusterPolicy", true, Ok(policy)) = (text(&document["kind"]), is_new, Policy::parse(&document)) {
-                    all.push(tested(&policy, &objects));
+                let is_new = seen.insert(json!([document, objects, exceptions]).to_string());
+                if let ("ClusterPolicy" | "ValidatingPolicy", true, Ok(policy)) =
+                    (text(&document["kind"]), is_new, Policy::parse(&document))
+                {
+                    all.push(tested(&policy, &objects, &exceptions));
                 }
             }
         }
@@ -44,19 +50,23 @@ pub fn read(folders: &[PathBuf]) -> Result<Vec<Tested>> {
     Ok(all)
 }
 
-fn tested(policy: &Policy, objects: &[Value]) -> Tested {
+fn tested(policy: &Policy, objects: &[Value], exceptions: &[Value]) -> Tested {
     let said = |reasons: Vec<Untranslatable>| {
         reasons.into_iter().map(|Untranslatable { rule: _, field, reason }| format!("{field}: {reason}")).collect()
     };
+    let excusing: Vec<PolicyException> = exceptions.iter().filter_map(|document| PolicyException::parse(document).ok()).collect();
     Tested {
         name: policy.name().to_owned(),
-        translation: translate(policy, Target::ValidatingAdmissionPolicy).map_err(said),
-        objects: objects.iter().map(|object| (object.clone(), is_refused(policy, object))).collect(),
+        kind: text(&policy.document()["kind"]).to_owned(),
+        translation: translate_excusing(policy, Target::ValidatingAdmissionPolicy, &exceptions.iter().collect::<Vec<_>>())
+            .map_err(said),
+        objects: objects.iter().map(|object| (object.clone(), is_refused(policy, object, &excusing))).collect(),
     }
 }
 
-fn is_refused(policy: &Policy, object: &Value) -> Option<bool> {
-    let results = policy.evaluate(&Request::create(&with_api_defaults(object)));
+fn is_refused(policy: &Policy, object: &Value, exceptions: &[PolicyException]) -> Option<bool> {
+    let object = with_api_defaults(object);
+    let results = policy.evaluate(&Request { exceptions, ..Request::create(&object) });
     let is_judged = results.iter().all(|result| !matches!(result.outcome, Outcome::NotEvaluated { .. }));
     is_judged.then(|| results.iter().any(|result| matches!(result.outcome, Outcome::Fail { .. } | Outcome::Error { .. })))
 }

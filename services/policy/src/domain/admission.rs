@@ -10,10 +10,12 @@ use std::{collections::BTreeSet, sync::Arc};
 /// Why it cannot, by rule and field.
 pub(super) fn admission(held: &[Held], exceptions: &[Arc<PolicyDocument>]) -> Result<Vec<Value>, String> {
     let Some(first) = held.first() else { return Ok(Vec::new()) };
-    let translated = first.document.translated()?;
-    if let Some(exception) = exceptions.iter().find(|exception| exception.excuses_from(first.document.name())) {
-        return Err(format!("exception {} has no counterpart", exception.name()));
-    }
+    let excusing: Vec<&Value> = exceptions
+        .iter()
+        .filter(|exception| exception.excuses_from(first.document.name()))
+        .map(|exception| exception.value())
+        .collect();
+    let translated = first.document.translated(&excusing)?;
     let mut documents = Vec::new();
     for pair in translated.chunks(2) {
         let [policy, binding] = pair else { return Err("its translation has no binding".to_owned()) };

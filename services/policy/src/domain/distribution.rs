@@ -300,18 +300,36 @@ mod tests {
         assert_eq!(spoken(covered), [(json!("p"), deny, String::new())]);
     }
 
-    #[test]
-    fn what_an_exception_excuses_from_and_a_taken_name_are_not_translated() {
+    fn exception(conditions: Value) -> Arc<PolicyDocument> {
         let exception = json!({
             "apiVersion": "kyverno.io/v2", "kind": "PolicyException",
             "metadata": {"name": "e", "annotations": {
                 "muster.dev/exception-owner": "ada", "muster.dev/exception-ends": "2027-01-31T00:00:00Z"}},
             "spec": {
-                "match": {"any": [{"resources": {"kinds": ["Service"]}}]},
+                "match": {"any": [{"resources": {"kinds": ["Service"], "names": ["old-*"]}}]},
                 "exceptions": [{"policyName": "p", "ruleNames": ["r"]}],
+                "conditions": conditions,
             },
         });
-        let exception = Arc::new(PolicyDocument::parse(&exception).expect("an exception"));
+        Arc::new(PolicyDocument::parse(&exception).expect("an exception"))
+    }
+
+    #[test]
+    fn an_exception_goes_out_as_a_condition_of_the_translation() {
+        let content = ClusterContent::of(vec![held(&plain("p"), None, &[])], vec![exception(json!({}))], &served(&ADMISSION));
+        assert_eq!(content.forms[0].form, Form::AdmissionPolicy);
+        let policy = content.manifests.iter().find(|manifest| manifest["kind"] == "ValidatingAdmissionPolicy");
+        let condition = &policy.expect("translated")["spec"]["matchConditions"][0];
+        assert_eq!(condition["name"], "excused-0");
+        assert!(
+            condition["expression"].as_str().is_some_and(|text| text.starts_with("!(") && text.contains("old-")),
+            "{condition}"
+        );
+    }
+
+    #[test]
+    fn what_an_exception_excuses_by_jmespath_and_a_taken_name_are_not_translated() {
+        let exception = exception(json!({"any": [{"key": "a", "operator": "Equals", "value": "a"}]}));
         let all = ["p", "q", "q-audit"].map(plain);
         let mut bound: Vec<Held> = all.iter().map(|policy| held(policy, None, &[])).collect();
         bound.push(held(&all[1], Some(true), &["ml"]));
@@ -324,7 +342,8 @@ mod tests {
         };
         let names: Vec<&str> = content.forms.iter().map(|form| form.policy.as_str()).collect();
         assert_eq!(names, ["p", "q", "q-audit", "e"]);
-        assert_eq!((reason(0), reason(1)), ("exception e has no counterpart", ""));
+        let jmespath = "rule r: exception e: spec.conditions: JMESPath has no counterpart";
+        assert_eq!((reason(0), reason(1)), (jmespath, ""));
         assert_eq!(reason(2), "its translation q-audit has the name of another policy's");
         assert_eq!(reason(3), "the cluster serves no PolicyException");
     }

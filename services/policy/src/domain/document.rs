@@ -6,10 +6,10 @@ use muster_core::{
     bundle,
     labels::{EXCEPTION_ENDS, EXCEPTION_OWNER},
 };
-use muster_policy_evaluator::{FailureAction, Policy, PolicyException, Target, translate};
+use muster_policy_evaluator::{Policy, PolicyException, Target, translate_excusing};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::sync::OnceLock;
+use std::{borrow::Cow, sync::OnceLock};
 
 /// Kinds that are not judged here, and whether the cluster may refuse an object by them.
 const OTHER_KINDS: [(&str, bool); 10] = [
@@ -157,10 +157,10 @@ impl PolicyDocument {
         }
     }
 
-    /// Whether violations are refused where no binding says otherwise.
+    /// Whether violations of a rule are refused somewhere, where no binding says otherwise.
     pub fn enforces(&self) -> bool {
         match &self.content {
-            Content::Judged(policy) => policy.action() == FailureAction::Enforce,
+            Content::Judged(policy) => policy.may_refuse(),
             Content::Excuses(_) => false,
             // Kyverno's newer kinds deny unless told to audit or warn only.
             Content::Held { .. } => match self.value.pointer("/spec/validationActions").and_then(Value::as_array) {
@@ -170,20 +170,30 @@ impl PolicyDocument {
         }
     }
 
-    /// It as `ValidatingAdmissionPolicy`s, each with its binding. Done once, for all clusters.
+    /// It as `ValidatingAdmissionPolicy`s, each with its binding, without what these exceptions excuse from it. Without any it
+    /// is done once, for all clusters.
     ///
     /// # Errors
     /// What has no translation, by rule and field.
-    pub fn translated(&self) -> Result<&[Value], String> {
-        let translated = self.translated.get_or_init(|| match &self.content {
-            Content::Judged(policy) => translate(policy, Target::ValidatingAdmissionPolicy).map_err(|reasons| {
-                let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-                reasons.join("; ")
-            }),
+    pub fn translated(&self, exceptions: &[&Value]) -> Result<Cow<'_, [Value]>, String> {
+        if !exceptions.is_empty() {
+            return self.translate(exceptions).map(Cow::Owned);
+        }
+        let translated = self.translated.get_or_init(|| self.translate(&[]));
+        translated.as_deref().map(Cow::Borrowed).map_err(Clone::clone)
+    }
+
+    fn translate(&self, exceptions: &[&Value]) -> Result<Vec<Value>, String> {
+        match &self.content {
+            Content::Judged(policy) => {
+                translate_excusing(policy, Target::ValidatingAdmissionPolicy, exceptions).map_err(|reasons| {
+                    let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+                    reasons.join("; ")
+                })
+            }
             Content::Excuses(_) => Err("an exception has no translation".to_owned()),
             Content::Held { kind, .. } => Err(format!("{kind} has no translation")),
-        });
-        translated.as_deref().map_err(Clone::clone)
+        }
     }
 
     /// Whether it is an exception that names the policy; wildcards may name any.

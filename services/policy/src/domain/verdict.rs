@@ -176,6 +176,32 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_rule_enforces_is_ramped() {
+        let mut validate = owner_label();
+        for overridden in [false, true] {
+            let (key, value) = match overridden {
+                true => ("failureActionOverrides", json!([{"action": "Enforce", "namespaces": ["default"]}])),
+                false => ("failureAction", json!("Enforce")),
+            };
+            validate[key] = value;
+            let enforcing = binding("edge", None, validate.clone());
+            let allowed = |digest: &str, turned: &[&str], cluster: &str| {
+                let mut catalog = catalog(vec![]);
+                let turned = turned.iter().map(|name| (*name).to_owned()).collect();
+                catalog.ramp("b", vec![enforcing.clone()], digest, turned);
+                let ramped = catalog.ramps["b"].clone();
+                (catalog.evaluate(vec![service()], &[cluster.to_owned()], "").is_allowed(), ramped)
+            };
+            let (before, ramped) = allowed("", &[], "b");
+            assert!(before);
+            assert_eq!(ramped.enforced, ["p"]);
+            assert!(!allowed(&ramped.digest, &["b"], "b").0);
+            assert!(allowed(&ramped.digest, &["b"], "c").0);
+            validate = owner_label();
+        }
+    }
+
+    #[test]
     fn what_is_not_judged_refuses_under_enforce_and_warns_under_audit() {
         let manifests = || json!({"manifests": {}});
         let enforced =

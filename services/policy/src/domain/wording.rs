@@ -14,28 +14,51 @@ pub(super) fn worded(held: &[Held]) -> Value {
     if is_own || first.document.judged().is_none() {
         return document;
     }
-    let enforces = |entry: &&Held| entry.enforces();
-    let everywhere = held.iter().filter(enforces).any(|entry| entry.namespaces.is_empty());
-    let somewhere: Vec<&String> = held.iter().filter(enforces).flat_map(|entry| &entry.namespaces).collect();
     let is_classic = document["apiVersion"].as_str().is_some_and(|version| version.starts_with("kyverno.io/"));
     if let Some(Value::Object(spec)) = document.get_mut("spec").filter(|_| !is_classic) {
-        let audits_somewhere = held.iter().any(|entry| !enforces(&entry));
+        let (everywhere, somewhere) = places(held, first.document.enforces());
+        let audits_somewhere = held.iter().any(|entry| !entry.enforces());
         word_actions(spec, everywhere, audits_somewhere, &somewhere);
     } else if let Some(Value::Object(spec)) = document.get_mut("spec") {
-        spec.insert("validationFailureAction".to_owned(), json!(if everywhere { "Enforce" } else { "Audit" }));
-        spec.remove("validationFailureActionOverrides");
-        if !everywhere && !somewhere.is_empty() {
-            let overrides = json!([{"action": "Enforce", "namespaces": somewhere}]);
-            spec.insert("validationFailureActionOverrides".to_owned(), overrides);
-        }
-        for rule in spec.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(Value::Object(validate)) = rule.get_mut("validate") {
+        word_rules(spec, held);
+    }
+    document
+}
+
+/// Whether the bindings refuse everywhere, and the namespaces where they do; `by_itself` is what holds where one says nothing.
+fn places(held: &[Held], by_itself: bool) -> (bool, Vec<&String>) {
+    let refusing = || held.iter().filter(|entry| entry.enforce.unwrap_or(by_itself));
+    (refusing().any(|entry| entry.namespaces.is_empty()), refusing().flat_map(|entry| &entry.namespaces).collect())
+}
+
+/// The policy's action, and that of each rule which has one of its own: a binding that says nothing leaves a rule its own.
+fn word_rules(spec: &mut Map<String, Value>, held: &[Held]) {
+    let is_enforce =
+        |value: Option<&Value>| value.and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case("enforce"));
+    let by_itself = is_enforce(spec.get("validationFailureAction"));
+    word(spec, ["validationFailureAction", "validationFailureActionOverrides"], &places(held, by_itself));
+    let is_said = held.iter().all(|entry| entry.enforce.is_some());
+    for rule in spec.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(Value::Object(validate)) = rule.get_mut("validate") else { continue };
+        match validate.get("failureAction").filter(|_| !is_said) {
+            None => {
                 validate.remove("failureAction");
                 validate.remove("failureActionOverrides");
             }
+            own => {
+                let places = places(held, is_enforce(own));
+                word(validate, ["failureAction", "failureActionOverrides"], &places);
+            }
         }
     }
-    document
+}
+
+fn word(fields: &mut Map<String, Value>, [action, overrides]: [&str; 2], (everywhere, somewhere): &(bool, Vec<&String>)) {
+    fields.insert(action.to_owned(), json!(if *everywhere { "Enforce" } else { "Audit" }));
+    fields.remove(overrides);
+    if !everywhere && !somewhere.is_empty() {
+        fields.insert(overrides.to_owned(), json!([{"action": "Enforce", "namespaces": somewhere}]));
+    }
 }
 
 /// Kyverno's kinds in CEL know their actions and nothing by namespace: where a policy is bound to some namespaces only, and
@@ -120,6 +143,28 @@ mod tests {
         let spec = spec(vec![held(Some(true), &["ml"]), held(Some(false), &["web"])]);
         assert_eq!(spec["validationFailureAction"], "Audit");
         assert_eq!(spec["validationFailureActionOverrides"], json!([{"action": "Enforce", "namespaces": ["ml"]}]));
+    }
+
+    #[test]
+    fn a_rule_keeps_its_own_action_where_a_binding_says_none() {
+        let mut value = held(None, &[]).document.value().clone();
+        value["spec"]["validationFailureAction"] = json!("Audit");
+        value["spec"]["rules"][0]["validate"]["failureAction"] = json!("enforce");
+        let mut other = value["spec"]["rules"][0].clone();
+        other["name"] = json!("s");
+        other["validate"]["failureAction"] = json!("Audit");
+        value["spec"]["rules"].as_array_mut().expect("rules").push(other);
+        let document = Arc::new(PolicyDocument::parse(&value).expect("a policy"));
+        assert!(document.enforces());
+        let spec = spec(vec![Held { document, enforce: None, namespaces: vec!["ml".to_owned()] }]);
+        let overrides = json!([{"action": "Enforce", "namespaces": ["ml"]}]);
+        assert_eq!((&spec["validationFailureAction"], spec.get("validationFailureActionOverrides")), (&json!("Audit"), None));
+        let actions = |rule: usize| {
+            let validate = &spec["rules"][rule]["validate"];
+            (validate["failureAction"].clone(), validate.get("failureActionOverrides").cloned())
+        };
+        assert_eq!(actions(0), (json!("Audit"), Some(overrides)));
+        assert_eq!(actions(1), (json!("Audit"), None));
     }
 
     #[test]
