@@ -10,6 +10,7 @@ pub mod cluster_api;
 pub mod draw;
 pub mod faults;
 pub mod kafka;
+pub mod made;
 pub mod main_job;
 pub mod muster;
 pub mod parts;

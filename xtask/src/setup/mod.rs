@@ -9,6 +9,7 @@ pub mod debian;
 pub mod kafka;
 pub mod kubernetes;
 pub mod kustomize;
+pub mod kyverno;
 pub mod postgres;
 mod tools;
 

@@ -57,6 +57,21 @@ impl Kubernetes {
     /// # Errors
     /// A program does not come up; the message holds the end of its log.
     pub async fn start(programs: &Programs, leash: &Leash, name: &str, nodes: u32, model: &str) -> Result<Self> {
+        Self::start_without(programs, leash, name, nodes, model, &[]).await
+    }
+
+    /// As [`Kubernetes::start`], without these admission plugins of the API server.
+    ///
+    /// # Errors
+    /// A program does not come up; the message holds the end of its log.
+    pub async fn start_without(
+        programs: &Programs,
+        leash: &Leash,
+        name: &str,
+        nodes: u32,
+        model: &str,
+        plugins: &[&str],
+    ) -> Result<Self> {
         let folder = TempDir::with_prefix(format!("muster-{name}-"))?;
         let at = |file: &str| folder.path().join(file);
         let text = |file: &str| at(file).display().to_string();
@@ -88,6 +103,7 @@ impl Kubernetes {
             .arguments(["--service-cluster-ip-range", "10.96.0.0/16", "--endpoint-reconciler-type", "none"])
             .arguments(["--audit-policy-file", &text("audit-policy.yaml"), "--audit-log-path", &text("audit.jsonl")])
             .arguments(["--audit-log-mode", "blocking", "--audit-log-maxsize", "2000"])
+            .argument(format!("--disable-admission-plugins={}", plugins.join(",")))
             .log(at("kube-apiserver.log"));
         let mut server = Part::start(server, leash)?;
         let api = ClusterApi::of_kubeconfig(&at("kubeconfig"))?;

@@ -27,3 +27,4 @@ mod the_main_job_holds_on_real_parts;
 mod the_queue_and_the_namespace_arrive_before_the_job;
 mod two_versions_serve_while_weights_split;
 mod weights_total_100_at_every_instant;
+mod what_controllers_make_is_judged_as_foretold;

@@ -1,25 +1,28 @@
 //! `cargo xtask bench policy`: the evaluator in process, and beside it Kyverno's own command line tool, asked the same; with
-//! `--service`, the running service.
+//! `--service`, the running service; with `--real`, a real cluster.
 //!
 //! The one thing to know: C3 counts from unread files to the last verdict; C4 judges objects that are read already. Both
-//! depend on the profile of the build; `--kyverno` is a program of whoever runs this, since its module replaces others
-//! and so can't be installed by Go alone.
+//! depend on the profile of the build.
+
+mod kyverno;
+mod real;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use muster_core::manifest::parse_documents;
 use muster_integration_tests::parts::postgres::Durability;
 use muster_policy_evaluator::Policy;
 use muster_policy_evaluator::speed::{self, Answer};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use serde_json::Value;
 
 use crate::setup::build::Cargo;
-use crate::setup::postgres;
+use crate::setup::{self, postgres};
 use crate::workspace;
 
 /// Folders deeper than this are a loop of links.
@@ -42,9 +45,15 @@ pub struct Arguments {
     /// The running service too, over TLS and on a Postgres of its own: Pods a second, and thousands of policies about one object
     #[arg(long)]
     service: bool,
-    /// Kyverno's command line tool, asked about the same workloads in the same run
-    #[arg(long, value_name = "PROGRAM")]
-    kyverno: Option<PathBuf>,
+    /// Kyverno's command line tool, built from its module, asked about the same workloads in the same run
+    #[arg(long)]
+    kyverno: bool,
+    /// A real cluster, started for it: the Pods that its controllers make of generated workloads, and translated policies
+    #[arg(long)]
+    real: bool,
+    /// Generated workloads for C7
+    #[arg(long, default_value_t = 2_000)]
+    made: usize,
 }
 
 /// Measures and prints.
@@ -52,12 +61,14 @@ pub struct Arguments {
 /// # Errors
 /// A policy that can't be read, or a verdict that is not Kyverno's.
 pub async fn run(arguments: Arguments) -> Result<()> {
-    let policies = arguments.service.then(|| arguments.policies.clone());
-    tokio::task::spawn_blocking(|| in_process(arguments)).await??;
-    match policies {
-        Some(policies) => of_service(&policies).await,
-        None => Ok(()),
+    let Arguments { policies: places, workloads, threads, service, kyverno, real, made } = arguments;
+    let program = if kyverno { Some(setup::kyverno::program().await?) } else { None };
+    let asked = places.clone();
+    tokio::task::spawn_blocking(move || in_process(&asked, workloads, threads, program.as_deref())).await??;
+    if real {
+        real::run(&read_policies(&places)?, &places, made).await?;
     }
+    if service { of_service(&places).await } else { Ok(()) }
 }
 
 /// The service's own bench, which knows its insides, as xtask must not.
@@ -74,17 +85,17 @@ async fn of_service(policies: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-fn in_process(arguments: Arguments) -> Result<()> {
+fn in_process(places: &[PathBuf], count: usize, threads: usize, kyverno: Option<&Path>) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let workloads = folder.path().join("workloads.json");
-    let items = speed::workloads(arguments.workloads);
+    let items = speed::workloads(count);
     fs::write(&workloads, serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())?;
 
     let began = Instant::now();
-    let policies = read_policies(&arguments.policies)?;
+    let policies = read_policies(places)?;
     let list: Value = serde_json::from_slice(&fs::read(&workloads)?)?;
     let objects = list["items"].as_array().context("the list that was just written")?;
-    let answers = speed::answers(&policies, objects, arguments.threads);
+    let answers = speed::answers(&policies, objects, threads);
     let ours = began.elapsed();
     let counts: Vec<String> = speed::counted(&answers).iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
     println!(
@@ -94,13 +105,13 @@ fn in_process(arguments: Arguments) -> Result<()> {
         answers.len(),
         counts.join(", ")
     );
-    if let Some(program) = &arguments.kyverno {
+    if let Some(program) = kyverno {
         let began = Instant::now();
-        let theirs = ask_kyverno(program, &arguments.policies, &workloads)?;
+        let theirs = kyverno::ask(program, places, &workloads)?;
         let took = began.elapsed();
         let times = took.as_secs_f64() / ours.as_secs_f64();
         println!("    Kyverno: {} verdicts in {took:.2?}; here {times:.0} × as fast", theirs.len());
-        compare(&answers, &theirs)?;
+        kyverno::compare(&verdicts(&answers, objects), &theirs)?;
     }
 
     let pods = speed::pods(240);
@@ -111,10 +122,37 @@ fn in_process(arguments: Arguments) -> Result<()> {
         by_body.entry(body).or_default().push(policy);
     }
     for (body, policies) in by_body {
-        let speed = speed::measure(&policies, &pods, arguments.threads, ASKED_FOR, &|| began.elapsed());
-        println!("C4  {body:24} {:>3} policies  {:>10.0} verdicts/s", policies.len(), speed.per_second());
+        let before = processor_time()?;
+        let speed = speed::measure(&policies, &pods, threads, ASKED_FOR, &|| began.elapsed());
+        let each = (processor_time()? - before).as_nanos() as f64 / speed.answers as f64;
+        let per_second = speed.per_second();
+        println!(
+            "C4  {body:24} {:>3} policies  {per_second:>10.0} verdicts/s, {each:.0} ns of processor time each",
+            policies.len()
+        );
     }
     Ok(())
+}
+
+/// What this process has used so far, on all threads.
+fn processor_time() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(micros.unsigned_abs()))
+}
+
+/// As Kyverno's report words them.
+fn verdicts(answers: &[Answer], objects: &[Value]) -> BTreeSet<kyverno::Verdict> {
+    let named = |object: &Value| {
+        let [kind, name] = ["/kind", "/metadata/name"].map(|at| object.pointer(at).and_then(Value::as_str).unwrap_or_default());
+        (name.to_owned(), format!("{kind} {name}"))
+    };
+    let objects: BTreeMap<String, String> = objects.iter().map(named).collect();
+    let verdict = |answer: &Answer| {
+        let Answer { policy, rule, object, outcome } = answer;
+        (policy.clone(), rule.clone(), objects.get(object).cloned().unwrap_or_default(), (*outcome).to_owned())
+    };
+    answers.iter().map(verdict).collect()
 }
 
 fn read_policies(places: &[PathBuf]) -> Result<Vec<Policy>> {
@@ -142,49 +180,5 @@ fn read_below(place: &Path, depth: usize, policies: &mut Vec<Policy>) -> Result<
             }
         }
     }
-    Ok(())
-}
-
-/// Policy, rule, object and verdict, as Kyverno's report has them.
-type Verdict = (String, String, String, String);
-
-fn ask_kyverno(program: &Path, policies: &[PathBuf], workloads: &Path) -> Result<BTreeSet<Verdict>> {
-    let output = Command::new(program)
-        .arg("apply")
-        .args(policies)
-        .arg("--resource")
-        .arg(workloads)
-        .args(["--policy-report", "--output-format", "json"])
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| program.display().to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let Some(start) = text.find("{\n").or_else(|| text.find("{\"")) else {
-        bail!("no report: {}", String::from_utf8_lossy(&output.stderr))
-    };
-    let report: Value = serde_json::from_str(&text[start..]).context("Kyverno's report")?;
-    let mut verdicts = BTreeSet::new();
-    for result in report["results"].as_array().into_iter().flatten() {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        for resource in result["resources"].as_array().into_iter().flatten() {
-            verdicts.insert((text(&result["policy"]), text(&result["rule"]), text(&resource["name"]), text(&result["result"])));
-        }
-    }
-    Ok(verdicts)
-}
-
-/// Every verdict of theirs has to be one of ours, and the other way round.
-fn compare(answers: &[Answer], theirs: &BTreeSet<Verdict>) -> Result<()> {
-    let verdict =
-        |answer: &Answer| (answer.policy.clone(), answer.rule.clone(), answer.object.clone(), answer.outcome.to_owned());
-    let ours: BTreeSet<Verdict> = answers.iter().map(verdict).collect();
-    let differing: Vec<&Verdict> = ours.symmetric_difference(theirs).collect();
-    for (policy, rule, object, outcome) in differing.iter().take(20) {
-        let whose =
-            if ours.contains(&(policy.clone(), rule.clone(), object.clone(), outcome.clone())) { "here" } else { "Kyverno" };
-        println!("    {policy}/{rule} on {object}: {outcome} ({whose} only)");
-    }
-    ensure!(differing.is_empty(), "{} verdicts differ", differing.len());
-    println!("    every verdict is the same");
     Ok(())
 }
