@@ -9,6 +9,7 @@ mod desired;
 mod foreseeing;
 mod leading;
 mod lifecycle;
+mod passes;
 mod policy;
 mod standing;
 mod submitting;

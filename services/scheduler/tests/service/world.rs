@@ -39,6 +39,8 @@ use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 
+use crate::passes::repeated;
+
 pub type Channel = InterceptedService<Routes, fn(Request<()>) -> std::result::Result<Request<()>, Status>>;
 
 /// The registry's side of desired state: generations are checked as the real one does.
@@ -291,9 +293,9 @@ impl World {
     /// Decides and tells until nothing changes any more.
     pub async fn settle(&self) {
         for _ in 0..2 {
-            self.lead.tick().await.expect("decisions are written");
-            self.tell.tick().await.expect("clusters are told");
-            self.stand.tick().await.expect("clusters are looked at");
+            repeated(&self.lead).await.expect("decisions are written");
+            repeated(&self.tell).await.expect("clusters are told");
+            repeated(&self.stand).await.expect("clusters are looked at");
         }
     }
 
