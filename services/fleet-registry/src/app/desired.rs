@@ -7,7 +7,7 @@ use crate::{
     events,
     store::{
         desired::{self, Stamp},
-        observation,
+        observation, verdict,
     },
 };
 use async_trait::async_trait;
@@ -34,7 +34,7 @@ const MAX_NAME: usize = 253;
 /// Items an item may wait for.
 const MAX_AFTER: usize = 16;
 
-fn owned_by(caller: &Caller, owner: &str) -> Result<()> {
+pub(super) fn owned_by(caller: &Caller, owner: &str) -> Result<()> {
     let service = caller.service()?;
     if owner::of_service(service) == Some(owner) {
         return Ok(());
@@ -229,17 +229,13 @@ impl Watched for Observed {
         sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
         let cursor = event::end(&mut tx).await?;
         let rows = observation::of_owner(&mut tx, &self.owner).await?;
-        let existing = rows
-            .into_iter()
-            .map(|(cluster, body)| {
-                Ok(wire::WatchObservedResponse {
-                    cluster: format!("clusters/{cluster}"),
-                    observation: Some(serde_json::from_value(body).map_err(Error::internal)?),
-                    resume_token: String::new(),
-                    synced: false,
-                })
-            })
-            .collect::<Result<_>>()?;
+        let observed = rows.into_iter().map(|(cluster, body)| {
+            let observation = Some(serde_json::from_value(body).map_err(Error::internal)?);
+            Ok(wire::WatchObservedResponse { cluster: format!("clusters/{cluster}"), observation, ..Default::default() })
+        });
+        let sets = verdict::of_owner(&mut tx, &self.owner, None).await?;
+        let judged = sets.iter().map(|of| Ok(convert::judged(&of.cluster, convert::verdict_set(&self.owner, &of.name, &of.set))));
+        let existing = observed.chain(judged).collect::<Result<_>>()?;
         Ok((existing, cursor))
     }
 

@@ -1,8 +1,9 @@
-//! Forgets what nobody needs: bundles that no item names, questions whose asker is gone.
+//! Forgets what nobody needs: bundles that no item names, questions whose asker is gone, verdicts of
+//! items that are.
 
 use crate::{
     app::App,
-    store::{desired, question},
+    store::{desired, question, verdict},
 };
 use async_trait::async_trait;
 use muster_kit::{Result, reconcile::Reconciler};
@@ -19,6 +20,7 @@ impl Reconciler for Sweep {
     async fn tick(&self) -> Result<()> {
         desired::trim_bundles(&self.0.pool).await?;
         question::trim(&self.0.pool).await?;
+        verdict::trim(&self.0.pool).await?;
         Ok(())
     }
 }

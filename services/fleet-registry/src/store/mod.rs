@@ -6,3 +6,4 @@ pub mod fleet;
 pub mod observation;
 pub mod question;
 pub mod token;
+pub mod verdict;

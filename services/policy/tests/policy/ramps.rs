@@ -4,14 +4,11 @@ use crate::{
     bindings::bind,
     harness::{ADMISSION, KYVERNO, SERVICE, Service, binding, person, policy},
     policies::{create, update},
-    reports::observed,
+    reports::{observed, take},
 };
 use jiff::Timestamp;
 use muster_kit::{Role, clock::FakeClock, reconcile::Reconciler};
-use muster_policy::{
-    peers::ObservedEvent,
-    reconcile::{Leader, Ramps, reports},
-};
+use muster_policy::reconcile::{Leader, Ramps};
 use muster_proto::policy::v1::{self as proto, ramp::State};
 use std::{sync::Arc, time::Duration};
 use tonic::Code;
@@ -62,8 +59,7 @@ impl Ramp {
     async fn reports(&mut self, cluster: &str, failing: u32) {
         let Some(kept) = self.service.registry.kept(cluster) else { return };
         self.second += 1;
-        let event: ObservedEvent = observed(cluster, kept.generation.cast_signed(), self.second, failing);
-        reports::take(&self.service.app, self.service.epoch(), &event).await.expect("looked at");
+        take(&self.service, &observed(cluster, kept.generation.cast_signed(), self.second, failing)).await;
     }
 
     async fn after(&mut self, by: Duration, failing: u32) {

@@ -1,5 +1,7 @@
 //! The registry on a real Postgres: enrolment, desired state, liveness, fleets and prices, ticks by hand.
 
+mod verdicts;
+
 use jiff::Timestamp;
 use muster_core::bundle;
 use muster_fleet_registry::{
