@@ -277,6 +277,7 @@ impl<'a> Session<'a> {
         if self.link.ledger().state().leaving.is_some() {
             return Ok(());
         }
+        fetch::keep_sent(&self.link.reconciler, desired.bundles).await?;
         let taken = self.link.ledger().update(move |state| state.take(items)).await?;
         let mut conflict = None;
         for taken in taken {

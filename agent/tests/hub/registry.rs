@@ -37,7 +37,10 @@ use serde_json::Value;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::task::JoinHandle;
@@ -51,11 +54,12 @@ pub struct Registry {
     pki: tempfile::TempDir,
     address: SocketAddr,
     replica: Option<(CancellationToken, Vec<JoinHandle<()>>)>,
+    fetched: Arc<AtomicU64>,
 }
 
 /// The registry's own gRPC adaptors are private to it; these do the same.
 #[derive(Clone)]
-struct Link(Hub);
+struct Link(Hub, Arc<AtomicU64>);
 
 #[tonic::async_trait]
 impl AgentLinkService for Link {
@@ -68,6 +72,7 @@ impl AgentLinkService for Link {
 
     async fn fetch_bundle(&self, request: Request<wire::FetchBundleRequest>) -> Result<Response<wire::Bundle>, Status> {
         let caller = Caller::of(&request);
+        self.1.fetch_add(1, Ordering::Relaxed);
         Ok(Response::new(app::desired::fetch_bundle(&self.0.app, &caller, request.into_inner().digest).await?))
     }
 }
@@ -114,7 +119,7 @@ impl Registry {
             incarnation: Arc::new(AtomicU64::new(incarnation)),
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")));
-        let mut registry = Self { app, database, pki, address, replica: None };
+        let mut registry = Self { app, database, pki, address, replica: None, fetched: Arc::default() };
         registry.up();
         registry
     }
@@ -126,7 +131,7 @@ impl Registry {
         let (beats, write_beats) = beats::start(self.app.clone(), stop.clone());
         let sender = Arc::new(Sender { app: self.app.clone(), sessions: sessions.clone() });
         let sending = reconcile::run(sender, Duration::from_millis(50), self.app.send.clone(), stop.clone());
-        let link = Link(Hub { app: self.app.clone(), sessions, beats });
+        let link = Link(Hub { app: self.app.clone(), sessions, beats }, Arc::clone(&self.fetched));
         let routes = Routes::new(AgentLinkServiceServer::new(link.clone())).add_service(EnrolmentServiceServer::new(link));
         let server = ServerConfig {
             address: self.address,
@@ -153,6 +158,11 @@ impl Registry {
             // Aborted or ended: either way it is gone, and its port is free.
             _ = task.await;
         }
+    }
+
+    /// Bundles that an agent had to ask for.
+    pub fn fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -209,7 +219,8 @@ impl Registry {
             deletes: if manifests.is_empty() { vec![name] } else { Vec::new() },
             full: false,
         };
-        let request = api::ApplyDesiredRequest { owner: owner.to_owned(), leader_epoch: 1, changes: vec![change] };
+        let request =
+            api::ApplyDesiredRequest { owner: owner.to_owned(), leader_epoch: 1, changes: vec![change], ..Default::default() };
         let results = app::desired::apply(&self.app, &caller, request).await.expect("answered").results;
         assert_eq!(results[0].outcome(), Outcome::Applied);
     }

@@ -120,6 +120,7 @@ async fn a_cluster_joins_applies_and_is_observed() {
     registry.desire("edge-01", 1, &[config_map("1")]).await;
     registry.until(1, Phase::Healthy).await;
     assert_eq!(agent.data("a").as_deref(), Some("1"));
+    assert_eq!(registry.fetched(), 0, "its bundle came with the item");
     edit(&agent, "2").await;
     eventually("healed, and counted at the hub", async || registry.observed().await.filter(|seen| seen.heal_count == 1)).await;
     assert_eq!(agent.data("a").as_deref(), Some("1"));

@@ -74,7 +74,7 @@ impl Hub {
         // In slices, so that no message is beyond what gRPC takes.
         for slice in items.items.chunks(500) {
             let slice = slice.iter().cloned().map(convert::item).collect::<Result<Vec<_>>>()?;
-            send(Message::Desired(Desired { sequence: sequence.cast_unsigned(), items: slice }))?;
+            send(Message::Desired(Desired { sequence: sequence.cast_unsigned(), items: slice, bundles: Vec::new() }))?;
         }
         receive::preflight(&self.app, name, &said.agent_version, said.preflight).await?;
         self.sessions.add(session.clone());

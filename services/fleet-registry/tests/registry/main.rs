@@ -108,7 +108,12 @@ impl Registry {
     }
 
     async fn apply(&self, epoch: u64, change: wire::ClusterChange) -> muster_kit::Result<wire::ClusterChangeResult> {
-        let request = wire::ApplyDesiredRequest { owner: "rollout".to_owned(), leader_epoch: epoch, changes: vec![change] };
+        let request = wire::ApplyDesiredRequest {
+            owner: "rollout".to_owned(),
+            leader_epoch: epoch,
+            changes: vec![change],
+            ..Default::default()
+        };
         Ok(app::desired::apply(&self.app, &rollout(), request).await?.results.remove(0))
     }
 }
@@ -241,9 +246,69 @@ async fn a_bundle_nobody_stored_and_a_foreign_owner_are_refused() {
     let refused = registry.apply(1, change(0, 1, "a", &[("app", &missing)], &[])).await.expect_err("never stored");
     assert_eq!(refused.violations()[0].field, "changes.upserts.bundle_digest");
 
-    let request = wire::ApplyDesiredRequest { owner: "scheduler".to_owned(), leader_epoch: 1, changes: vec![] };
+    let request = wire::ApplyDesiredRequest { owner: "scheduler".to_owned(), leader_epoch: 1, ..Default::default() };
     let refused = app::desired::apply(&registry.app, &rollout(), request).await.expect_err("another's");
     assert_eq!(refused.kind(), Kind::Denied);
+}
+
+#[tokio::test]
+async fn bundles_come_with_the_changes_that_name_them_and_go_on_with_their_items() {
+    let registry = Registry::start().await;
+    registry.joined("edge-01").await;
+    registry.joined("edge-02").await;
+    let bundle = |text: &str| {
+        let (digest, content) = bundle::encode(&[json!({"kind": "ConfigMap", "data": {"text": text}})]).expect("small");
+        Bundle { digest: digest.to_string(), content }
+    };
+    let noise: String = (0..20_000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+    let (one, two, large) = (bundle("one"), bundle("two"), bundle(&noise));
+    let of = |cluster: &str, change| wire::ClusterChange { cluster: format!("clusters/{cluster}"), ..change };
+    let changes = vec![
+        of("edge-02", change(0, 1, "a", &[("app", &one.digest), ("large", &large.digest)], &[])),
+        of("edge-01", change(0, 1, "b", &[("app", &one.digest), ("old", &one.digest)], &[])),
+        of("edge-01", change(1, 2, "c", &[("app", &two.digest)], &["old"])),
+        of("edge-03", change(0, 1, "d", &[("app", &one.digest)], &[])),
+        of("edge-02", change(0, 1, "a", &[("app", &one.digest), ("large", &large.digest)], &[])),
+    ];
+    let request = |bundles: &[&Bundle]| wire::ApplyDesiredRequest {
+        owner: "rollout".to_owned(),
+        leader_epoch: 1,
+        changes: changes.clone(),
+        bundles: bundles.iter().map(|bundle| (*bundle).clone()).collect(),
+    };
+    let other = Bundle { content: two.content.clone(), ..one.clone() };
+    let refused = app::desired::apply(&registry.app, &rollout(), request(&[&two, &other])).await.expect_err("another's content");
+    assert_eq!(refused.violations()[0].field, "bundles[1].digest");
+
+    let results = app::desired::apply(&registry.app, &rollout(), request(&[&one, &two, &large])).await.expect("answered").results;
+
+    let outcomes: Vec<_> = results.iter().map(|result| (result.outcome(), result.current_generation)).collect();
+    let (applied, repeated, unknown) = (Outcome::Applied, Outcome::Repeated, Outcome::UnknownCluster);
+    assert_eq!(outcomes, [(applied, 1), (applied, 1), (applied, 2), (unknown, 0), (repeated, 1)]);
+    assert_eq!(sent(&registry, "edge-01").await, (vec!["app".to_owned(), "old".to_owned()], vec![two]));
+    assert_eq!(
+        sent(&registry, "edge-02").await,
+        (vec!["app".to_owned(), "large".to_owned()], vec![one]),
+        "large ones are fetched"
+    );
+}
+
+/// The items that the agent of a cluster is sent, and the bundles that come along.
+async fn sent(registry: &Registry, cluster: &str) -> (Vec<String>, Vec<Bundle>) {
+    let id = uuid::Uuid::new_v4();
+    let cluster_id = sqlx::query_scalar("update cluster set session = $1 where name = $2 returning cluster_id")
+        .bind(id)
+        .bind(cluster)
+        .fetch_one(&registry.app.pool)
+        .await
+        .expect("a session");
+    let (outbox, mut messages) = tokio::sync::mpsc::channel(8);
+    let sender = Sender { app: registry.app.clone(), sessions: Sessions::default() };
+    sender.sessions.add(Session { id, cluster_id, outbox, sent: 0, told_to_leave: false });
+    sender.tick().await.expect("sent");
+    let message = messages.try_recv().expect("a message").expect("no refusal").message;
+    let Some(hub_message::Message::Desired(desired)) = message else { panic!("{message:?}") };
+    (desired.items.into_iter().map(|item| item.name).collect(), desired.bundles)
 }
 
 #[tokio::test]

@@ -208,7 +208,7 @@ impl Registry for RegistryClient {
 
     async fn apply(&self, leader_epoch: u64, changes: Vec<ToApply>) -> Result<Vec<Applied>> {
         let changes = changes.into_iter().map(change).collect();
-        let request = ApplyDesiredRequest { owner: OWNER.to_owned(), leader_epoch, changes };
+        let request = ApplyDesiredRequest { owner: OWNER.to_owned(), leader_epoch, changes, bundles: Vec::new() };
         let response = self.desired.clone().apply_desired(peer::request(request, DEADLINE)).await.map_err(failed)?;
         let mut applied = Vec::new();
         for result in response.into_inner().results {

@@ -162,10 +162,11 @@ impl Mind {
         }
     }
 
-    /// Looks at jobs in this order; two statements for each [`BATCH`] of them.
+    /// Looks at jobs in this order; two statements for each [`BATCH`] of them. Nothing is locked: whoever changes one of them
+    /// meanwhile tells us to look again, and a decision locks what it changes.
     async fn look_at_jobs(&mut self, tx: &mut Tx, ids: &[i64], now: Timestamp) -> Result<()> {
         for ids in ids.chunks(BATCH as usize) {
-            let mut jobs = store::job::lock_rows(tx, ids).await?;
+            let mut jobs = store::job::rows(&mut **tx, ids).await?;
             let runs = store::run::charged(tx, jobs.values()).await?;
             for id in ids {
                 match jobs.remove(id) {

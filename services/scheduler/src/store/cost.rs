@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use muster_kit::{Error, Result, Tx};
+use muster_kit::{Result, Tx};
 use serde::Serialize;
+use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 
 use super::{column, count};
@@ -74,7 +75,7 @@ pub async fn begin(tx: &mut Tx, begun: &[Begun]) -> Result<()> {
         )
         on conflict do nothing
         "#,
-        serde_json::to_value(begun).map_err(Error::internal)?
+        Json(begun) as _
     )
     .execute(&mut **tx)
     .await?;
@@ -95,7 +96,7 @@ pub async fn finish(tx: &mut Tx, ended: &[Ended]) -> Result<()> {
         where c.job_id = n.job_id
         and c.epoch = n.epoch
         "#,
-        serde_json::to_value(ended).map_err(Error::internal)?
+        Json(ended) as _
     )
     .execute(&mut **tx)
     .await?;

@@ -18,6 +18,7 @@ use muster_proto::scheduler::v1::queue_service_client::QueueServiceClient;
 use muster_proto::scheduler::v1::{
     CreateJobRequest, ExplainJobRequest, GetJobRequest, Job, JobExplanation, Queue, UpdateQueueRequest, job,
 };
+use muster_scheduler::app::admission::Admissions;
 use muster_scheduler::app::mind::Mind;
 use muster_scheduler::app::observe::{ItemPhase, Observed};
 use muster_scheduler::app::writer::Writer;
@@ -71,12 +72,7 @@ pub struct ToldCluster {
 
 #[async_trait]
 impl Registry for PlayedRegistry {
-    async fn put_bundles(&self, bundles: Vec<(String, Vec<u8>)>) -> Result<()> {
-        self.state.lock().unwrap().bundles.extend(bundles);
-        Ok(())
-    }
-
-    async fn apply(&self, leader_epoch: u64, changes: &[Pending]) -> Result<Vec<Answer>> {
+    async fn apply(&self, leader_epoch: u64, bundles: Vec<(String, Vec<u8>)>, changes: &[Pending]) -> Result<Vec<Answer>> {
         let mut state = self.state.lock().unwrap();
         if state.away {
             return Err(Error::unavailable("PEER_AWAY", "the registry is away"));
@@ -85,6 +81,7 @@ impl Registry for PlayedRegistry {
             return Err(Error::conflict("NOT_LEADER", "an older leader"));
         }
         state.leader_epoch = leader_epoch;
+        state.bundles.extend(bundles);
         let mut answers = Vec::new();
         for change in changes {
             if state.unknown.contains(&change.cluster) {
@@ -188,6 +185,8 @@ pub struct World {
 pub fn app(db: &TestDb, clock: &FakeClock, policy: &Arc<PlayedPolicy>) -> App {
     let (writer, writing) = Writer::new(db.pool().clone(), Arc::new(clock.clone()));
     tokio::spawn(writing);
+    let (admissions, admitting) = Admissions::new(db.pool().clone(), Arc::new(clock.clone()));
+    tokio::spawn(admitting);
     App {
         pool: db.pool().clone(),
         clock: Arc::new(clock.clone()),
@@ -195,7 +194,7 @@ pub fn app(db: &TestDb, clock: &FakeClock, policy: &Arc<PlayedPolicy>) -> App {
         policy: Arc::clone(policy) as Arc<dyn Policy>,
         leadership: Leadership::default(),
         mind: Arc::default(),
-        admission: Arc::default(),
+        admissions,
         writer,
         decide: Wake::default(),
         tell: Wake::default(),

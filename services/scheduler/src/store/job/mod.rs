@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use muster_kit::{Error, Result, Tx};
 use muster_scheduler_engine::Finished;
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::{corrupt, count, json};
 use crate::domain::job::JobState;
@@ -166,7 +166,10 @@ pub async fn lock_rows(tx: &mut Tx, ids: &[i64]) -> Result<BTreeMap<i64, Job>> {
 }
 
 /// Jobs by row, those that are there, as they are.
-pub async fn rows(pool: &PgPool, ids: &[i64]) -> Result<BTreeMap<i64, Job>> {
+pub async fn rows(executor: impl PgExecutor<'_>, ids: &[i64]) -> Result<BTreeMap<i64, Job>> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let rows = sqlx::query_as!(
         JobRow,
         r#"
@@ -179,7 +182,7 @@ pub async fn rows(pool: &PgPool, ids: &[i64]) -> Result<BTreeMap<i64, Job>> {
         "#,
         ids
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter().map(|row| Ok((row.job_id, row.try_into()?))).collect()
 }
