@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, tier_of};
 use crate::engine::{Engine, State};
 use crate::event::{ClusterState, JobId, Refused, Time};
 use crate::nodes::{Nodes, Shortage};
-use crate::queues::Work;
+use crate::queues::{Excess, QueueIndex, ROOT, Work};
 use crate::reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing};
 use crate::spec::JobSpec;
 
@@ -69,13 +69,9 @@ impl Engine {
             Standing::Suspended => holds.push(Hold::Resume),
             Standing::Waiting | Standing::Placed { .. } => {}
         }
-        for queue in self.queues.chain(job.queue) {
-            for (resource, limit, used, _) in self.queues.excess(queue, &class.total) {
-                let amounts = [limit, used, class.total.get(resource)];
-                let (resource, [limit, used, asked]) = self.resources.named(resource, amounts);
-                let queue = self.queues.get(queue).spec.name.clone();
-                holds.push(Hold::Capability { queue, resource, limit, used, asked });
-            }
+        for queue in self.queues.chain(job.queue).chain([ROOT]) {
+            let excess = self.queues.excess(job.queue, queue, &class.total);
+            holds.extend(excess.into_iter().map(|excess| self.limit_exceeded(queue, excess)));
         }
         let prices = clusters.iter().filter(|verdict| matches!(verdict.reason, Reason::Room | Reason::Full(_)));
         let prices = prices.filter_map(|verdict| self.cheapest(class, &verdict.cluster));
@@ -110,6 +106,28 @@ impl Engine {
             }
         }
         holds
+    }
+
+    /// Which of the limits of a queue it is that a gang would exceed.
+    fn limit_exceeded(&self, queue: QueueIndex, excess: Excess) -> Hold {
+        let entry = self.queues.get(queue);
+        let Excess { resource: index, limit, used, kept, asked } = excess;
+        let by_what_is_kept = kept > 0 && used.saturating_add(asked) <= limit;
+        let keepers = if by_what_is_kept { self.queues.keepers(queue, index) } else { BTreeSet::new() };
+        let guaranteed = self.queues.guarantee(queue).get(index);
+        let (resource, [limit, used, kept, asked, guaranteed]) =
+            self.resources.named(index, [limit, used, kept, asked, guaranteed]);
+        let name = entry.spec.name.clone();
+        if by_what_is_kept {
+            let queue = Some(name).filter(|name| !name.is_empty());
+            return Hold::Lending { queue, resource, keepers, limit, used, kept, asked };
+        }
+        let (used, capability) = (used.saturating_add(kept), self.resources.find_all(&entry.spec.capability).get(index));
+        if entry.spec.borrowing_limit.contains_key(self.resources.name(index)) && capability != excess.limit {
+            let most = limit.saturating_sub(guaranteed);
+            return Hold::Borrowing { queue: name, resource, guaranteed, most, used, asked };
+        }
+        Hold::Capability { queue: name, resource, limit, used, asked }
     }
 
     /// The price of a GPU-hour and the speed of the model on a cluster on which a unit of work costs least.

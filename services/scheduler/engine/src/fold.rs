@@ -203,6 +203,9 @@ impl Engine {
             self.everything = everything;
             self.queues.mark_all(&self.everything);
         }
+        if self.queues.count_kept(&self.everything) {
+            self.let_everybody_go();
+        }
     }
 
     /// Typical speeds have changed, and with them which places come first for jobs that prefer the fastest.

@@ -63,6 +63,38 @@ pub enum Hold {
         /// What the job asks for.
         asked: i64,
     },
+    /// Its queue or an ancestor would borrow more than it may.
+    Borrowing {
+        /// Which.
+        queue: String,
+        /// Of what.
+        resource: String,
+        /// What the queue is guaranteed, in base units.
+        guaranteed: i64,
+        /// What it may borrow beyond that.
+        most: i64,
+        /// What it uses already.
+        used: i64,
+        /// What the job asks for.
+        asked: i64,
+    },
+    /// Other queues lend no more: it would need what they are guaranteed and keep for themselves.
+    Lending {
+        /// The queue in whose limit they keep it; `None`: in everything that there is.
+        queue: Option<String>,
+        /// Of what.
+        resource: String,
+        /// Who keeps it.
+        keepers: BTreeSet<String>,
+        /// The limit, in base units.
+        limit: i64,
+        /// What is used already.
+        used: i64,
+        /// What is kept.
+        kept: i64,
+        /// What the job would borrow.
+        asked: i64,
+    },
     /// A hard budget of its queue or an ancestor would be exceeded, at the cheapest place it may use.
     Budget {
         /// Whose.
@@ -218,6 +250,27 @@ impl fmt::Display for Hold {
                 show(resource, *asked),
                 show(resource, *limit),
             ),
+            Self::Borrowing { queue, resource, guaranteed, most, used, asked } => write!(
+                out,
+                "borrowing limit of queue {queue:?} exceeded by {} {resource}: {} used + {} asked > {} guaranteed + {} borrowed at most",
+                show(resource, used.saturating_add(*asked).saturating_sub(guaranteed.saturating_add(*most))),
+                show(resource, *used),
+                show(resource, *asked),
+                show(resource, *guaranteed),
+                show(resource, *most),
+            ),
+            Self::Lending { queue, resource, keepers, limit, used, kept, asked } => {
+                let keepers = keepers.iter().map(|keeper| format!("{keeper:?}")).collect::<Vec<_>>().join(" and ");
+                let within = queue.as_ref().map_or("all clusters".to_owned(), |queue| format!("queue {queue:?}"));
+                write!(
+                    out,
+                    "{keepers} lend no more {resource}: of {} in {within} {} are used and {} kept, {} are asked",
+                    show(resource, *limit),
+                    show(resource, *used),
+                    show(resource, *kept),
+                    show(resource, *asked),
+                )
+            }
             Self::Budget { queue, number, budget, counted, asked } => {
                 let shown = |amount: i64| show_budget(budget.unit, amount);
                 let beyond = shown(counted.saturating_add(*asked).saturating_sub(budget.amount));

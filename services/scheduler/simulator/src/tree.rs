@@ -193,6 +193,11 @@ impl<'a> Node<'a> {
         self.entries()?.into_iter().try_fold(Amounts::new(), |sum, (name, node)| Ok(sum.with(name, node.quantity(name)?)))
     }
 
+    /// Quantities by resource, of which 0 counts.
+    pub(crate) fn limits(&self) -> Result<BTreeMap<String, i64>, Fault> {
+        self.entries()?.into_iter().map(|(name, node)| Ok((name.to_owned(), node.quantity(name)?))).collect()
+    }
+
     pub(crate) fn texts(&self) -> Result<Vec<&'a str>, Fault> {
         self.items()?.iter().map(Node::text).collect()
     }

@@ -156,7 +156,9 @@ fn tell(job: &Job, known: &Known, waiting: u32, now: Timestamp) -> JobExplanatio
     let queue_limits: Vec<String> = explanation
         .holds
         .iter()
-        .filter(|hold| matches!(hold, Hold::Capability { .. } | Hold::Budget { .. }))
+        .filter(|hold| {
+            matches!(hold, Hold::Capability { .. } | Hold::Borrowing { .. } | Hold::Lending { .. } | Hold::Budget { .. })
+        })
         .map(ToString::to_string)
         .collect();
     let unblocked_by: Vec<String> = explanation.holds.iter().map(|hold| unblock(hold, &known.windows, now)).collect();
@@ -227,7 +229,9 @@ fn hold(hold: &Hold) -> String {
             format!("no cluster it may use has {hold}").replace("has room on a cluster it may use;", "has room;")
         }
         Hold::NoCluster => "no cluster it may use could hold it".to_owned(),
-        Hold::Capability { .. } | Hold::Budget { .. } | Hold::Resume => hold.to_string(),
+        Hold::Capability { .. } | Hold::Borrowing { .. } | Hold::Lending { .. } | Hold::Budget { .. } | Hold::Resume => {
+            hold.to_string()
+        }
     }
 }
 
@@ -236,6 +240,16 @@ fn unblock(hold: &Hold, budget_windows: &BTreeMap<(String, usize), Window>, now:
         Hold::Capability { queue, resource, limit, used, asked } => {
             let beyond = show(resource, used.saturating_add(*asked).saturating_sub(*limit));
             format!("{beyond} {resource} of queue {queue:?} is freed, or its capability is raised by as much")
+        }
+        Hold::Borrowing { queue, resource, guaranteed, most, used, asked } => {
+            let limit = guaranteed.saturating_add(*most);
+            let beyond = show(resource, used.saturating_add(*asked).saturating_sub(limit));
+            format!("{beyond} {resource} of queue {queue:?} is freed, or its borrowing limit is raised by as much")
+        }
+        Hold::Lending { queue: _, resource, keepers, limit, used, kept, asked } => {
+            let beyond = show(resource, used.saturating_add(*kept).saturating_add(*asked).saturating_sub(*limit));
+            let keepers = keepers.iter().map(|keeper| format!("{keeper:?}")).collect::<Vec<_>>().join(" and ");
+            format!("{beyond} {resource} that others borrow is freed, or queue {keepers} lends as much more")
         }
         Hold::Budget { queue, number, budget, counted, asked } => {
             let beyond = show_budget(budget.unit, counted.saturating_add(*asked).saturating_sub(budget.amount));

@@ -8,6 +8,7 @@ mod costs;
 mod desired;
 mod foreseeing;
 mod leading;
+mod lending;
 mod lifecycle;
 mod policy;
 mod standing;

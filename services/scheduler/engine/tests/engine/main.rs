@@ -5,6 +5,7 @@ mod explaining;
 mod fairness;
 mod forecasting;
 mod interrupting;
+mod lending;
 mod overdue;
 mod placing;
 mod properties;
