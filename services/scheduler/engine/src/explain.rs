@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::amounts::show;
 use crate::class::{self, Class, FlavorId, NORMAL_SPEED, time_of};
-use crate::cluster::{Cluster, tier_of};
+use crate::cluster::{Cluster, candidates, tier_of};
 use crate::engine::{Engine, State};
 use crate::event::{ClusterState, JobId, Refused, Time};
 use crate::nodes::{Nodes, Shortage};
 use crate::queues::{Excess, QueueIndex, ROOT, Work};
-use crate::reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing};
+use crate::reason::{ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing};
 use crate::spec::JobSpec;
 
 impl Engine {
@@ -31,18 +31,23 @@ impl Engine {
         let owner = self.queues.tier_owner(job.queue);
         let open = self.tiers_open(owner, job.submitted_at, job.ran_ms(), self.work_ms(job));
         let mut empty_fits = BTreeMap::new();
+        let yardstick = (self.queues.prefers(job.queue), &self.typical);
+        let places = candidates(self.queues.tiers(owner), yardstick, class, &self.sites, &self.flavors);
         let mut clusters: Vec<ClusterVerdict> = self
             .sites
             .iter()
-            .filter_map(|site| Some((&site.nodes, site.cluster.as_ref()?)))
-            .map(|(nodes, cluster)| {
+            .enumerate()
+            .filter_map(|(index, site)| Some((index, &site.nodes, site.cluster.as_ref()?)))
+            .map(|(index, nodes, cluster)| {
                 let tier = tier_of(self.queues.tiers(owner), &cluster.spec);
                 let reason = if placed_on == Some(cluster.spec.name.as_str()) {
                     Reason::Here
                 } else {
                     self.judge(class, (cluster, nodes), tier, open, owner == crate::queues::ROOT, &mut empty_fits)
                 };
-                ClusterVerdict { cluster: cluster.spec.name.clone(), tier, reason }
+                let models = self.model_verdicts(job, class, cluster, nodes);
+                let place = places.iter().position(|place| place.cluster == index);
+                ClusterVerdict { cluster: cluster.spec.name.clone(), tier, place, reason, models }
             })
             .collect();
         clusters.sort_by(|left, right| left.cluster.cmp(&right.cluster));
@@ -52,7 +57,9 @@ impl Engine {
             self.holds(job, class, &standing, &clusters, open.1.map(|at| (open.0, at)))
         };
         let ahead = if standing == Standing::Waiting { self.ahead_of(job, class) } else { 0 };
-        Some(Explanation { job: id, queue: self.queues.get(job.queue).spec.name.clone(), standing, ahead, holds, clusters })
+        let (queue, preference) = (self.queues.get(job.queue).spec.name.clone(), self.preference(job, class, &places));
+        let shares = self.queues.chain(job.queue).map(|index| self.share_of(index)).collect();
+        Some(Explanation { job: id, queue, standing, ahead, holds, shares, preference, clusters })
     }
 
     fn holds(
@@ -106,6 +113,18 @@ impl Engine {
             }
         }
         holds
+    }
+
+    fn share_of(&self, index: QueueIndex) -> QueueShare {
+        let queue = self.queues.get(index);
+        let share = self.queues.whole_share(index, &self.everything) * f64::from(queue.spec.weight);
+        QueueShare {
+            queue: queue.spec.name.clone(),
+            weight: queue.spec.weight,
+            // Not negative, and no more than a few.
+            share_ppm: (share * 1e6).round() as u64,
+            used_lately: queue.lately.as_ref().map_or(0, |lately| lately.gpus),
+        }
     }
 
     /// Which of the limits of a queue it is that a gang would exceed.
@@ -183,7 +202,7 @@ impl Engine {
     }
 
     /// Models of the nodes that would do; `[None]` for a gang without GPUs.
-    fn flavors_for(&self, class: &Class, nodes: &Nodes) -> Vec<Option<FlavorId>> {
+    pub(crate) fn flavors_for(&self, class: &Class, nodes: &Nodes) -> Vec<Option<FlavorId>> {
         if !class.on_gpu {
             return vec![None];
         }

@@ -67,6 +67,8 @@ pub(crate) struct Queue {
     pub(crate) usage: Vector,
     /// What its descendants keep of their reserves without using it.
     kept: Vector,
+    /// What it has used lately, where that counts.
+    pub(crate) lately: Option<share::Lately>,
     /// What its own waiting jobs ask for.
     pub(crate) waiting: Vector,
     /// Its lanes, by what decides whether they have room.
@@ -359,6 +361,7 @@ impl Queue {
             counted,
             usage: Vector::default(),
             kept: Vector::default(),
+            lately: None,
             waiting: Vector::default(),
             sections: BTreeMap::new(),
             sections_held: 0,

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::amounts::show;
 use crate::event::{Epoch, JobId, Time};
+use crate::prefer::{ModelVerdict, Preference};
 use crate::spec::{Budget, BudgetUnit};
 
 /// Everything there is to say about an unfinished job.
@@ -20,8 +21,25 @@ pub struct Explanation {
     pub ahead: u64,
     /// What must change first. Empty for a job that is next and has room.
     pub holds: Vec<Hold>,
+    /// Where its queue stands among its siblings, and then those above it.
+    pub shares: Vec<QueueShare>,
+    /// Why its first place comes before another GPU model; `None` where there is no other.
+    pub preference: Option<Preference>,
     /// Every known cluster, by name.
     pub clusters: Vec<ClusterVerdict>,
+}
+
+/// Where a queue stands: siblings are asked in the order of share ÷ weight, those within their guarantee first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueShare {
+    /// Which.
+    pub queue: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Its dominant share of everything, in millionths, with what it has used lately where that counts.
+    pub share_ppm: u64,
+    /// What it has used lately, on the mean, in thousandths of GPUs; 0 where that does not count.
+    pub used_lately: i64,
 }
 
 /// Where a job stands.
@@ -138,8 +156,12 @@ pub struct ClusterVerdict {
     pub cluster: String,
     /// The queue's tier it belongs to, from 0; `None` if the queue can't use it.
     pub tier: Option<usize>,
+    /// The lesser, the sooner it is tried; `None` if it takes nothing.
+    pub place: Option<usize>,
     /// The answer.
     pub reason: Reason,
+    /// Its GPU models that would do, the first one to be tried first; none for a gang without GPUs.
+    pub models: Vec<ModelVerdict>,
 }
 
 /// Why a cluster takes a gang or doesn't.

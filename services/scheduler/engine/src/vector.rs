@@ -249,6 +249,11 @@ impl ResourceTable {
         self.gpus.iter().map(|index| vector.get(*index).div_euclid(WHOLE)).sum()
     }
 
+    /// The resources that are GPUs.
+    pub(crate) fn all_gpus(&self) -> &[usize] {
+        &self.gpus
+    }
+
     pub(crate) fn is_gpu(&self, index: usize) -> bool {
         self.gpus.contains(&index)
     }

@@ -2,6 +2,7 @@
 //! is wrong.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use muster_core::manifest::{MAX_BYTES, Manifest, ManifestError, Places};

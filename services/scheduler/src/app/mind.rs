@@ -379,7 +379,7 @@ fn row(job: &Job, run: Option<&Run>, attained_ms: i64) -> JobRow {
         None if job.state == JobState::Suspended => EngineState::Suspended,
         None => EngineState::Waiting { not_before: job.not_before.map(time), expected_ms: None, promised: None },
     };
-    JobRow { spec: job.spec(), epoch: Epoch(job.epoch), attained_ms, state }
+    JobRow { spec: job.spec(), epoch: Epoch(job.epoch), attained_ms, learned_speeds: None, state }
 }
 
 pub(super) fn out_of_step(refused: Refused) -> Error {

@@ -11,6 +11,7 @@ mod leading;
 mod lending;
 mod lifecycle;
 mod policy;
+mod shares;
 mod standing;
 mod submitting;
 mod world;

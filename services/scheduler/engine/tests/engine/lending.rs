@@ -144,16 +144,17 @@ fn members_lend_to_each_other_inside_what_their_cohort_has() {
 
 #[test]
 fn what_ends_of_a_lender_counts_only_beyond_what_it_keeps() {
-    // b's one gang is 8 beyond its guarantee, and 16 of its 24 are kept for it however it ends.
-    let queues = vec![guaranteed("a", 16), lends("b", 16, 0), queue("c", 1)];
+    // b's one gang is 8 beyond its guarantee, and 16 of its 24 are kept for b however it ends: half of what a needs. It has borrowed most.
+    let queues = vec![guaranteed("a", 16), lends("b", 16, 0), queue("c", 100)];
     let mut engine = engine(vec![cluster("idc", 5, "V100", 1)], queues);
     submit(&mut engine, job(1, "b", 3, 8));
-    submit_ones(&mut engine, "c", 10..18);
     settle(&mut engine);
-    assert_eq!((gpus(&engine, "b"), gpus(&engine, "c")), (24, 8));
+    submit_ones(&mut engine, "c", 10..26);
+    settle(&mut engine);
+    assert_eq!((gpus(&engine, "b"), gpus(&engine, "c")), (24, 16));
     later(&mut engine);
     submit(&mut engine, job(2, "a", 2, 8));
-    assert_eq!(settle(&mut engine), 9, "8 beyond what b keeps are one half, and all of c's are the other");
+    assert_eq!(settle(&mut engine), 9, "three nodes become free of b's, and eight of c's runs give what b does not lend");
     assert_eq!((gpus(&engine, "a"), gpus(&engine, "b"), gpus(&engine, "c")), (16, 0, 8));
 }
 

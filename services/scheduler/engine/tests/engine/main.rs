@@ -5,6 +5,7 @@ mod explaining;
 mod fairness;
 mod forecasting;
 mod interrupting;
+mod learning;
 mod lending;
 mod overdue;
 mod placing;

@@ -235,6 +235,10 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
     // Mostly seconds, now and then a good part of a day, so that gangs become overdue.
     twin.now += if dice.roll(200) == 0 { dice.roll(40_000_000) as i64 } else { dice.roll(60_000) as i64 };
     engine.apply(Event::Time(Time(twin.now))).unwrap();
+    if dice.roll(128) == 0 {
+        let queue = QUEUES[dice.roll(5) as usize].to_owned();
+        engine.apply(Event::UsedLately { queue, gpus: 500 * dice.roll(40) as i64 }).unwrap();
+    }
     let event = match dice.roll(16) {
         0..=5 if twin.jobs.len() < MOST_JOBS => {
             twin.next += 1;

@@ -43,6 +43,9 @@ fn queue(root: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result
     if let Some(budgets) = spec.get("budgets") {
         return Err(budgets.fault("budgets are not simulated: what counts in them is summed up from the platform's tables"));
     }
+    if let Some(half_life) = spec.get("usageHalfLife") {
+        return Err(half_life.fault("usage over time is not simulated: it is summed up from the platform's tables"));
+    }
     spec.only(&[
         "weight",
         "capability",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_scheduler_engine::{Amounts, MAX_DEPTH, QueueSpec};
 
-use super::{QueueDefinition, Role};
+use super::{Kind, QueueDefinition};
 use crate::domain::cluster::ClusterFacts;
 
 /// All queues as the engine has them, among them the cohorts that are there only by being named: an order to tell them in is not
@@ -14,8 +14,8 @@ pub fn specs(definitions: &BTreeMap<String, QueueDefinition>, clusters: &[Cluste
     let of_definition = |definition: &QueueDefinition| (definition.name.clone(), definition.spec(clusters.iter()));
     let mut specs: BTreeMap<String, QueueSpec> = definitions.values().map(of_definition).collect();
     let mut cohorts: Vec<String> =
-        definitions.values().filter(|queue| queue.role == Role::Cohort).map(|queue| queue.name.clone()).collect();
-    for parent in definitions.values().filter(|queue| queue.role != Role::Queue).filter_map(|queue| queue.parent.clone()) {
+        definitions.values().filter(|queue| queue.kind == Kind::Cohort).map(|queue| queue.name.clone()).collect();
+    for parent in definitions.values().filter(|queue| queue.kind != Kind::Queue).filter_map(|queue| queue.parent.clone()) {
         if !specs.contains_key(&parent) {
             specs.insert(parent.clone(), QueueSpec::named(&parent));
             cohorts.push(parent);
@@ -53,7 +53,7 @@ impl Quota {
             covered: definition.map_or_else(BTreeSet::new, |definition| definition.covered.clone()),
         };
         // Queues that are below themselves are refused elsewhere.
-        if depth > MAX_DEPTH || definition.is_some_and(|definition| definition.role != Role::Cohort) {
+        if depth > MAX_DEPTH || definition.is_some_and(|definition| definition.kind != Kind::Cohort) {
             return quota;
         }
         for member in specs.values().filter(|spec| spec.parent.as_deref() == Some(name)) {

@@ -8,7 +8,7 @@ use muster_scheduler_engine::{Amounts, QueueSpec};
 use serde_json::{Map, Value};
 
 use super::fields::{known, text, weight};
-use super::{QueueDefinition, Role, within_guarantee};
+use super::{Kind, QueueDefinition, within_guarantee};
 use crate::domain::Fault;
 use crate::domain::manifest::quantity;
 
@@ -65,7 +65,7 @@ pub(super) fn cluster_queue(manifest: &Manifest) -> Result<QueueDefinition, Faul
         }
         quotas.borrowing = quotas.paths.keys().map(|name| (name.clone(), 0)).collect();
     }
-    definition(manifest, spec, quotas, cohort, Role::Member)
+    definition(manifest, spec, quotas, cohort, Kind::Member)
 }
 
 /// Reads a `Cohort`.
@@ -77,7 +77,7 @@ pub(super) fn cohort(manifest: &Manifest) -> Result<QueueDefinition, Fault> {
         (one, other) => one.or(other).filter(|parent| !parent.is_empty()),
     };
     let quotas = quotas(spec.get("resourceGroups"))?;
-    definition(manifest, spec, quotas, parent, Role::Cohort)
+    definition(manifest, spec, quotas, parent, Kind::Cohort)
 }
 
 fn spec(manifest: &Manifest) -> Result<&Map<String, Value>, Fault> {
@@ -94,7 +94,7 @@ fn definition(
     spec: &Map<String, Value>,
     quotas: Quotas,
     parent: Option<String>,
-    role: Role,
+    kind: Kind,
 ) -> Result<QueueDefinition, Fault> {
     let weight = match spec.get("fairSharing") {
         None | Some(Value::Null) => 1,
@@ -115,13 +115,14 @@ fn definition(
         covered: quotas.paths.into_keys().collect(),
         borrowing_limit: quotas.borrowing,
         lending_limit: quotas.lending,
-        role,
+        kind,
         reclaimable: true,
         min_runtime_ms: QueueSpec::MIN_RUNTIME_MS,
         parent,
         tiers: Vec::new(),
         prefers: None,
         budgets: Vec::new(),
+        usage_half_life_ms: None,
     })
 }
 

@@ -48,7 +48,7 @@ pub struct QueueDefinition {
     /// How much of its guarantee others may use, in base units; what is not named is lent whole.
     pub lending_limit: BTreeMap<String, i64>,
     /// How its quota comes about.
-    pub role: Role,
+    pub kind: Kind,
     /// Resources of which Kueue's kinds say a quota, be it none.
     pub covered: BTreeSet<String>,
     /// Whether what it borrowed may be taken back.
@@ -63,11 +63,14 @@ pub struct QueueDefinition {
     pub prefers: Option<Prefers>,
     /// What it and the queues below it may spend.
     pub budgets: Vec<BudgetDefinition>,
+    /// What it has used lately counts when it is compared with its siblings, in milliseconds after which it counts for half; `None`: as
+    /// the queue above says, else not at all.
+    pub usage_half_life_ms: Option<i64>,
 }
 
 /// How a queue's quota comes about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum Kind {
     /// It has what it says.
     Queue,
     /// A member of the cohort above it, which is there by being named.
@@ -136,7 +139,7 @@ impl QueueDefinition {
             guarantee,
             borrowing_limit,
             lending_limit,
-            role: Role::Queue,
+            kind: Kind::Queue,
             covered: BTreeSet::new(),
             reclaimable: boolean("spec.reclaimable", spec.get("reclaimable"))?.unwrap_or(true),
             min_runtime_ms: span("spec.minRuntime", spec.get("minRuntime"))?.unwrap_or(QueueSpec::MIN_RUNTIME_MS),
@@ -144,6 +147,7 @@ impl QueueDefinition {
             tiers: if strict { tiers(spec.get("tiers"))? } else { Vec::new() },
             prefers: if strict { prefers(spec.get("placement"))? } else { None },
             budgets: if strict { budgets(spec.get("budgets"))? } else { Vec::new() },
+            usage_half_life_ms: if strict { half_life(spec.get("usageHalfLife"))? } else { None },
         })
     }
 
@@ -238,6 +242,19 @@ struct SpecShape {
     tiers: Option<IgnoredAny>,
     placement: Option<IgnoredAny>,
     budgets: Option<IgnoredAny>,
+    #[serde(rename = "usageHalfLife")]
+    usage_half_life: Option<IgnoredAny>,
+}
+
+/// Half-lives from a minute to a year make sense.
+const HALF_LIFE_MS: std::ops::RangeInclusive<i64> = 60_000..=366 * 86_400_000;
+
+fn half_life(value: Option<&Value>) -> Result<Option<i64>, Fault> {
+    let path = "spec.usageHalfLife";
+    match span(path, value)? {
+        Some(ms) if !HALF_LIFE_MS.contains(&ms) => Err(Fault::new(path, "must be from a minute to 366 days")),
+        half_life => Ok(half_life),
+    }
 }
 
 /// A queue can't lend more than it is guaranteed.
@@ -266,6 +283,7 @@ fn strictly(manifest: &Manifest, spec: &Map<String, Value>) -> Result<(), Fault>
         "tiers",
         "placement",
         "budgets",
+        "usageHalfLife",
     ];
     whole.and_then(|()| known("spec", spec, &fields)).map_err(|fault| match manifest.read::<Shape>() {
         Err(at) => Fault::new(fault.field, format!("line {}, column {}: {}", at.line, at.column, fault.why)),

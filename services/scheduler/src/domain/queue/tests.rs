@@ -166,6 +166,9 @@ fn what_is_wrong_is_named() {
     assert_eq!(muster("{borrowingLimit: {cpu: -1}}"), "spec.borrowingLimit[cpu]");
     assert_eq!(muster("{minRuntime: soon}"), "spec.minRuntime");
     assert_eq!(muster("{placement: best}"), "spec.placement");
+    for half_life in ["59s", "9000h", "soon"] {
+        assert_eq!(muster(&format!("{{usageHalfLife: {half_life}}}")), "spec.usageHalfLife");
+    }
     assert_eq!(muster("{tiers: [{}]}"), "spec.tiers[0]");
     assert_eq!(muster("{tiers: [{fleet: a, overflowAfter: soon}]}"), "spec.tiers[0].overflowAfter");
     for multiple in ["-1", "1001", "0.0001", "10m", "true"] {
