@@ -9,6 +9,7 @@ pub mod decide;
 pub mod explain;
 pub mod forecast;
 pub mod jobs;
+mod lately;
 pub mod mind;
 pub mod observe;
 pub mod queues;
