@@ -6,13 +6,8 @@ use crate::{
     domain::owner,
     events,
     store::{
-<<<<<<< HEAD
-        desired::{self, Stamp},
-        observation, verdict,
-=======
         desired::{self, NewItem, Stamp},
-        observation,
->>>>>>> lanes
+        observation, verdict,
     },
 };
 use async_trait::async_trait;

@@ -62,7 +62,12 @@ impl World {
             upserts: vec![item],
             ..wire::ClusterChange::default()
         };
-        let request = wire::ApplyDesiredRequest { owner: "policy".to_owned(), leader_epoch: 1, changes: vec![change] };
+        let request = wire::ApplyDesiredRequest {
+            owner: "policy".to_owned(),
+            leader_epoch: 1,
+            changes: vec![change],
+            ..Default::default()
+        };
         muster_fleet_registry::app::desired::apply(&registry.app, &policy(), request).await.expect("applied");
         let query = sqlx::query_scalar("select cluster_id from cluster where name = 'edge-01'");
         let cluster_id = query.fetch_one(&registry.app.pool).await.expect("a cluster");
@@ -220,7 +225,8 @@ async fn verdicts_of_an_item_that_is_gone_are_swept() {
         deletes: vec!["policies".to_owned()],
         ..wire::ClusterChange::default()
     };
-    let request = wire::ApplyDesiredRequest { owner: "policy".to_owned(), leader_epoch: 1, changes: vec![gone] };
+    let request =
+        wire::ApplyDesiredRequest { owner: "policy".to_owned(), leader_epoch: 1, changes: vec![gone], ..Default::default() };
     muster_fleet_registry::app::desired::apply(&world.registry.app, &policy(), request).await.expect("applied");
     let sweep = muster_fleet_registry::reconcile::sweep::Sweep(world.registry.app.clone());
     muster_kit::reconcile::Reconciler::tick(&sweep).await.expect("swept");
