@@ -2,7 +2,7 @@
 
 use crate::{
     app::App,
-    store::{desired, question},
+    store::{bundle, question},
 };
 use async_trait::async_trait;
 use muster_kit::{Result, reconcile::Reconciler};
@@ -17,7 +17,7 @@ impl Reconciler for Sweep {
     }
 
     async fn tick(&self) -> Result<()> {
-        desired::trim_bundles(&self.0.pool).await?;
+        bundle::trim(&self.0.pool).await?;
         question::trim(&self.0.pool).await?;
         Ok(())
     }
