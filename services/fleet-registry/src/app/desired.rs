@@ -6,6 +6,7 @@ use crate::{
     domain::owner,
     events,
     store::{
+        bundle,
         desired::{self, NewItem, Stamp},
         observation, verdict,
     },
@@ -49,7 +50,7 @@ pub async fn put_bundles(app: &App, caller: &Caller, request: wire::PutBundlesRe
     let mut tx = db::begin(&app.pool).await?;
     // The commit of the item that names one makes it durable.
     db::commit_lazily(&mut tx).await?;
-    desired::put_bundles(&mut tx, &bundles).await?;
+    bundle::put(&mut tx, &bundles).await?;
     tx.commit().await?;
     Ok(wire::PutBundlesResponse {})
 }
@@ -71,17 +72,17 @@ fn checked(bundles: Vec<Bundle>) -> Result<Vec<(String, Vec<u8>)>> {
 /// One bundle.
 pub async fn get_bundle(app: &App, caller: &Caller, request: wire::GetBundleRequest) -> Result<Bundle> {
     caller.service()?;
-    let content = desired::bundle(&app.pool, &request.digest).await?;
+    let content = bundle::content(&app.pool, &request.digest).await?;
     Ok(Bundle { digest: request.digest, content })
 }
 
 /// A bundle for an agent: only one that its own desired state names.
 pub async fn fetch_bundle(app: &App, caller: &Caller, digest: String) -> Result<Bundle> {
     let (cluster, _) = caller.cluster()?;
-    if !desired::names_bundle(&app.pool, cluster, &digest).await? {
+    if !bundle::is_named(&app.pool, cluster, &digest).await? {
         return Err(Error::not_found(format_args!("the bundle {digest}")));
     }
-    let content = desired::bundle(&app.pool, &digest).await?;
+    let content = bundle::content(&app.pool, &digest).await?;
     Ok(Bundle { digest, content })
 }
 
@@ -99,7 +100,7 @@ pub async fn apply(app: &App, caller: &Caller, request: wire::ApplyDesiredReques
     let mut tx = db::begin(&app.pool).await?;
     desired::check_epoch(&mut tx, &request.owner, request.leader_epoch.cast_signed()).await?;
     let incarnation = incarnation::current(&mut tx).await?;
-    desired::put_bundles(&mut tx, &bundles).await?;
+    bundle::put(&mut tx, &bundles).await?;
     let results = apply_all(&mut tx, &request.owner, incarnation, &request.changes).await?;
     tx.commit().await?;
     app.send.now();

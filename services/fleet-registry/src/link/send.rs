@@ -7,7 +7,7 @@ use super::{Session, Sessions};
 use crate::{
     app::App,
     convert,
-    store::{cluster, desired, question},
+    store::{bundle, cluster, desired, question},
 };
 use async_trait::async_trait;
 use muster_kit::{Error, Result, reconcile::Reconciler};
@@ -78,7 +78,7 @@ impl Sender {
         let items = desired::after(&self.app.pool, behind).await?;
         let named: BTreeSet<&String> = items.iter().filter_map(|(_, item)| item.bundle_digest.as_ref()).collect();
         let named: Vec<String> = named.into_iter().take(BUNDLES).cloned().collect();
-        let contents = desired::small_bundles(&self.app.pool, &named, BUNDLE_BYTES).await?;
+        let contents = bundle::small(&self.app.pool, &named, BUNDLE_BYTES).await?;
         for items in items.chunk_by(|(one, _), (other, _)| one == other) {
             let Some((cluster_id, last)) = items.last() else { continue };
             let Some(session) = sessions.get(cluster_id) else { continue };

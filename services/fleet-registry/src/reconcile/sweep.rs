@@ -3,7 +3,7 @@
 
 use crate::{
     app::App,
-    store::{desired, question, verdict},
+    store::{bundle, question, verdict},
 };
 use async_trait::async_trait;
 use muster_kit::{Result, reconcile::Reconciler};
@@ -18,7 +18,7 @@ impl Reconciler for Sweep {
     }
 
     async fn tick(&self) -> Result<()> {
-        desired::trim_bundles(&self.0.pool).await?;
+        bundle::trim(&self.0.pool).await?;
         question::trim(&self.0.pool).await?;
         verdict::trim(&self.0.pool).await?;
         Ok(())
