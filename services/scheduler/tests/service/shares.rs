@@ -31,9 +31,9 @@ async fn what_a_queue_has_used_lately_counts_by_half_after_a_half_life() {
     for name in ["a", "b"] {
         world.queue(name, "parent: lab").await;
     }
-    // Of eight GPUs for an hour a half counts at its end: 4.
+    // Of eight GPUs for two hours three quarters count at their end: 6.
     submit(&mut world, "past", "a", 8).await;
-    run(&mut world, "idc", "past", 3_600).await;
+    run(&mut world, "idc", "past", 7_200).await;
     world.pass(61);
     for name in ["a-1", "b-1", "a-2", "b-2"] {
         submit(&mut world, name, &name[..1], 4).await;
@@ -44,9 +44,9 @@ async fn what_a_queue_has_used_lately_counts_by_half_after_a_half_life() {
     for name in ["a-1", "a-2", "b-1", "b-2", "b-3"] {
         states.push(placed(&mut world, name).await);
     }
-    assert_eq!(states, [true, false, true, true, true], "4 and what counts of the past, beside 12");
+    assert_eq!(states, [true, false, true, true, true], "4 and almost 6 of the past, beside 12");
     let why = world.explain("a-2").await;
-    let expected = "queue \"a\": 49.71 % of everything, weight 1; in this count 3.95 GPUs that it has used lately on the mean (half-life 1 h)";
+    let expected = "queue \"a\": 62.06 % of everything, weight 1; in this count 5.93 GPUs that it has used lately on the mean (half-life 1 h)";
     assert_eq!(why.queue_shares[0], expected);
     assert!(why.queue_shares[1].starts_with("queue \"lab\": "), "{:?}", why.queue_shares);
 
