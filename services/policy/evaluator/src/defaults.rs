@@ -1,9 +1,14 @@
 //! What the API server fills in before an admission webhook sees an object (`SetDefaults_*` of Kubernetes 1.3x), and what it
-//! leaves out: a field that says nothing (`hostPort: 0`) is not written where its type has no other way to be absent.
+//! leaves out: its types can't tell a list or mapping without entries, or a field that says nothing, from an absent one.
 //!
-//! Requests default to limits in a *Pod* and not in the template of a controller: the one difference between what
-//! passes as a Pod and what fails as a Deployment.
+//! Requests default to limits in a *Pod* and not in the template of a controller, and so do the host's ports of a Pod in the
+//! host's network: the two differences between what passes as a Deployment and what fails as a Pod, or the other way round.
 
+mod absent;
+mod pod;
+
+use absent::{drop_empty, leave_out_zeros};
+use pod::{host_ports, pod_spec, requests_from_limits};
 use serde_json::{Map, Value, json};
 
 /// The object with the defaults of its kind; kinds of other API groups come back as they are.
@@ -17,74 +22,135 @@ pub fn with_api_defaults(object: &Value) -> Value {
 pub(crate) fn set_api_defaults(object: &mut Value) {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let Some(Value::Object(_)) = object.get("spec") else { return };
-    match (text("apiVersion").as_str(), text("kind").as_str()) {
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if version == "apps/v1"
+        || version == "batch/v1"
+        || (version == "v1" && matches!(kind.as_str(), "Pod" | "ReplicationController"))
+    {
+        drop_empty(object);
+    }
+    match (version.as_str(), kind.as_str()) {
         ("v1", "Pod") => {
             let spec = &mut object["spec"];
             pod_spec(spec);
             for list in ["containers", "initContainers"] {
                 each(spec.get_mut(list), requests_from_limits);
             }
+            host_ports(spec);
         }
-        ("apps/v1", "Deployment") => {
-            let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}});
-            let spec = &mut object["spec"];
-            fill(
-                spec,
-                [
-                    ("replicas", json!(1)),
-                    ("strategy", strategy),
-                    ("revisionHistoryLimit", json!(10)),
-                    ("progressDeadlineSeconds", json!(600)),
-                ],
-            );
-            template(spec.get_mut("template"));
-        }
-        ("apps/v1", "StatefulSet") => {
-            let spec = &mut object["spec"];
-            fill(
-                spec,
-                [("replicas", json!(1)), ("podManagementPolicy", json!("OrderedReady")), ("revisionHistoryLimit", json!(10))],
-            );
-            template(spec.get_mut("template"));
-        }
-        ("apps/v1", "ReplicaSet") | ("v1", "ReplicationController") => {
+        ("apps/v1", "Deployment") => deployment(&mut object["spec"]),
+        ("apps/v1", "StatefulSet") => stateful_set(&mut object["spec"]),
+        ("apps/v1", "DaemonSet") => daemon_set(&mut object["spec"]),
+        ("apps/v1", "ReplicaSet") => {
+            leave_out_zeros(&mut object["spec"], &["minReadySeconds"]);
             fill(&mut object["spec"], [("replicas", json!(1))]);
             template(object["spec"].get_mut("template"));
         }
-        ("apps/v1", "DaemonSet") => {
-            fill(&mut object["spec"], [("revisionHistoryLimit", json!(10))]);
+        ("v1", "ReplicationController") => {
+            let labels = object.pointer("/spec/template/metadata/labels").cloned();
+            leave_out_zeros(&mut object["spec"], &["minReadySeconds"]);
+            fill(&mut object["spec"], [("replicas", json!(1))]);
+            if let Some(labels) = labels {
+                fill(&mut object["spec"], [("selector", labels.clone())]);
+                labelled(object, labels);
+            }
             template(object["spec"].get_mut("template"));
         }
-        ("batch/v1", "Job") => job_spec(&mut object["spec"]),
-        ("batch/v1" | "batch/v1beta1", "CronJob") => {
-            let spec = &mut object["spec"];
-            let limits = [
-                ("concurrencyPolicy", json!("Allow")),
-                ("suspend", json!(false)),
-                ("successfulJobsHistoryLimit", json!(3)),
-                ("failedJobsHistoryLimit", json!(1)),
-            ];
-            fill(spec, limits);
-            if let Some(job) = spec.pointer_mut("/jobTemplate/spec") {
-                job_spec(job);
+        ("batch/v1", "Job") => {
+            let labels = object.pointer("/spec/template/metadata/labels").cloned();
+            job_spec(&mut object["spec"]);
+            if let Some(labels) = labels {
+                labelled(object, labels);
             }
         }
-        ("v1", "Service") => {
-            let spec = &mut object["spec"];
-            fill(spec, [("type", json!("ClusterIP")), ("sessionAffinity", json!("None"))]);
-            each(spec.get_mut("ports"), |port| {
-                fill(port, [("protocol", json!("TCP"))]);
-                if let (None, Some(number)) = (port.get("targetPort"), port.get("port").cloned()) {
-                    fill(port, [("targetPort", number)]);
-                }
-            });
-        }
+        ("batch/v1" | "batch/v1beta1", "CronJob") => cron_job(&mut object["spec"]),
+        ("v1", "Service") => service(&mut object["spec"]),
         _ => {}
     }
 }
 
+fn deployment(spec: &mut Value) {
+    leave_out_zeros(spec, &["minReadySeconds", "paused"]);
+    fill(
+        spec,
+        [
+            ("replicas", json!(1)),
+            ("strategy", json!({})),
+            ("revisionHistoryLimit", json!(10)),
+            ("progressDeadlineSeconds", json!(600)),
+        ],
+    );
+    rolling(&mut spec["strategy"], [("maxUnavailable", json!("25%")), ("maxSurge", json!("25%"))]);
+    template(spec.get_mut("template"));
+}
+
+fn daemon_set(spec: &mut Value) {
+    leave_out_zeros(spec, &["minReadySeconds"]);
+    fill(spec, [("updateStrategy", json!({})), ("revisionHistoryLimit", json!(10))]);
+    rolling(&mut spec["updateStrategy"], [("maxUnavailable", json!(1)), ("maxSurge", json!(0))]);
+    template(spec.get_mut("template"));
+}
+
+fn stateful_set(spec: &mut Value) {
+    leave_out_zeros(spec, &["minReadySeconds"]);
+    fill(
+        spec,
+        [
+            ("replicas", json!(1)),
+            ("podManagementPolicy", json!("OrderedReady")),
+            ("revisionHistoryLimit", json!(10)),
+            ("updateStrategy", json!({})),
+            ("persistentVolumeClaimRetentionPolicy", json!({})),
+        ],
+    );
+    rolling(&mut spec["updateStrategy"], [("partition", json!(0))]);
+    fill(&mut spec["persistentVolumeClaimRetentionPolicy"], [("whenDeleted", json!("Retain")), ("whenScaled", json!("Retain"))]);
+    each(spec.get_mut("volumeClaimTemplates"), |claim| {
+        fill(
+            claim,
+            [("apiVersion", json!("v1")), ("kind", json!("PersistentVolumeClaim")), ("status", json!({"phase": "Pending"}))],
+        );
+        if let Some(spec) = claim.get_mut("spec") {
+            fill(spec, [("volumeMode", json!("Filesystem"))]);
+        }
+    });
+    template(spec.get_mut("template"));
+}
+
+/// A strategy, rolling where it does not say otherwise.
+fn rolling<const N: usize>(strategy: &mut Value, defaults: [(&str, Value); N]) {
+    fill(strategy, [("type", json!("RollingUpdate"))]);
+    if strategy["type"] == "RollingUpdate" {
+        fill(strategy, [("rollingUpdate", json!({}))]);
+        fill(&mut strategy["rollingUpdate"], defaults);
+    }
+}
+
+fn cron_job(spec: &mut Value) {
+    let limits = [
+        ("concurrencyPolicy", json!("Allow")),
+        ("suspend", json!(false)),
+        ("successfulJobsHistoryLimit", json!(3)),
+        ("failedJobsHistoryLimit", json!(1)),
+    ];
+    fill(spec, limits);
+    // The defaults of a Job are set where it is one.
+    template(spec.pointer_mut("/jobTemplate/spec/template"));
+}
+
 fn job_spec(spec: &mut Value) {
-    fill(spec, [("completionMode", json!("NonIndexed")), ("backoffLimit", json!(6)), ("suspend", json!(false))]);
+    let limit = if spec.get("backoffLimitPerIndex").is_some() { i32::MAX } else { 6 };
+    let replaced = if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
+    fill(
+        spec,
+        [
+            ("completionMode", json!("NonIndexed")),
+            ("backoffLimit", json!(limit)),
+            ("suspend", json!(false)),
+            ("podReplacementPolicy", json!(replaced)),
+            ("manualSelector", json!(false)),
+        ],
+    );
     if spec.get("completions").is_none() && spec.get("parallelism").is_none() {
         fill(spec, [("completions", json!(1))]);
     }
@@ -92,118 +158,26 @@ fn job_spec(spec: &mut Value) {
     template(spec.get_mut("template"));
 }
 
+fn service(spec: &mut Value) {
+    fill(spec, [("type", json!("ClusterIP")), ("sessionAffinity", json!("None"))]);
+    each(spec.get_mut("ports"), |port| {
+        fill(port, [("protocol", json!("TCP"))]);
+        if let (None, Some(number)) = (port.get("targetPort"), port.get("port").cloned()) {
+            fill(port, [("targetPort", number)]);
+        }
+    });
+}
+
+/// Labels of an object that has none.
+fn labelled(object: &mut Value, labels: Value) {
+    if let Some(metadata) = object.get_mut("metadata") {
+        fill(metadata, [("labels", labels)]);
+    }
+}
+
 fn template(template: Option<&mut Value>) {
     if let Some(spec) = template.and_then(|template| template.get_mut("spec")) {
         pod_spec(spec);
-    }
-}
-
-/// Fields of a Pod's spec that are left out where they say nothing: of `core/v1`, those with `omitempty` and no pointer.
-const POD_ZEROS: [&str; 9] = [
-    "hostNetwork",
-    "hostPID",
-    "hostIPC",
-    "nodeName",
-    "serviceAccountName",
-    "serviceAccount",
-    "hostname",
-    "subdomain",
-    "priorityClassName",
-];
-
-fn pod_spec(spec: &mut Value) {
-    leave_out_zeros(spec, &POD_ZEROS);
-    fill(
-        spec,
-        [
-            ("restartPolicy", json!("Always")),
-            ("dnsPolicy", json!("ClusterFirst")),
-            ("schedulerName", json!("default-scheduler")),
-            ("terminationGracePeriodSeconds", json!(30)),
-            ("securityContext", json!({})),
-            ("enableServiceLinks", json!(true)),
-        ],
-    );
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
-        each(spec.get_mut(list), container);
-    }
-    each(spec.get_mut("volumes"), volume);
-}
-
-fn container(container: &mut Value) {
-    let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
-    let pull = if is_latest(image) { "Always" } else { "IfNotPresent" };
-    let usual = [
-        ("terminationMessagePath", json!("/dev/termination-log")),
-        ("terminationMessagePolicy", json!("File")),
-        ("imagePullPolicy", json!(pull)),
-        ("resources", json!({})),
-    ];
-    leave_out_zeros(container, &["workingDir", "stdin", "stdinOnce", "tty"]);
-    fill(container, usual);
-    each(container.get_mut("ports"), |port| {
-        leave_out_zeros(port, &["name", "hostPort", "hostIP"]);
-        fill(port, [("protocol", json!("TCP"))]);
-    });
-    each(container.get_mut("volumeMounts"), |mount| leave_out_zeros(mount, &["readOnly", "subPath", "subPathExpr"]));
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if let Some(probe) = container.get_mut(probe) {
-            fill(
-                probe,
-                [
-                    ("timeoutSeconds", json!(1)),
-                    ("periodSeconds", json!(10)),
-                    ("successThreshold", json!(1)),
-                    ("failureThreshold", json!(3)),
-                ],
-            );
-            if let Some(http) = probe.get_mut("httpGet") {
-                fill(http, [("path", json!("/")), ("scheme", json!("HTTP"))]);
-            }
-        }
-    }
-    each(container.get_mut("env"), |env| {
-        leave_out_zeros(env, &["value"]);
-        if let Some(field) = env.pointer_mut("/valueFrom/fieldRef") {
-            fill(field, [("apiVersion", json!("v1"))]);
-        }
-    });
-}
-
-/// An image without a tag, or tagged `latest`; a digest is neither.
-fn is_latest(image: &str) -> bool {
-    if image.contains('@') {
-        return false;
-    }
-    let name = image.rsplit('/').next().unwrap_or_default();
-    name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
-}
-
-fn volume(volume: &mut Value) {
-    let Value::Object(fields) = volume else { return };
-    if fields.keys().all(|key| key == "name") {
-        fields.insert("emptyDir".to_owned(), json!({}));
-    }
-    for source in ["secret", "configMap", "downwardAPI", "projected"] {
-        if let Some(source) = fields.get_mut(source) {
-            fill(source, [("defaultMode", json!(420))]);
-        }
-    }
-    if let Some(path) = fields.get_mut("hostPath") {
-        fill(path, [("type", json!(""))]);
-    }
-}
-
-fn requests_from_limits(container: &mut Value) {
-    let Some(Value::Object(limits)) = container.pointer("/resources/limits").cloned() else { return };
-    let Some(Value::Object(resources)) = container.get_mut("resources") else { return };
-    let requests = resources.entry("requests").or_insert_with(|| Value::Object(Map::new()));
-    if requests.is_null() {
-        *requests = Value::Object(Map::new());
-    }
-    let Value::Object(requests) = requests else { return };
-    for (key, value) in limits {
-        set_where_absent(requests, &key, value);
     }
 }
 
@@ -213,18 +187,7 @@ fn each(list: Option<&mut Value>, change: impl Fn(&mut Value)) {
     }
 }
 
-/// Takes out what the server's own types can't tell from absence: `false`, 0 and the empty text.
-fn leave_out_zeros(target: &mut Value, keys: &[&str]) {
-    let Value::Object(target) = target else { return };
-    let is_zero = |value: &Value| value == &Value::Bool(false) || value == "" || value.as_i64() == Some(0);
-    for key in keys {
-        if target.get(*key).is_some_and(is_zero) {
-            target.shift_remove(*key);
-        }
-    }
-}
-
-/// Sets what is absent or null; leaves alone what is no mapping.
+/// Sets what is absent or says nothing; leaves alone what is no mapping.
 fn fill<const N: usize>(target: &mut Value, defaults: [(&str, Value); N]) {
     let Value::Object(target) = target else { return };
     for (key, value) in defaults {
@@ -234,7 +197,7 @@ fn fill<const N: usize>(target: &mut Value, defaults: [(&str, Value); N]) {
 
 fn set_where_absent(target: &mut Map<String, Value>, key: &str, value: Value) {
     match target.get_mut(key) {
-        Some(present) if present.is_null() => *present = value,
+        Some(present) if present.is_null() || present == "" => *present = value,
         Some(_) => {}
         None => {
             target.insert(key.to_owned(), value);
@@ -244,7 +207,7 @@ fn set_where_absent(target: &mut Map<String, Value>, key: &str, value: Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{pod::is_latest, *};
 
     #[test]
     fn what_says_nothing_is_left_out_as_the_server_does() {

@@ -1,6 +1,7 @@
 //! What each kind of workload leads to, and where a place in a Pod comes from.
 
 use super::*;
+use serde_json::json;
 
 fn template() -> Value {
     json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}})

@@ -1,10 +1,12 @@
-//! Objects as a cluster gets to see them: each in its namespace, with the API's defaults, and everything it makes.
+//! Objects as a cluster gets to see them: each in its namespace, with the API's defaults and what its server adds, and
+//! everything it makes.
 //!
 //! Made once for however many policies judge them.
 
 use crate::{
+    admission::admit,
     defaults::set_api_defaults,
-    expand::{Made, Origins, made_by},
+    expand::{Made, Origins, made_by, owned::UNKNOWN_HASH},
     path::Path,
 };
 use muster_core::selector::Labels;
@@ -24,9 +26,22 @@ pub struct Landed {
 }
 
 impl Landed {
+    /// As the cluster gets to see it.
+    pub fn object(&self) -> &Value {
+        &self.object
+    }
+
     fn new(manifest: usize, mut object: Value, origins: Option<Origins>) -> Self {
         set_api_defaults(&mut object);
+        admit(&mut object);
         let resource = resource_name(&object);
+        // Who sees it sees a name.
+        if let (true, Some(Value::Object(metadata))) = (origins.is_some(), object.get_mut("metadata"))
+            && let (None, Some(prefix)) = (metadata.get("name"), metadata.get("generateName").and_then(Value::as_str))
+        {
+            let name = format!("{prefix}{UNKNOWN_HASH}");
+            metadata.insert("name".to_owned(), json!(name));
+        }
         Self { manifest, object, resource, origins }
     }
 

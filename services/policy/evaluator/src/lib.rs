@@ -5,6 +5,7 @@
 //! [`conformance`] reads suites from folders. The agent, the CLI and the policy service give the same verdict. A rule
 //! this crate cannot judge is [`Outcome::NotEvaluated`] with the reason, never a guess.
 
+mod admission;
 mod admission_policy;
 mod anchor;
 mod autogen;
@@ -62,5 +63,5 @@ pub use landing::{Landed, landed};
 pub use mutate::Mutated;
 pub use path::{Path, Step};
 pub use policy::{FailureAction, Policy};
-pub use translate::{Target, Untranslatable, translate};
+pub use translate::{Target, Untranslatable, translate, translate_excusing};
 pub use variables::Answers;

@@ -172,6 +172,16 @@ impl Policy {
         self.action
     }
 
+    /// Whether a violation of some rule refuses in some namespace, by the policy's own words: those of a rule go before those
+    /// of the policy.
+    pub fn may_refuse(&self) -> bool {
+        let somewhere = |list: &[ActionOverride]| list.iter().any(|entry| entry.action == FailureAction::Enforce);
+        let by_itself = self.action == FailureAction::Enforce || somewhere(&self.overrides);
+        self.rules
+            .iter()
+            .any(|rule| somewhere(&rule.overrides) || rule.action.map_or(by_itself, |action| action == FailureAction::Enforce))
+    }
+
     /// Each rule, those of autogen included: its name, its body, and why it is not evaluated if it is not.
     pub fn rules(&self) -> impl Iterator<Item = (&str, BodyKind, Option<&str>)> {
         self.rules.iter().map(|rule| {

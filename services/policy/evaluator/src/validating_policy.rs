@@ -11,6 +11,7 @@ use crate::{
     policy::FailureAction,
     rule::{About, Rule},
 };
+use serde_json::Value;
 
 /// The controllers of autogen: group, resource, and where the Pod's template is.
 pub const CONTROLLERS: [(&str, &str, Template); 6] = [
@@ -60,17 +61,23 @@ pub fn rules(name: &str, spec: &Field<'_>) -> Result<Vec<Rule>, PolicyError> {
         let Some(constraints) = constraints.for_controllers(&controllers).filter(|_| !controllers.is_empty()) else {
             continue;
         };
-        let mut value = spec.value().cloned().unwrap_or_default();
-        for key in ["matchConditions", "variables", "validations", "auditAnnotations"] {
-            if let Some(part) = value.get_mut(key) {
-                replace_texts(part, &replaced(template));
-            }
-        }
+        let value = rewritten(spec.value().unwrap_or(&Value::Null), template);
         let mut generated = rule(format!("autogen-{suffix}-{name}"), constraints, &spec.with_value(&value))?;
         generated.template = Some(template);
         rules.push(generated);
     }
     Ok(rules)
+}
+
+/// The spec as it is for what makes Pods; what it is about stays as it is.
+pub fn rewritten(spec: &Value, template: Template) -> Value {
+    let mut spec = spec.clone();
+    for key in ["matchConditions", "variables", "validations", "auditAnnotations"] {
+        if let Some(part) = spec.get_mut(key) {
+            replace_texts(part, &replaced(template));
+        }
+    }
+    spec
 }
 
 /// Which controllers autogen adds rules for; all where the policy does not say.

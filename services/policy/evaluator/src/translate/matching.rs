@@ -49,6 +49,11 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// As a policy says it itself.
+    pub fn written(constraints: Value, conditions: Vec<Value>) -> Self {
+        Self { constraints, conditions, foreign: None }
+    }
+
     /// A pattern fits any type; an expression has to know the field's.
     pub fn check_builtin(&self) -> Result<(), Refusal> {
         match &self.foreign {
@@ -120,6 +125,57 @@ pub fn scope(rule: &Rule, document: &Value) -> Result<Scope, Refusal> {
         }
     }
     Ok(scope)
+}
+
+/// A `match` as an expression about the request; `None` where it asks nothing.
+pub fn holds(block: &Value, field: &str) -> Result<Option<String>, Refusal> {
+    let mut alternatives = Vec::new();
+    for (key, joint) in [("any", " || "), ("all", " && ")] {
+        let mut filters = Vec::new();
+        for (index, filter) in block[key].as_array().into_iter().flatten().enumerate() {
+            let field = format!("{field}.{key}[{index}]");
+            filters.push(format!("({})", filter_holds(filter, &field)?));
+        }
+        if !filters.is_empty() {
+            alternatives.push(format!("({})", filters.join(joint)));
+        }
+    }
+    if alternatives.is_empty() && !block["resources"].is_null() {
+        alternatives.push(filter_holds(block, field)?);
+    }
+    Ok((!alternatives.is_empty()).then(|| alternatives.join(" && ")))
+}
+
+fn filter_holds(filter: &Value, field: &str) -> Result<String, Refusal> {
+    let resources = &filter["resources"];
+    let mut terms = Vec::new();
+    for key in asked(filter, field)? {
+        match key {
+            "namespaceSelector" => return refuse(format!("{field}.resources.{key}"), "has no counterpart"),
+            "selector" => terms.push(super::selector::labelled(&resources[key], &format!("{field}.resources.{key}"))?),
+            key => terms.push(one_of(key, &resources[key])),
+        }
+    }
+    let mut kinds = Vec::new();
+    for text in resources["kinds"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let Some(kind) = KindSelector::parse(text) else { return refuse(format!("{field}.resources.kinds"), "is no kind") };
+        let [group, version, kind, subresource] = kind.parts();
+        let parts = [("kind.group", group), ("kind.version", version), ("kind.kind", kind), ("subResource", subresource)];
+        let asked = parts.iter().filter(|(_, pattern)| *pattern != "*").map(|(part, pattern)| {
+            let pattern = super::pattern::quoted(&format!("^({})$", super::pattern::regular(pattern)));
+            format!("request.{part}.matches({pattern})")
+        });
+        let asked: Vec<String> = asked.collect();
+        kinds.push(if asked.is_empty() { "true".to_owned() } else { format!("({})", asked.join(" && ")) });
+    }
+    if !kinds.is_empty() {
+        terms.push(format!("({})", kinds.join(" || ")));
+    }
+    if let Some(operations) = resources["operations"].as_array().filter(|list| !list.is_empty()) {
+        let names: Vec<String> = operations.iter().filter_map(Value::as_str).map(super::pattern::quoted).collect();
+        terms.push(format!("request.operation in [{}]", names.join(", ")));
+    }
+    Ok(if terms.is_empty() { "true".to_owned() } else { terms.join(" && ") })
 }
 
 /// Filters as they are written, with their fields.

@@ -1,19 +1,25 @@
-//! A `ClusterPolicy` in the words of its successors: `ValidatingPolicy`, or Kubernetes' own `ValidatingAdmissionPolicy`.
+//! A `ClusterPolicy` in the words of its successors: `ValidatingPolicy`, or Kubernetes' own `ValidatingAdmissionPolicy`; and a
+//! `ValidatingPolicy` in those of the latter.
 //!
 //! A rule becomes a policy, and so does each of those that autogen adds. The verdicts are the same or the rule is refused
 //! with the field that has no such words; nothing is translated in part.
 
+mod excused;
 mod matching;
 mod pattern;
+mod selector;
+mod validating;
 
 use crate::{
-    Policy,
+    Policy, PolicyException,
     autogen::{self, Template, rewritten},
     body::BodyKind,
     field::Field,
     policy::FailureAction,
     rule::Rule,
+    validating_policy,
 };
+use excused::{Excused, excused};
 use matching::Scope;
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeSet, fmt};
@@ -59,9 +65,26 @@ fn refuse<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, R
 /// # Errors
 /// Everything that has none.
 pub fn translate(policy: &Policy, target: Target) -> Result<Vec<Value>, Vec<Untranslatable>> {
+    translate_excusing(policy, target, &[])
+}
+
+/// The policy in other words, without what these `PolicyException`s excuse from it: a `ValidatingAdmissionPolicy` knows none.
+/// Nothing, where they excuse from all of it.
+///
+/// # Errors
+/// Everything that has none.
+pub fn translate_excusing(policy: &Policy, target: Target, exceptions: &[&Value]) -> Result<Vec<Value>, Vec<Untranslatable>> {
     let document = policy.document();
     let whole = |(field, reason): Refusal| vec![Untranslatable { rule: String::new(), field, reason }];
-    check_policy(policy).map_err(whole)?;
+    check_policy(policy, target).map_err(whole)?;
+    let mut excusing = Vec::new();
+    for document in exceptions {
+        let exception = PolicyException::parse(document).map_err(|error| whole((error.field, error.message)))?;
+        excusing.push((exception, *document));
+    }
+    if policy.document()["kind"] == "ValidatingPolicy" {
+        return of_validating_policy(policy, &excusing).map_err(whole);
+    }
     let root = Field::root(document);
     let written = root.get("spec").get("rules").list().unwrap_or_default();
     let (mut documents, mut refused, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -71,8 +94,10 @@ pub fn translate(policy: &Policy, target: Target) -> Result<Vec<Value>, Vec<Untr
         // A generated name is cut to what Kyverno allows.
         let exact = written.iter().find(|field| name_in(field) == base);
         let Some(field) = exact.or_else(|| written.iter().find(|field| name_in(field).starts_with(base))) else { continue };
-        match one(policy, rule, field, target) {
-            Ok(spec) => {
+        let spec = one(policy, rule, field, target);
+        match spec.and_then(|spec| without_excused(policy, rule, spec, &excusing)) {
+            Ok(None) => {}
+            Ok(Some(spec)) => {
                 let name = name_of(policy.name(), (written.len() > 1).then_some(base), rule.template, &mut names);
                 documents.extend(worded(document, &name, spec, target));
             }
@@ -87,8 +112,47 @@ pub fn translate(policy: &Policy, target: Target) -> Result<Vec<Value>, Vec<Untr
     if refused.is_empty() { Ok(documents) } else { Err(refused) }
 }
 
-fn check_policy(policy: &Policy) -> Result<(), Refusal> {
+/// A `ValidatingPolicy` and what autogen makes of it.
+fn of_validating_policy(policy: &Policy, exceptions: &[(PolicyException, &Value)]) -> Result<Vec<Value>, Refusal> {
+    let (mut documents, mut names) = (Vec::new(), BTreeSet::new());
+    for rule in policy.all_rules() {
+        let spec = validating::one(policy, rule)?;
+        if let Some(spec) = without_excused(policy, rule, spec, exceptions)? {
+            let name = name_of(policy.name(), None, rule.template, &mut names);
+            documents.extend(worded(policy.document(), &name, spec, Target::ValidatingAdmissionPolicy));
+        }
+    }
+    Ok(documents)
+}
+
+/// The same about what no exception excuses; `None` where that is nothing.
+fn without_excused(
+    policy: &Policy,
+    rule: &Rule,
+    mut spec: Spec,
+    exceptions: &[(PolicyException, &Value)],
+) -> Result<Option<Spec>, Refusal> {
+    for (number, (exception, document)) in exceptions.iter().enumerate() {
+        match excused(policy, rule, exception, document)? {
+            Excused::No => {}
+            Excused::Always => return Ok(None),
+            Excused::Where(expression) => spec.scope.conditions.push(excused::condition(number, &expression)),
+        }
+    }
+    Ok(Some(spec))
+}
+
+fn check_policy(policy: &Policy, target: Target) -> Result<(), Refusal> {
     let document = policy.document();
+    if document["apiVersion"].as_str().is_some_and(validating_policy::is_served) {
+        return match (document["kind"].as_str(), target) {
+            (Some("ValidatingPolicy" | "NamespacedValidatingPolicy"), Target::ValidatingAdmissionPolicy) => {
+                validating::check(policy)
+            }
+            (Some("ValidatingPolicy"), Target::ValidatingPolicy) => refuse("kind", "is a ValidatingPolicy already"),
+            _ => refuse("kind", "has no counterpart"),
+        };
+    }
     let is_classic = document["apiVersion"].as_str().is_some_and(|version| version.starts_with("kyverno.io/"));
     match document["kind"].as_str() {
         Some("ClusterPolicy") if is_classic => {}
@@ -108,7 +172,8 @@ fn check_policy(policy: &Policy) -> Result<(), Refusal> {
 /// A rule's part of a policy, for either target.
 struct Spec {
     scope: Scope,
-    action: FailureAction,
+    /// `validationActions`.
+    actions: Value,
     failure_policy: Option<Value>,
     variables: Option<Value>,
     validations: Vec<Value>,
@@ -142,7 +207,7 @@ fn one(policy: &Policy, rule: &Rule, field: &Field<'_>, target: Target) -> Resul
     let message = document["validate"]["message"].as_str().filter(|message| !message.contains("{{"));
     let cel = &document["validate"]["cel"];
     let mut spec = Spec {
-        action: rule.action.unwrap_or(policy.action()),
+        actions: json!([if rule.action.unwrap_or(policy.action()) == FailureAction::Enforce { "Deny" } else { "Audit" }]),
         failure_policy: policy.document()["spec"].get("failurePolicy").cloned(),
         variables: cel.get("variables").cloned(),
         validations: Vec::new(),
@@ -219,8 +284,7 @@ fn name_of(policy: &str, rule: Option<&str>, template: Option<Template>, names: 
 }
 
 fn worded(document: &Value, name: &str, spec: Spec, target: Target) -> Vec<Value> {
-    let Spec { scope, action, failure_policy, variables, validations, audit_annotations, params } = spec;
-    let actions = json!([if action == FailureAction::Enforce { "Deny" } else { "Audit" }]);
+    let Spec { scope, actions, failure_policy, variables, validations, audit_annotations, params } = spec;
     let mut metadata = Map::from_iter([("name".to_owned(), json!(name))]);
     for key in ["labels", "annotations"] {
         let Some(Value::Object(entries)) = document.pointer(&format!("/metadata/{key}")) else { continue };
@@ -274,3 +338,6 @@ fn worded(document: &Value, name: &str, spec: Spec, target: Target) -> Vec<Value
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "validating_tests.rs"]
+mod validating_tests;

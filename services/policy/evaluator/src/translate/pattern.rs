@@ -49,6 +49,25 @@ const LISTS: [&str; 34] = [
 ];
 /// Mappings whose values are texts, so that `true` is one.
 const TEXTS: [&str; 6] = ["annotations", "data", "labels", "matchLabels", "nodeSelector", "stringData"];
+/// Fields with quantities, or with what is a number or a text. The API server's check of types does not know them, and warns of
+/// them unless the type of what they stand in is said to be unknown.
+const UNTYPED: [&str; 15] = [
+    "allocatable",
+    "capacity",
+    "default",
+    "defaultRequest",
+    "divisor",
+    "hard",
+    "limits",
+    "max",
+    "maxSurge",
+    "maxUnavailable",
+    "min",
+    "overhead",
+    "requests",
+    "sizeLimit",
+    "targetPort",
+];
 /// Words of CEL that are no names of fields.
 const RESERVED: [&str; 18] = [
     "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop", "null",
@@ -120,6 +139,7 @@ impl Writer {
             if wildcard::is_pattern(name) {
                 return refuse(path, "a wildcard among keys has no counterpart");
             }
+            let at = &if UNTYPED.contains(&name) { format!("dyn({at})") } else { at.to_owned() };
             let (has, place) = match is_identifier(name) {
                 true => (format!("has({at}.{name})"), format!("{at}.{name}")),
                 false => (format!("{} in {at}", quoted(name)), format!("{at}[{}]", quoted(name))),

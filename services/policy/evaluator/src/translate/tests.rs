@@ -3,7 +3,7 @@
 use super::*;
 use crate::{Outcome, Request, speed};
 
-fn policy(rules: &str) -> Policy {
+pub fn policy(rules: &str) -> Policy {
     let text = format!(
         "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {{name: p, annotations: {{a: b}}}}\nspec:\n  \
          validationFailureAction: Enforce\n  rules:\n{rules}"
@@ -13,12 +13,12 @@ fn policy(rules: &str) -> Policy {
 }
 
 /// A rule about Pods.
-fn pods(validate: &str) -> String {
+pub fn pods(validate: &str) -> String {
     format!("  - name: r\n    match: {{any: [{{resources: {{kinds: [Pod]}}}}]}}\n    validate: {validate}\n")
 }
 
 /// The policies of the translation, those of Kubernetes under their bindings.
-fn read(documents: &[Value]) -> Vec<Policy> {
+pub fn read(documents: &[Value]) -> Vec<Policy> {
     let mut policies: Vec<Policy> = Vec::new();
     for document in documents {
         if document["kind"] == "ValidatingAdmissionPolicyBinding" {
@@ -32,14 +32,14 @@ fn read(documents: &[Value]) -> Vec<Policy> {
 }
 
 /// Whether any of the policies refuses the object.
-fn is_refused(policies: &[Policy], object: &Value) -> bool {
+pub fn is_refused(policies: &[Policy], object: &Value) -> bool {
     let results = policies.iter().flat_map(|policy| policy.evaluate(&Request::create(object)));
     results
         .inspect(|result| assert!(!matches!(result.outcome, Outcome::NotEvaluated { .. }), "{result:?}"))
         .any(|result| matches!(result.outcome, Outcome::Fail { .. } | Outcome::Error { .. }))
 }
 
-fn objects() -> Vec<Value> {
+pub fn objects() -> Vec<Value> {
     let mut objects = speed::workloads(144);
     let pod = |metadata: Value, spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
     let container = |image: &str| json!({"name": "a", "image": image});
@@ -66,6 +66,8 @@ fn the_verdicts_are_the_same() {
         pods("{pattern: {metadata: {labels: {owner: \"?*\", app.kubernetes.io/name: \"*\"}}}}"),
         pods("{pattern: {metadata: {\"=(labels)\": {\"=(tier)\": \"!true\"}}}}"),
         pods("{pattern: {spec: {\"=(volumes)\": [{\"X(hostPath)\": \"null\"}]}}}"),
+        pods("{pattern: {spec: {containers: [{resources: {limits: {memory: \"?*\", nvidia.com/gpu: \"?*\"}}}]}}}"),
+        pods("{pattern: {spec: {containers: [{resources: {\"=(limits)\": {memory: \"!25*\"}}}]}}}"),
         pods("{anyPattern: [{spec: {securityContext: {runAsNonRoot: true}}}, {metadata: {labels: {owner: \"ada\"}}}]}"),
         pods("{cel: {expressions: [{expression: \"object.spec.containers.all(c, !c.image.endsWith(\':latest\'))\", message: never}]}}"),
         pods("{cel: {variables: [{name: all, expression: object.spec.containers}], expressions: [{expression: \"variables.all.size() < 2\"}]}}"),
@@ -137,6 +139,15 @@ fn messages_have_one_line_and_expressions_of_several_have_a_message() {
         let documents = translate(&policy(&rules), Target::ValidatingAdmissionPolicy).expect("translated");
         assert_eq!(documents[0]["spec"]["validations"][0]["message"], message, "{rules}");
     }
+}
+
+#[test]
+fn the_api_server_is_told_where_it_knows_no_types() {
+    let rules = pods("{pattern: {spec: {containers: [{resources: {limits: {nvidia.com/gpu: \"?*\"}}}]}}}");
+    let documents = translate(&policy(&rules), Target::ValidatingAdmissionPolicy).expect("translated");
+    let expression = documents[0]["spec"]["validations"][0]["expression"].as_str().expect("an expression").to_owned();
+    assert!(expression.contains("has(dyn(e1.resources).limits)"), "{expression}");
+    assert!(!expression.contains("e1.resources.limits"), "{expression}");
 }
 
 #[test]
