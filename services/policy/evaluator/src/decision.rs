@@ -254,7 +254,7 @@ pub fn objections<T: Send>(
             asked.push((share, ask(position(share)..position(share + 1))));
         }
     };
-    let mut asked: Vec<(usize, (Vec<T>, Vec<Warning>))> = thread::scope(|scope| {
+    let mut asked: Vec<_> = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(ask_some)).collect();
         let mut asked = ask_some();
         asked.extend(others.into_iter().flat_map(|thread| thread.join().expect("judging does not panic")));

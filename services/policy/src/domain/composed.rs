@@ -16,6 +16,9 @@ use std::{
 /// Contents that are known at a time. A fleet of many kinds of clusters in many stages of ramps has some dozens.
 const MAX_CONTENTS: usize = 64;
 
+/// A bundle with its name, or why there can't be one.
+type Packed = Result<(Digest, Vec<u8>), BundleError>;
+
 /// What a cluster is given, with what is worked out of it.
 #[derive(Debug)]
 pub struct Composed {
@@ -23,7 +26,7 @@ pub struct Composed {
     pub content: ClusterContent,
     /// Equal for what needs no sending.
     pub digest: String,
-    bundle: OnceLock<Option<Result<(Digest, Vec<u8>), BundleError>>>,
+    bundle: OnceLock<Option<Packed>>,
 }
 
 impl From<ClusterContent> for Composed {
@@ -34,7 +37,7 @@ impl From<ClusterContent> for Composed {
 
 impl Composed {
     /// The bundle it is sent in, packed when it is first asked for; `None` where there is nothing to hold.
-    pub fn bundle(&self) -> Option<&Result<(Digest, Vec<u8>), BundleError>> {
+    pub fn bundle(&self) -> Option<&Packed> {
         let pack = || (!self.content.manifests.is_empty()).then(|| bundle::encode(&self.content.manifests));
         self.bundle.get_or_init(pack).as_ref()
     }

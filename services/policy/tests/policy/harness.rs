@@ -163,6 +163,9 @@ pub struct Kept {
     pub only_evaluated: usize,
 }
 
+/// Of one cluster at one time.
+type Said = (Observed, Version, Rows);
+
 #[derive(Default)]
 pub struct FakeRegistry {
     pub clusters: Mutex<Vec<ClusterEvent>>,
@@ -172,7 +175,7 @@ pub struct FakeRegistry {
     pub calls: Mutex<usize>,
     pub unknown: Mutex<BTreeSet<String>>,
     /// Verdicts by cluster, version after version.
-    pub said: Mutex<BTreeMap<String, Vec<(Observed, Version, Rows)>>>,
+    pub said: Mutex<BTreeMap<String, Vec<Said>>>,
     /// Rows that were read of them.
     pub rows_read: Mutex<usize>,
 }

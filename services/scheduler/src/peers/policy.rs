@@ -33,7 +33,6 @@ struct Client(VerdictServiceClient<PeerChannel>);
 
 impl PolicyClient {
     /// A client over the channel to the policy service, and the loop that asks single questions until the client is gone.
-    #[must_use]
     pub fn new(channel: PeerChannel) -> (Self, impl Future<Output = ()> + Send) {
         let client = Client(VerdictServiceClient::new(channel).max_decoding_message_size(peer::MAX_MESSAGE_BYTES));
         let (single, asking) = Gather::new(QUESTIONS, STREAMS, {

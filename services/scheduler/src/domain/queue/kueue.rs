@@ -198,8 +198,11 @@ impl Quotas {
     }
 }
 
+/// An object, and where it stands.
+type Placed<'a> = (&'a Map<String, Value>, String);
+
 /// The objects of a list with their paths.
-fn items<'a>(path: &str, value: Option<&'a Value>) -> Result<Vec<(&'a Map<String, Value>, String)>, Fault> {
+fn items<'a>(path: &str, value: Option<&'a Value>) -> Result<Vec<Placed<'a>>, Fault> {
     let list = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(list)) => list,
