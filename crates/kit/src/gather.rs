@@ -1,18 +1,28 @@
 //! Where callers meet who ask the same of one place: what is asked while others wait for their answers is asked together next.
 //!
-//! A lone caller waits for nobody, and under load a question to the place carries as many as came during the one before it.
+//! What is asked together is asked within the span of the caller who came first, so that a lone caller's trace goes on. A lone
+//! caller waits for nobody, and under load a question to the place carries as many as came during the one before it.
 
 use crate::{Error, Result};
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::{Instrument, Span};
 
 /// Questions that may wait; one more waits in its call.
 const WAITING: usize = 2_000;
 
 /// The callers' side.
 #[derive(Debug)]
-pub struct Gather<Q, A>(mpsc::Sender<(Q, oneshot::Sender<A>)>);
+pub struct Gather<Q, A>(mpsc::Sender<Asked<Q, A>>);
+
+/// A question, who asks, and where the answer goes.
+#[derive(Debug)]
+struct Asked<Q, A> {
+    question: Q,
+    span: Span,
+    reply: oneshot::Sender<A>,
+}
 
 impl<Q, A> Clone for Gather<Q, A> {
     fn clone(&self) -> Self {
@@ -30,8 +40,10 @@ impl<Q, A> Gather<Q, A> {
     ) -> (Self, impl Future<Output = ()>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         let asking = ReceiverStream::new(receiver).ready_chunks(most).for_each_concurrent(at_a_time, move |waiting| {
-            let (questions, replies): (Vec<Q>, Vec<oneshot::Sender<A>>) = waiting.into_iter().unzip();
-            let answers = ask(questions);
+            let span = waiting.first().map_or_else(Span::none, |asked: &Asked<Q, A>| asked.span.clone());
+            let (questions, replies): (Vec<Q>, Vec<oneshot::Sender<A>>) =
+                waiting.into_iter().map(|asked| (asked.question, asked.reply)).unzip();
+            let answers = ask(questions).instrument(span);
             async move {
                 for (reply, answer) in replies.into_iter().zip(answers.await) {
                     // Who does not wait any more does not need it.
@@ -49,7 +61,7 @@ impl<Q, A> Gather<Q, A> {
     pub async fn ask(&self, question: Q) -> Result<A> {
         let gone = || Error::unavailable("STOPPING", "the service is stopping; try again");
         let (reply, answer) = oneshot::channel();
-        self.0.send((question, reply)).await.map_err(|_| gone())?;
+        self.0.send(Asked { question, span: Span::current(), reply }).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
     }
 }

@@ -83,7 +83,7 @@ async fn musters_own_queue_lends_within_its_limit_and_kinds_of_one_name_are_told
     let cohort = "apiVersion: kueue.x-k8s.io/v1beta1\nkind: Cohort\nmetadata: {name: keeper}\n";
     let refused = apply(&mut world, "keeper", cohort.to_owned()).await.unwrap_err();
     assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
-    let several = member("x", "y", 1, "").replace("flavors: [", "flavors: [{name: a, resources: []}, ");
+    let several = member("x", "lab", 1, "").replace("flavors: [", "flavors: [{name: a, resources: []}, ");
     let refused = apply(&mut world, "x", several).await.unwrap_err();
     assert!(refused.message().contains("spec.resourceGroups[0].flavors"), "{refused}");
 }

@@ -70,8 +70,10 @@ async fn speeds_are_learned_and_explained_and_a_new_leader_knows_them() {
         world.settle().await;
         world.runs("idc", &slow, 1).await;
         world.runs("cloud", &fast, 1).await;
+        world.settle().await;
         world.pass(600);
         world.ends("cloud", &fast, 1, RunPhase::Succeeded).await;
+        world.settle().await;
         world.pass(4_200);
         world.ends("idc", &slow, 1, RunPhase::Succeeded).await;
         world.settle().await;
