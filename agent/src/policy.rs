@@ -1,18 +1,21 @@
-//! Evaluates the cluster's workloads by the policies it was told, and says the whole verdict when it changes.
+//! Evaluates the cluster's workloads by the policies it was told, in the background; the link tells what changes.
 //!
 //! Every workload counts, not only Muster's own: compliance is a property of the cluster. What another workload made is
 //! left out, because the evaluator judges what a workload makes together with the workload. Rules may ask for other objects
 //! of the cluster; what they asked for once is listed from then on, but for Secrets, which no policy gets to read here.
 
 mod evaluate;
+mod said;
 
 pub use evaluate::evaluate;
+pub use said::Said;
 
 use crate::{
     cluster::{Cluster, ClusterError},
     domain::{
         item::{ItemKey, Record},
         object::{list, text},
+        verdicts::VerdictSet,
     },
     ledger::LedgerError,
     reconcile::Reconciler,
@@ -100,6 +103,7 @@ async fn evaluate_all(reconciler: &Reconciler, asked: &mut Asked) -> Result<(), 
         .filter(|(_, record)| record.options.policy.is_some() && record.bundle.is_some())
         .map(|(key, record)| (key, record.clone()))
         .collect();
+    reconciler.said.keep_only(|item| told.iter().any(|(key, _)| key == item));
     if told.is_empty() {
         return Ok(());
     }
@@ -135,13 +139,13 @@ async fn evaluate_all(reconciler: &Reconciler, asked: &mut Asked) -> Result<(), 
             })
             .await
             .map_err(|_| LedgerError::Closed)?;
-            found.push((key, verdicts));
+            found.push((key.clone(), VerdictSet::of(record.generation, Timestamp::now(), verdicts)));
         }
         if asked.add(inventory.missed()) && round < MAX_ROUNDS {
             continue;
         }
         for (key, verdicts) in found {
-            reconciler.set_verdicts(key, verdicts);
+            reconciler.said.put(key, verdicts);
         }
         break;
     }

@@ -8,4 +8,5 @@ pub mod object;
 pub mod observation;
 pub mod order;
 pub mod routes;
+pub mod verdicts;
 pub mod workload;

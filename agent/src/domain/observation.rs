@@ -12,6 +12,8 @@ pub const MAX_MESSAGE: usize = 4096;
 pub const MAX_OBJECTS: usize = 50;
 /// Violations listed of a policy item, at most.
 pub const MAX_VIOLATIONS: usize = 10_000;
+/// What they say together, in bytes, at most.
+pub const MAX_VIOLATION_BYTES: usize = 8 * 1024 * 1024;
 
 /// Where an item stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +130,7 @@ pub struct RunStatus {
 }
 
 /// How many objects a rule passed and failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleCount {
     /// The policy.
     pub policy: String,
@@ -143,7 +145,7 @@ pub struct RuleCount {
 }
 
 /// An object that breaks a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The policy.
     pub policy: String,
@@ -158,11 +160,11 @@ pub struct Violation {
 }
 
 /// What the evaluation of live workloads says; the whole of it, not a change.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verdicts {
     /// Counts per policy and rule.
     pub counts: Vec<RuleCount>,
-    /// At most [`MAX_VIOLATIONS`].
+    /// At most [`MAX_VIOLATIONS`] of at most [`MAX_VIOLATION_BYTES`] together, the first in order.
     pub violations: Vec<Violation>,
 }
 
@@ -185,8 +187,6 @@ pub struct Observation {
     pub run: Option<RunStatus>,
     /// The objects that are not healthy, at most [`MAX_OBJECTS`].
     pub objects: Vec<ObjectStatus>,
-    /// Set for policies.
-    pub verdicts: Option<Verdicts>,
     /// Times drift was healed in this generation.
     pub heal_count: u32,
     /// Trace context of the reconciliation that saw it.
@@ -196,8 +196,7 @@ pub struct Observation {
 impl Observation {
     /// Whether another says the same, the moment and the trace apart.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let Self { key, generation, phase, reason, message, observed_at: _, run, objects, verdicts, heal_count, traceparent: _ } =
-            self;
+        let Self { key, generation, phase, reason, message, observed_at: _, run, objects, heal_count, traceparent: _ } = self;
         *key == other.key
             && *generation == other.generation
             && *phase == other.phase
@@ -205,7 +204,6 @@ impl Observation {
             && *message == other.message
             && *run == other.run
             && *objects == other.objects
-            && *verdicts == other.verdicts
             && *heal_count == other.heal_count
     }
 }

@@ -31,7 +31,6 @@ fn observation(name: &str, n: u64, phase: Phase, message: &str) -> Observation {
         observed_at: Timestamp::UNIX_EPOCH,
         run: None,
         objects: Vec::new(),
-        verdicts: None,
         heal_count: 0,
         traceparent: String::new(),
     }

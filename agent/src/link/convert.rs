@@ -5,8 +5,9 @@ use super::LinkError;
 use crate::{
     domain::{
         item::{Binding, Desired, ItemKey, OWNERS, Options, Policy, Run},
-        object::api_version,
+        object::{ObjectRef, api_version},
         observation::{self as seen, Observation},
+        verdicts::Row,
     },
     inventory::{Inventory, Node, Preflight, RunUsage},
     ledger::State,
@@ -104,7 +105,7 @@ pub(super) fn digests(state: &State) -> Vec<wire::OwnerDigest> {
 /// An observation for the hub.
 pub(super) fn observation(observation: Observation) -> wire::Observation {
     use wire::observation::Phase as Wire;
-    let Observation { key, generation: at, phase, reason, message, observed_at, run, objects, verdicts, heal_count, traceparent } =
+    let Observation { key, generation: at, phase, reason, message, observed_at, run, objects, heal_count, traceparent } =
         observation;
     let ItemKey { owner, name } = key;
     let phase = match phase {
@@ -137,7 +138,6 @@ pub(super) fn observation(observation: Observation) -> wire::Observation {
                 message,
             })
             .collect(),
-        verdicts: verdicts.map(policy_verdicts),
         heal_count,
         traceparent,
     }
@@ -164,23 +164,19 @@ fn run_status(status: seen::RunStatus) -> wire::RunStatus {
     }
 }
 
-fn policy_verdicts(verdicts: seen::Verdicts) -> wire::PolicyVerdicts {
-    let seen::Verdicts { counts, violations } = verdicts;
-    let count =
-        |seen::RuleCount { policy, rule, pass, fail, not_evaluated }| wire::RuleCount { policy, rule, pass, fail, not_evaluated };
-    let violation = |seen::Violation { policy, rule, object, path, message }| wire::Violation {
-        policy,
-        rule,
-        kind: object.kind,
-        namespace: object.namespace,
-        name: object.name,
-        path,
-        message,
+/// A row of verdicts for the hub, without its key.
+pub(super) fn verdict_row(row: &Row) -> wire::VerdictRow {
+    use wire::verdict_row::Row as Wire;
+    let row = match row.clone() {
+        Row::Count(seen::RuleCount { policy, rule, pass, fail, not_evaluated }) => {
+            Wire::Count(wire::RuleCount { policy, rule, pass, fail, not_evaluated })
+        }
+        Row::Violation(seen::Violation { policy, rule, object, path, message }) => {
+            let ObjectRef { group, kind, namespace, name } = object;
+            Wire::Violation(wire::Violation { policy, rule, kind, namespace, name, path, message, group })
+        }
     };
-    wire::PolicyVerdicts {
-        counts: counts.into_iter().map(count).collect(),
-        violations: violations.into_iter().map(violation).collect(),
-    }
+    wire::VerdictRow { key: Vec::new(), row: Some(row) }
 }
 
 /// An inventory for the hub.

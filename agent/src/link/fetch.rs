@@ -1,14 +1,16 @@
-//! Bundles on their way: fetched by digest, a few at once, each kept only if it is what its digest says.
+//! Bundles on their way: sent along with the items that name them, or fetched by digest, a few at once; each kept only if it is what
+//! its digest says.
 
 use super::LinkError;
 use crate::{domain::item::ItemKey, ledger::LedgerError, reconcile::Reconciler};
+use futures::{StreamExt, TryStreamExt, stream};
 use muster_core::bundle::Digest;
-use muster_proto::agent::v1::{FetchBundleRequest, agent_link_service_client::AgentLinkServiceClient};
+use muster_proto::agent::v1::{Bundle, FetchBundleRequest, agent_link_service_client::AgentLinkServiceClient};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::task::{JoinError, JoinSet};
 use tonic::transport::Channel;
 
-/// Bundles fetched at once.
+/// Bundles fetched, or written to disk, at once.
 const AT_ONCE: usize = 8;
 /// How long one bundle may take: 8 MiB over a slow edge line.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -76,18 +78,35 @@ pub(super) fn lacks_bundle(reconciler: &Reconciler, key: &ItemKey) -> bool {
     digest.is_some_and(|digest| !reconciler.ledger.has_bundle(&digest))
 }
 
+/// Keeps what the hub sent along with the items that name it. What is no bundle is fetched when it is needed.
+pub(super) async fn keep_sent(reconciler: &Reconciler, bundles: Vec<Bundle>) -> Result<(), LinkError> {
+    let keep = bundles.into_iter().map(|Bundle { digest, content }| async move {
+        let Ok(digest) = digest.parse::<Digest>() else {
+            tracing::error!(digest, "the hub sent a bundle under a name that is no digest");
+            return Ok(());
+        };
+        if reconciler.ledger.has_bundle(&digest) { Ok(()) } else { keep_one(reconciler, &digest, content).await }
+    });
+    stream::iter(keep).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+async fn keep_one(reconciler: &Reconciler, digest: &Digest, content: Vec<u8>) -> Result<(), LinkError> {
+    match reconciler.ledger.put_bundle(digest.clone(), content).await {
+        Ok(()) => Ok(()),
+        Err(error @ LedgerError::Bundle(_)) => {
+            tracing::error!(digest = %digest, error = %error, "the hub sent another bundle than its name says");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Keeps what came; the items that name it are looked at, also where it did not come: they say so and ask again.
 pub(super) async fn keep(reconciler: &Reconciler, fetched: Fetched) -> Result<(), LinkError> {
     let (digest, content) = fetched.map_err(|error| LinkError::Hub(error.to_string()))?;
     match content {
         Err(status) => tracing::warn!(digest = %digest, error = %status.message(), "a bundle could not be fetched"),
-        Ok(content) => match reconciler.ledger.put_bundle(digest.clone(), content).await {
-            Ok(()) => {}
-            Err(error @ LedgerError::Bundle(_)) => {
-                tracing::error!(digest = %digest, error = %error, "the hub sent another bundle than was asked for");
-            }
-            Err(error) => return Err(error.into()),
-        },
+        Ok(content) => keep_one(reconciler, &digest, content).await?,
     }
     let state = reconciler.ledger.state();
     for (key, _) in state.items().filter(|(_, record)| record.bundle.as_deref() == Some(digest.as_str())) {

@@ -9,11 +9,14 @@ mod channel;
 mod convert;
 mod enrol;
 mod fetch;
+mod measure;
 mod outbox;
 mod session;
+mod verdicts;
 
 pub use channel::HubAddress;
 pub use enrol::{EnrolError, enrol};
+pub use verdicts::Telling;
 
 use crate::{
     inventory::Feed,

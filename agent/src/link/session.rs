@@ -7,7 +7,9 @@ use super::{
     convert::{self, malformed},
     enrol::{EnrolError, renew, renewal_due},
     fetch::{self, Bundles},
+    measure,
     outbox::Outbox,
+    verdicts::Telling,
 };
 use crate::{
     domain::generation::Arrival,
@@ -47,10 +49,6 @@ const BEATS_KEPT: usize = 64;
 const SILENT_BEATS: u32 = 6;
 /// Between two looks at whether leaving is done and whether the certificate is due.
 const TICK: Duration = Duration::from_millis(500);
-/// Between two questions for the GPU utilisation.
-const UTILISATION_EVERY: Duration = Duration::from_secs(30);
-/// What NVIDIA's exporter calls it, in percent.
-const UTILISATION: &str = "avg(DCGM_FI_DEV_GPU_UTIL) / 100";
 
 pub(super) async fn run(link: &Link, greeted: Arc<AtomicBool>, stop: CancellationToken) -> Result<Ended, LinkError> {
     let Some(mut identity) = link.ledger().identity()? else { return Ok(Ended::Left) };
@@ -123,6 +121,8 @@ struct Session<'a> {
     outbox: Outbox,
     answers: Answers,
     bundles: Bundles,
+    // `None`: the hub is older and does not take them.
+    telling: Option<Telling>,
     said_left: bool,
     utilisation: Option<f64>,
 }
@@ -136,7 +136,7 @@ impl<'a> Session<'a> {
         identity: Identity,
         greeted: &AtomicBool,
     ) -> Result<Self, LinkError> {
-        let Welcome { cluster, incarnation, lease, heartbeat_interval, clock } = welcome;
+        let Welcome { cluster, incarnation, lease, heartbeat_interval, clock, takes_verdict_changes } = welcome;
         if cluster != identity.cluster {
             return Err(malformed("welcome.cluster", &format!("{cluster:?}, and this is {}", identity.cluster)));
         }
@@ -171,6 +171,7 @@ impl<'a> Session<'a> {
             outbox: Outbox::default(),
             answers: Answers::default(),
             bundles: Bundles::default(),
+            telling: takes_verdict_changes.then(Telling::default),
             said_left: false,
             utilisation: None,
         })
@@ -180,15 +181,15 @@ impl<'a> Session<'a> {
         let mut inventory = self.link.inventory.clone();
         inventory.mark_changed();
         let mut observed = self.link.ledger().observed();
+        let mut judged = self.link.reconciler.said.changes();
         let mut next_beat = Instant::now();
         let mut heard = Instant::now();
         let mut tick = tokio::time::interval(TICK);
-        let (utilisation, mut measured) = mpsc::channel(1);
-        let measuring = tokio::spawn(measure(self.link.clone(), utilisation));
-        let _measuring = AbortOnDrop(measuring.abort_handle());
+        let (mut measured, _measuring) = measure::start(self.link.clone());
         self.bundles.want_missing(&self.link.reconciler);
         loop {
             self.send_observations().await?;
+            self.send_verdicts().await?;
             self.bundles.fetch(&self.client);
             tokio::select! {
                 () = stop.cancelled() => return Ok(Ended::Shutdown),
@@ -206,6 +207,7 @@ impl<'a> Session<'a> {
                     next_beat = Instant::now() + self.interval.mul_f64(rand::rng().random_range(0.8..1.2));
                 }
                 Ok(()) = observed.changed() => {}
+                Ok(()) = judged.changed() => {}
                 Ok(()) = inventory.changed() => {
                     let taken = inventory.borrow_and_update().clone();
                     if let Some(taken) = taken {
@@ -250,6 +252,13 @@ impl<'a> Session<'a> {
             FromHub::Desired(desired) => self.desired(desired).await,
             FromHub::HeartbeatAck(ack) => self.acknowledged(ack.sequence).await,
             FromHub::ObservationAck(ack) => self.outbox.acknowledged(self.link.ledger(), ack.sequence).await,
+            FromHub::VerdictAck(ack) => {
+                let next = self.telling.as_mut().and_then(|telling| telling.acknowledged(ack.sequence, ack.whole_wanted));
+                match next {
+                    Some(part) => post(&self.send, Message::VerdictChange(part)).await,
+                    None => Ok(()),
+                }
+            }
             FromHub::Request(request) => {
                 self.answers.take(self.link, request, &self.send);
                 Ok(())
@@ -268,6 +277,7 @@ impl<'a> Session<'a> {
         if self.link.ledger().state().leaving.is_some() {
             return Ok(());
         }
+        fetch::keep_sent(&self.link.reconciler, desired.bundles).await?;
         let taken = self.link.ledger().update(move |state| state.take(items)).await?;
         let mut conflict = None;
         for taken in taken {
@@ -300,6 +310,13 @@ impl<'a> Session<'a> {
             post(&self.send, Message::Observations(batch)).await?;
         }
         Ok(())
+    }
+
+    async fn send_verdicts(&mut self) -> Result<(), LinkError> {
+        match self.telling.as_mut().and_then(|telling| telling.next(&self.link.reconciler.said.all())) {
+            Some(part) => post(&self.send, Message::VerdictChange(part)).await,
+            None => Ok(()),
+        }
     }
 
     async fn beat(&mut self) -> Result<(), LinkError> {
@@ -373,26 +390,6 @@ pub(super) async fn begin_leaving(link: &Link, leaving: Leaving) -> Result<(), L
         .await?;
     link.reconciler.mark_all();
     Ok(())
-}
-
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Asks for the GPU utilisation every now and then; a cluster that does not measure it has none.
-async fn measure(link: Link, found: mpsc::Sender<Option<f64>>) {
-    loop {
-        let samples = link.prometheus.query(UTILISATION, None).await.unwrap_or_default();
-        let value = samples.first().map(|sample| sample.value).filter(|value| value.is_finite());
-        if found.send(value).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(UTILISATION_EVERY).await;
-    }
 }
 
 impl Link {

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     object::{ObjectRef, text},
-    observation::{MAX_VIOLATIONS, RuleCount, Verdicts, Violation, cut},
+    observation::{MAX_VIOLATION_BYTES, MAX_VIOLATIONS, RuleCount, Verdicts, Violation, cut},
 };
 use jiff::Timestamp;
 use muster_policy_evaluator::{Bound, FailureAction, Outcome, Policy, PolicyException, Surroundings, decide};
@@ -76,6 +76,14 @@ pub fn evaluate(
     violations.sort_by(|a, b| (&a.policy, &a.rule, &a.object, &a.path).cmp(&(&b.policy, &b.rule, &b.object, &b.path)));
     violations.dedup();
     violations.truncate(MAX_VIOLATIONS);
+    let mut bytes = 0;
+    let kept = violations.iter().take_while(|violation| {
+        let Violation { policy, rule, object, path, message } = violation;
+        bytes +=
+            [policy, rule, &object.kind, &object.namespace, &object.name, path, message].map(String::len).iter().sum::<usize>();
+        bytes <= MAX_VIOLATION_BYTES
+    });
+    violations.truncate(kept.count());
     Verdicts { counts: counts.into_values().collect(), violations }
 }
 

@@ -20,12 +20,10 @@ pub use runs::{run_label, run_of_label};
 
 use crate::{
     cluster::Cluster,
-    domain::{
-        item::ItemKey,
-        observation::{Phase, Verdicts},
-    },
+    domain::{item::ItemKey, observation::Phase},
     lease::Lease,
     ledger::Ledger,
+    policy::Said,
     watch::{Dirty, Watches},
 };
 use muster_core::{bundle::Digest, version::Version};
@@ -127,10 +125,11 @@ pub struct Reconciler {
     pub missing: Missing,
     /// The session's lease.
     pub lease: Lease,
+    /// What policies say of the cluster's workloads.
+    pub said: Said,
     settings: Settings,
     memory: Arc<Mutex<BTreeMap<ItemKey, Memory>>>,
     namespaces: Arc<Mutex<BTreeSet<String>>>,
-    verdicts: Arc<Mutex<BTreeMap<ItemKey, Verdicts>>>,
 }
 
 impl Reconciler {
@@ -148,7 +147,7 @@ impl Reconciler {
             settings,
             memory: Arc::default(),
             namespaces: Arc::default(),
-            verdicts: Arc::default(),
+            said: Said::default(),
         }
     }
 
@@ -176,19 +175,6 @@ impl Reconciler {
     pub fn count(&self, phase: Phase) -> usize {
         let state = self.ledger.state();
         state.items().filter(|(key, _)| self.phase(key).is_some_and(|(_, at)| at == phase)).count()
-    }
-
-    /// What the evaluator says of a policy item; the item is looked at again where that is news.
-    pub fn set_verdicts(&self, key: &ItemKey, verdicts: Verdicts) {
-        let mut known = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(key) != Some(&verdicts) {
-            known.insert(key.clone(), verdicts);
-            self.dirty.mark(key.clone());
-        }
-    }
-
-    fn verdicts(&self, key: &ItemKey) -> Option<Verdicts> {
-        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Marks every item, as on start, after a hold, or when a definition arrived.

@@ -100,7 +100,6 @@ impl Reconciler {
             self.say(key, &record, Phase::Deleted, memory).await?;
             return Ok(Next::Resync);
         }
-        findings.verdicts = record.options.policy.as_ref().and_then(|_| self.verdicts(key));
         let again = self.finish(key, &record, findings, memory).await?;
         Ok(match again {
             Again::No => next,

@@ -4,7 +4,7 @@ use crate::cluster::ClusterError;
 use crate::domain::{
     item::{ItemKey, Record},
     object::ObjectRef,
-    observation::{Health, MAX_OBJECTS, ObjectStatus, Observation, Phase, RunPhase, RunStatus, State, Verdicts, cut},
+    observation::{Health, MAX_OBJECTS, ObjectStatus, Observation, Phase, RunPhase, RunStatus, State, cut},
 };
 use jiff::Timestamp;
 
@@ -27,8 +27,6 @@ pub(super) struct Findings {
     pub health: Vec<(ObjectRef, String, Health)>,
     /// Set for runs.
     pub run: Option<RunStatus>,
-    /// Set for policies.
-    pub verdicts: Option<Verdicts>,
 }
 
 /// Notes that something was refused, in the API server's words; or that the API server is away or overloaded, which refuses
@@ -69,7 +67,6 @@ pub(super) fn observation(key: &ItemKey, record: &Record, findings: Findings, tr
         observed_at: now,
         run: findings.run,
         objects,
-        verdicts: findings.verdicts,
         heal_count: record.heal_count,
         traceparent: traceparent.to_owned(),
     }

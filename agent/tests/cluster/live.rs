@@ -5,12 +5,14 @@ use muster_agent::{
     domain::{
         item::{Binding, ItemKey, Options, Policy, Run},
         observation::Phase,
+        verdicts::Row,
     },
     inventory::{ClockOffsets, follow, preflight},
     logs,
     metrics::Prometheus,
     policy,
 };
+use muster_core::version::Version;
 use muster_testkit::eventually;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -104,11 +106,20 @@ async fn workloads_are_evaluated_and_a_change_is_said() {
     let mut server = copy("v2", "registry.example.com/ml/resnet50-server:v2");
     world.desire(&app(), 1, &[server.clone()], healing()).await;
     let verdicts = |pass: u32, fail: u32| {
-        let said = world.last(&policies).and_then(|last| last.verdicts);
-        said.filter(|said| said.counts.iter().any(|count| count.pass == pass && count.fail == fail))
+        let said = world.reconciler.said.all().get(&policies).cloned()?;
+        let counted = said.rows.values().any(|row| matches!(row, Row::Count(count) if count.pass == pass && count.fail == fail));
+        counted.then_some(said)
     };
     let broken = eventually("the violation is said", async || verdicts(0, 1)).await;
-    assert_eq!(broken.violations[0].object.name, "resnet50-v2");
+    let violations: Vec<_> = broken
+        .rows
+        .values()
+        .filter_map(|row| match row {
+            Row::Violation(violation) => Some(violation.object.name.as_str()),
+            Row::Count(_) => None,
+        })
+        .collect();
+    assert_eq!((broken.generation, violations), (Version::new(1, 1), vec!["resnet50-v2"]));
     server["metadata"]["labels"] = json!({"team": "vision"});
     world.desire(&app(), 2, &[server], healing()).await;
     eventually("and its end", async || verdicts(1, 0)).await;

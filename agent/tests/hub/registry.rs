@@ -24,18 +24,23 @@ use muster_kit::{
 };
 use muster_proto::{
     agent::v1::{
-        self as wire, DesiredItem, Observation,
+        self as wire, DesiredItem, Observation, PolicyBinding, PolicyOptions,
         agent_link_service_server::{AgentLinkService, AgentLinkServiceServer},
         enrolment_service_server::{EnrolmentService, EnrolmentServiceServer},
+        verdict_row::Row,
     },
     registry::v1::{self as api, cluster_change_result::Outcome},
 };
 use muster_testkit::{TestDb, eventually, free_port};
+use prost::Message as _;
 use serde_json::Value;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::task::JoinHandle;
@@ -49,11 +54,12 @@ pub struct Registry {
     pki: tempfile::TempDir,
     address: SocketAddr,
     replica: Option<(CancellationToken, Vec<JoinHandle<()>>)>,
+    fetched: Arc<AtomicU64>,
 }
 
 /// The registry's own gRPC adaptors are private to it; these do the same.
 #[derive(Clone)]
-struct Link(Hub);
+struct Link(Hub, Arc<AtomicU64>);
 
 #[tonic::async_trait]
 impl AgentLinkService for Link {
@@ -66,6 +72,7 @@ impl AgentLinkService for Link {
 
     async fn fetch_bundle(&self, request: Request<wire::FetchBundleRequest>) -> Result<Response<wire::Bundle>, Status> {
         let caller = Caller::of(&request);
+        self.1.fetch_add(1, Ordering::Relaxed);
         Ok(Response::new(app::desired::fetch_bundle(&self.0.app, &caller, request.into_inner().digest).await?))
     }
 }
@@ -112,7 +119,7 @@ impl Registry {
             incarnation: Arc::new(AtomicU64::new(incarnation)),
         };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")));
-        let mut registry = Self { app, database, pki, address, replica: None };
+        let mut registry = Self { app, database, pki, address, replica: None, fetched: Arc::default() };
         registry.up();
         registry
     }
@@ -124,7 +131,7 @@ impl Registry {
         let (beats, write_beats) = beats::start(self.app.clone(), stop.clone());
         let sender = Arc::new(Sender { app: self.app.clone(), sessions: sessions.clone() });
         let sending = reconcile::run(sender, Duration::from_millis(50), self.app.send.clone(), stop.clone());
-        let link = Link(Hub { app: self.app.clone(), sessions, beats });
+        let link = Link(Hub { app: self.app.clone(), sessions, beats }, Arc::clone(&self.fetched));
         let routes = Routes::new(AgentLinkServiceServer::new(link.clone())).add_service(EnrolmentServiceServer::new(link));
         let server = ServerConfig {
             address: self.address,
@@ -153,6 +160,11 @@ impl Registry {
         }
     }
 
+    /// Bundles that an agent had to ask for.
+    pub fn fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.pki.path().join(name)
     }
@@ -178,27 +190,38 @@ impl Registry {
 
     /// Desires a bundle as the rollout service does; no manifests remove the item.
     pub async fn desire(&self, cluster: &str, n: u64, manifests: &[Value]) {
+        let item = DesiredItem { name: ITEM.to_owned(), self_heal: true, prune: true, ..DesiredItem::default() };
+        self.desire_as("rollout", cluster, n, manifests, item).await;
+    }
+
+    /// Desires policies as the policy service does, each to be reported everywhere.
+    pub async fn desire_policies(&self, cluster: &str, n: u64, policies: &[Value]) {
+        let name = |policy: &Value| policy["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let bindings = policies.iter().map(|policy| PolicyBinding { policy: name(policy), ..PolicyBinding::default() });
+        let options = PolicyOptions { bindings: bindings.collect(), ..PolicyOptions::default() };
+        let item = DesiredItem { name: "policies".to_owned(), policy: Some(options), ..DesiredItem::default() };
+        self.desire_as("policy", cluster, n, policies, item).await;
+    }
+
+    async fn desire_as(&self, owner: &str, cluster: &str, n: u64, manifests: &[Value], item: DesiredItem) {
+        let caller = Caller::Service { name: owner.to_owned() };
         let (digest, content) = bundle::encode(manifests).expect("small");
         let bundles = vec![wire::Bundle { digest: digest.to_string(), content }];
-        app::desired::put_bundles(&self.app, &rollout(), api::PutBundlesRequest { bundles }).await.expect("stored");
-        let item = DesiredItem {
-            name: ITEM.to_owned(),
-            bundle_digest: digest.to_string(),
-            self_heal: true,
-            prune: true,
-            ..DesiredItem::default()
-        };
+        app::desired::put_bundles(&self.app, &caller, api::PutBundlesRequest { bundles }).await.expect("stored");
+        let name = item.name.clone();
+        let item = DesiredItem { bundle_digest: digest.to_string(), ..item };
         let change = api::ClusterChange {
             cluster: format!("clusters/{cluster}"),
             base_generation: n - 1,
             generation: n,
             content_digest: digest.to_string(),
             upserts: if manifests.is_empty() { Vec::new() } else { vec![item] },
-            deletes: if manifests.is_empty() { vec![ITEM.to_owned()] } else { Vec::new() },
+            deletes: if manifests.is_empty() { vec![name] } else { Vec::new() },
             full: false,
         };
-        let request = api::ApplyDesiredRequest { owner: "rollout".to_owned(), leader_epoch: 1, changes: vec![change] };
-        let results = app::desired::apply(&self.app, &rollout(), request).await.expect("answered").results;
+        let request =
+            api::ApplyDesiredRequest { owner: owner.to_owned(), leader_epoch: 1, changes: vec![change], ..Default::default() };
+        let results = app::desired::apply(&self.app, &caller, request).await.expect("answered").results;
         assert_eq!(results[0].outcome(), Outcome::Applied);
     }
 
@@ -210,6 +233,30 @@ impl Registry {
             .await
             .expect("read");
         body.map(|body| serde_json::from_value(body).expect("an observation"))
+    }
+
+    /// The names of what breaks a policy in the cluster, as the hub holds it, in order.
+    pub async fn violating(&self) -> Vec<String> {
+        let bodies: Vec<Vec<u8>> =
+            sqlx::query_scalar("select body from verdict where is_held").fetch_all(self.database.pool()).await.expect("read");
+        let name = |body: Vec<u8>| match wire::VerdictRow::decode(body.as_slice()).expect("a row").row {
+            Some(Row::Violation(violation)) => Some(violation.name),
+            Some(Row::Count(_)) | None => None,
+        };
+        let mut names: Vec<String> = bodies.into_iter().filter_map(name).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until just these break a policy.
+    pub async fn until_violating(&self, names: &[&str]) {
+        eventually(&format!("{names:?} break a policy"), async || (self.violating().await == names).then_some(())).await;
+    }
+
+    /// How often the verdicts changed.
+    pub async fn verdict_changes(&self) -> i64 {
+        let query = sqlx::query_scalar("select count(*) from event where type = 'cluster.item.verdicts_changed'");
+        query.fetch_one(self.database.pool()).await.expect("counted")
     }
 
     /// Waits until the item was observed in a phase at a generation.

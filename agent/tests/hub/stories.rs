@@ -120,6 +120,7 @@ async fn a_cluster_joins_applies_and_is_observed() {
     registry.desire("edge-01", 1, &[config_map("1")]).await;
     registry.until(1, Phase::Healthy).await;
     assert_eq!(agent.data("a").as_deref(), Some("1"));
+    assert_eq!(registry.fetched(), 0, "its bundle came with the item");
     edit(&agent, "2").await;
     eventually("healed, and counted at the hub", async || registry.observed().await.filter(|seen| seen.heal_count == 1)).await;
     assert_eq!(agent.data("a").as_deref(), Some("1"));
@@ -315,4 +316,59 @@ async fn a_cluster_on_hold_takes_nothing_until_it_is_released() {
     control::hold(&agent.config.state_dir, false).expect("released");
     registry.until(1, Phase::Healthy).await;
     agent.stop().await;
+}
+
+fn deployment(name: &str, team: Option<&str>) -> Value {
+    let labels = team.map_or_else(|| json!({}), |team| json!({"team": team}));
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "ml", "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "main", "image": "registry.example.com/ml/server:v1"}]},
+            },
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verdicts_are_told_by_what_changed_through_lost_streams_and_restarts_of_either_side() {
+    let mut registry = Registry::start().await;
+    let mut agent = Agent::start(&registry).await;
+    registry.until_live("edge-01").await;
+    let policy = json!({
+        "apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": "require-team"},
+        "spec": {"rules": [{
+            "name": "team", "match": {"any": [{"resources": {"kinds": ["Deployment"]}}]},
+            "validate": {"message": "say whose it is", "pattern": {"metadata": {"labels": {"team": "?*"}}}},
+        }]},
+    });
+    registry.desire_policies("edge-01", 1, &[policy]).await;
+    registry.desire("edge-01", 1, &[deployment("a", None), deployment("b", None), deployment("c", Some("vision"))]).await;
+    registry.until_violating(&["a", "b"]).await;
+
+    registry.down().await;
+    registry.desire("edge-01", 2, &[deployment("a", Some("nlp")), deployment("b", None), deployment("c", None)]).await;
+    registry.up();
+    registry.until_violating(&["b", "c"]).await;
+
+    // An agent that was started anew says the same, which is no news; what comes after it is.
+    agent.stop().await;
+    let before = registry.verdict_changes().await;
+    agent.again();
+    registry.until_live("edge-01").await;
+    registry.desire("edge-01", 3, &[deployment("a", Some("nlp")), deployment("b", None), deployment("c", Some("vision"))]).await;
+    registry.until_violating(&["b"]).await;
+    assert!(registry.verdict_changes().await <= before + 2, "the whole is not news to a hub that holds it");
+
+    // Rows that the hub lost, as after a restore: the next stream brings them back.
+    agent.stop().await;
+    sqlx::query("delete from verdict").execute(registry.database.pool()).await.expect("lost");
+    sqlx::query("update verdict_set set digest = '\\x00000000000000000000000000000000', held = 0")
+        .execute(registry.database.pool())
+        .await
+        .expect("lost");
+    agent.again();
+    registry.until_violating(&["b"]).await;
 }

@@ -7,7 +7,10 @@ use crate::{
     kinds::{find, resource_name, short, sized},
     output::{Table, table::Titles},
 };
-use muster_proto::scheduler::v1::{ExplainJobRequest, ForeseenStart, JobExplanation, job_service_client::JobServiceClient};
+use muster_proto::scheduler::v1::{
+    CandidateModel, ExplainJobRequest, ForeseenStart, JobExplanation, candidate_model::SpeedSource,
+    job_service_client::JobServiceClient,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,6 +68,8 @@ pub fn words(explanation: &JobExplanation) -> String {
         unblocked_by,
         expected_start,
         late_start,
+        preference,
+        queue_shares,
     } = explanation;
     let mut text = format!("{}: {summary}\n", short(job));
     if *position > 0 {
@@ -78,27 +83,47 @@ pub fn words(explanation: &JobExplanation) -> String {
             text.push_str(&format!("  - {line}\n"));
         }
     };
+    lines("Shares", queue_shares);
     lines("Held by its queue", queue_limits);
     lines("Would be unblocked by", unblocked_by);
     if let Some(start) = expected_start {
         text.push_str(&expectation(start, late_start.as_ref()));
     }
+    if !preference.is_empty() {
+        text.push_str(&format!("{preference}\n"));
+    }
     if !candidates.is_empty() {
-        let mut table = Table::new(["CLUSTER", "FITS", "TIER", "FLAVOR", "PER GPU-HOUR", "REASON"]);
+        let is_known = |model: &CandidateModel| matches!(model.speed_source(), SpeedSource::Said | SpeedSource::Learned);
+        // Where nothing is known of speeds there is nothing to show.
+        let speeds = candidates.iter().flat_map(|candidate| &candidate.models).any(is_known);
+        let titles = ["CLUSTER", "FITS", "TIER", "FLAVOR", "PER GPU-HOUR", "SPEED", "REASON"];
+        let mut table = Table::new(titles.into_iter().filter(|title| speeds || *title != "SPEED"));
         for candidate in candidates {
             let price = candidate.micros_per_gpu_hour;
-            table.row([
+            let mut row = vec![
                 short(&candidate.cluster),
                 if candidate.fits { "yes" } else { "no" }.to_owned(),
                 if candidate.tier > 0 { candidate.tier.to_string() } else { String::new() },
                 candidate.flavor.clone(),
                 if price > 0 { format!("{}.{:02}", price / 1_000_000, price % 1_000_000 / 10_000) } else { String::new() },
-                candidate.reason.clone(),
-            ]);
+            ];
+            row.extend(speeds.then(|| candidate.models.iter().map(speed).collect::<Vec<_>>().join(", ")));
+            row.push(candidate.reason.clone());
+            table.row(row);
         }
         text.push_str(&table.render(Titles::Shown, 0));
     }
     text
+}
+
+/// How fast the job is on a model, and how that is known, as in `K80 0.25 (learned from 12)`.
+fn speed(model: &CandidateModel) -> String {
+    let known = match model.speed_source() {
+        SpeedSource::Said => "said".to_owned(),
+        SpeedSource::Learned => format!("learned from {}", model.learned_runs),
+        SpeedSource::Assumed | SpeedSource::Unspecified => "assumed".to_owned(),
+    };
+    format!("{} {}.{:02} ({known})", model.flavor, model.speed_permille / 1_000, model.speed_permille % 1_000 / 10)
 }
 
 /// When the job is expected to start, and how sure that is.
@@ -154,10 +179,14 @@ mod tests {
                 ..ForeseenStart::default()
             }),
             late_start: None,
+            preference: String::new(),
+            queue_shares: vec!["queue \"train\": 50.00 % of everything, weight 1".to_owned()],
         };
         let expected = "\
 ml/a: waits for 8 GPUs
 Place in its queue: 2 of 5
+Shares:
+  - queue \"train\": 50.00 % of everything, weight 1
 Held by its queue:
   - nvidia.com/gpu: 64 of 64
 Expected to start at 1970-01-01T01:00:00Z on idc; not within 30 days if runs last as long as nine of ten of their like do.
@@ -167,5 +196,28 @@ idc       no     1      V100     1.20           4 GPUs are free
 cloud     no     1      V100     1.20           is cordoned
 ";
         assert_eq!(words(&explanation), expected);
+    }
+
+    #[test]
+    fn how_fast_it_is_where_is_shown_if_that_is_known() {
+        let model = |flavor: &str, speed_permille, source: SpeedSource, learned_runs| CandidateModel {
+            flavor: flavor.to_owned(),
+            speed_permille,
+            speed_source: source.into(),
+            learned_runs,
+            ..CandidateModel::default()
+        };
+        let models = vec![model("K80", 250, SpeedSource::Learned, 12), model("V100", 1_000, SpeedSource::Assumed, 0)];
+        let candidate = CandidateCluster { cluster: "clusters/idc".to_owned(), models, ..CandidateCluster::default() };
+        let explanation = JobExplanation {
+            job: "namespaces/ml/jobs/a".to_owned(),
+            preference: "K80 on idc comes before V100 on idc: by name".to_owned(),
+            candidates: vec![candidate],
+            ..JobExplanation::default()
+        };
+        let shown = words(&explanation);
+        assert!(shown.contains("K80 on idc comes before V100 on idc: by name\n"), "{shown}");
+        assert!(shown.contains("SPEED"), "{shown}");
+        assert!(shown.contains("K80 0.25 (learned from 12), V100 1.00 (assumed)"), "{shown}");
     }
 }

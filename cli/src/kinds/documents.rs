@@ -16,7 +16,7 @@ pub fn kind_of(document: &Document) -> Result<&'static dyn Kind> {
         ("fleet.kurator.dev" | "muster.dev", "Fleet") => &registry::Fleets,
         ("muster.dev", "PriceBook") => &registry::PriceBooks,
         ("muster.dev", "Cluster") => &registry::Clusters,
-        ("scheduling.volcano.sh" | "muster.dev", "Queue") => &scheduler::Queues,
+        ("scheduling.volcano.sh" | "muster.dev", "Queue") | ("kueue.x-k8s.io", "ClusterQueue" | "Cohort") => &scheduler::Queues,
         ("batch.volcano.sh" | "batch", "Job")
         | ("jobset.x-k8s.io", "JobSet")
         | ("kubeflow.org", "PyTorchJob")
@@ -119,6 +119,9 @@ mod tests {
             ("apps.kurator.dev/v1alpha1", "Application", Some("applications")),
             ("policy.kurator.dev/v1alpha1", "FleetPolicy", Some("fleetPolicies")),
             ("scheduling.volcano.sh/v1beta1", "Queue", Some("queues")),
+            ("kueue.x-k8s.io/v1beta2", "ClusterQueue", Some("queues")),
+            ("kueue.x-k8s.io/v1beta1", "Cohort", Some("queues")),
+            ("kueue.x-k8s.io/v1beta1", "LocalQueue", None),
             ("batch.volcano.sh/v1alpha1", "Job", Some("jobs")),
             ("batch/v1", "Job", Some("jobs")),
             ("kyverno.io/v1", "ClusterPolicy", Some("policies")),

@@ -4,6 +4,7 @@
 //! were written. One bundle is stored once for ten thousand clusters.
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use sha2::Digest as _;
 use std::{
@@ -108,6 +109,16 @@ pub fn encode(manifests: &[Value]) -> Result<(Digest, Vec<u8>), BundleError> {
 
 /// Unpacks a bundle and checks that its content has the digest it came under.
 pub fn decode(expected: &Digest, packed: &[u8]) -> Result<Vec<Value>, BundleError> {
+    serde_json::from_slice(&unpack(expected, packed)?).map_err(|_| BundleError::Malformed)
+}
+
+/// Whether a bundle could be decoded.
+pub fn check(expected: &Digest, packed: &[u8]) -> Result<(), BundleError> {
+    let manifests: Result<Vec<IgnoredAny>, _> = serde_json::from_slice(&unpack(expected, packed)?);
+    manifests.map(drop).map_err(|_| BundleError::Malformed)
+}
+
+fn unpack(expected: &Digest, packed: &[u8]) -> Result<Vec<u8>, BundleError> {
     let mut json = Vec::new();
     let mut reader = GzDecoder::new(packed).take(MAX_BYTES as u64 + 1);
     reader.read_to_end(&mut json).map_err(|_| BundleError::Malformed)?;
@@ -117,7 +128,7 @@ pub fn decode(expected: &Digest, packed: &[u8]) -> Result<Vec<Value>, BundleErro
     if Digest::of(&json) != *expected {
         return Err(BundleError::WrongDigest(expected.clone()));
     }
-    serde_json::from_slice(&json).map_err(|_| BundleError::Malformed)
+    Ok(json)
 }
 
 #[cfg(test)]
@@ -140,6 +151,7 @@ mod tests {
         let other = Digest::of(b"other");
         assert_eq!(decode(&other, &packed), Err(BundleError::WrongDigest(other)));
         assert_eq!(decode(&name, b"junk"), Err(BundleError::Malformed));
+        assert_eq!((check(&name, &packed), check(&name, b"junk")), (Ok(()), Err(BundleError::Malformed)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! people hand in is read strictly, as Kubernetes' strict field validation does: the same field twice is refused. Every
 //! error has a line; a strict reading also has the field.
 
+mod json;
 mod places;
 
 pub use places::Places;
@@ -71,11 +72,15 @@ fn documents(text: &str, twice: DuplicateKeyPolicy) -> Result<Vec<Manifest>, Man
     Ok(manifests)
 }
 
-/// JSON is read as JSON, as Kubernetes does: many times as fast. What is no JSON, or has to be looked through for equal
-/// keys, is read as YAML, which also has the better errors.
+/// JSON is read as JSON, as Kubernetes does: many times as fast. What is no JSON, or says a field twice where it may not, is read
+/// as YAML, which has the better errors.
 fn value_of(text: &str, line: usize, twice: DuplicateKeyPolicy) -> Result<Value, ManifestError> {
-    let may_be_json = matches!(twice, DuplicateKeyPolicy::LastWins) && text.trim_start().starts_with('{');
-    match may_be_json.then(|| serde_json::from_str(text)) {
+    let may_be_json = text.trim_start().starts_with('{');
+    let json = may_be_json.then(|| match twice {
+        DuplicateKeyPolicy::LastWins => serde_json::from_str(text),
+        _ => serde_json::from_str(text).map(|json::SaidOnce(value)| value),
+    });
+    match json {
         Some(Ok(value)) => Ok(value),
         Some(Err(_)) | None => read(text, line, twice),
     }
@@ -232,6 +237,13 @@ mod tests {
         let error = parse_documents_strictly(text).expect_err("weight twice");
         assert_eq!(error.line, 8, "{error}");
         assert!(error.message.contains("weight"), "{error}");
+        let json = "{\"apiVersion\": \"v1\", \"kind\": \"A\",\n\"spec\": [{\"weight\": 1,\n\"weight\": 1.5}]}";
+        let error = parse_one_strictly(json).expect_err("weight twice in JSON");
+        assert_eq!(error.line, 3, "{error}");
+        assert!(error.message.contains("weight"), "{error}");
+        let sound =
+            r#"{"apiVersion": "v1", "kind": "A", "n": [1, -2, 1.50, null, true, "\ud83d\ude00", 18446744073709551615, {}]}"#;
+        assert_eq!(parse_one_strictly(sound), parse_one(sound), "what says nothing twice reads the same");
         let merged = "apiVersion: v1\nkind: A\nbase: &base {cpu: 1}\nspec: {<<: *base, cpu: 2}\n";
         assert_eq!(parse_one_strictly(merged).expect("a merge is no repetition").value["spec"], json!({"cpu": 2}));
     }

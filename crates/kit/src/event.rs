@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgPool, types::Json};
 
 /// Something that happened to a resource.
 #[derive(Debug)]
@@ -67,7 +67,6 @@ pub async fn append_all(tx: &mut Tx, events: &[Prepared]) -> Result<()> {
     if events.is_empty() {
         return Ok(());
     }
-    let events = serde_json::to_value(events).map_err(Error::internal)?;
     sqlx::query!(
         r#"
         insert into event (topic, type, aggregate, version, deleted, state, traceparent)
@@ -79,7 +78,7 @@ pub async fn append_all(tx: &mut Tx, events: &[Prepared]) -> Result<()> {
         ) with ordinality as e (topic, type, aggregate, version, deleted, state, traceparent, place)
         order by place
         "#,
-        events
+        Json(events) as _
     )
     .execute(&mut **tx)
     .await?;

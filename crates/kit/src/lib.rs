@@ -13,6 +13,7 @@ pub mod crash;
 pub mod db;
 pub mod error;
 pub mod event;
+pub mod gather;
 pub mod health;
 pub mod idempotency;
 pub mod incarnation;

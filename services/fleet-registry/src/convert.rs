@@ -2,11 +2,11 @@
 
 use crate::{
     domain::{Cluster, Schedulability, State, cluster::FlavorPrice},
-    store::desired::Item,
+    store::{desired::Item, verdict::Set},
 };
 use muster_kit::{Error, Result, db::etag, time::to_proto};
 use muster_proto::{
-    agent::v1::{DesiredItem, Generation},
+    agent::v1::{DesiredItem, Generation, VerdictSet},
     registry::v1::{self as wire, cluster},
 };
 
@@ -97,4 +97,21 @@ pub fn item(item: Item) -> Result<DesiredItem> {
     wire.bundle_digest = bundle_digest.unwrap_or_default();
     wire.tombstone = tombstone;
     Ok(wire)
+}
+
+/// What is held of an item's verdicts, without its rows.
+pub fn verdict_set(owner: &str, name: &str, set: &Set) -> VerdictSet {
+    let generation = |incarnation: i64, n: i64| Generation { incarnation: incarnation.cast_unsigned(), n: n.cast_unsigned() };
+    VerdictSet {
+        owner: owner.to_owned(),
+        name: name.to_owned(),
+        generation: Some(generation(set.incarnation, set.generation)),
+        version: Some(generation(set.version_incarnation, set.version)),
+        evaluate_time: Some(to_proto(set.evaluated_at.to_jiff())),
+    }
+}
+
+/// The same for whoever watches.
+pub fn judged(cluster: &str, verdicts: VerdictSet) -> wire::WatchObservedResponse {
+    wire::WatchObservedResponse { cluster: format!("clusters/{cluster}"), verdicts: Some(verdicts), ..Default::default() }
 }

@@ -33,3 +33,12 @@ pub fn observed(kind: &'static str, version: i64, response: &WatchObservedRespon
     let aggregate = format!("{}/items/{owner}/{name}", response.cluster);
     NewEvent { topic: TOPIC, kind, aggregate: &aggregate, version, deleted: false, state: response }.caused_by(traceparent)
 }
+
+/// The verdicts of an item changed; its aggregate is `clusters/{c}/items/{owner}/{name}/verdicts`. The rows are read by whoever wants
+/// them.
+pub fn verdicts(version: i64, response: &WatchObservedResponse, traceparent: String) -> Result<Prepared> {
+    let (owner, name) = response.verdicts.as_ref().map_or(("", ""), |set| (set.owner.as_str(), set.name.as_str()));
+    let aggregate = format!("{}/items/{owner}/{name}/verdicts", response.cluster);
+    let kind = "cluster.item.verdicts_changed";
+    NewEvent { topic: TOPIC, kind, aggregate: &aggregate, version, deleted: false, state: response }.caused_by(traceparent)
+}

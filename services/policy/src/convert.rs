@@ -169,7 +169,7 @@ impl From<RuleSummary> for proto::RuleSummary {
 
 impl From<ReportedViolation> for proto::ReportedViolation {
     fn from(violation: ReportedViolation) -> Self {
-        let ReportedViolation { rule, kind, namespace, object, path, message } = violation;
+        let ReportedViolation { rule, group: _, kind, namespace, object, path, message } = violation;
         Self { rule, kind, namespace, object, path, message }
     }
 }

@@ -28,6 +28,7 @@ use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use app::admission::Admissions;
 use app::writer::Writer;
 use app::{App, Leadership};
 use config::Settings;
@@ -67,14 +68,18 @@ impl Book for Scheduler {
         let registry = RegistryClient::new(chassis.peers.registry()?);
         let (writer, writing) = Writer::new(chassis.pool.clone(), Arc::clone(&chassis.clock));
         chassis.spawn("submit-writer", writing);
+        let (admissions, admitting) = Admissions::new(chassis.pool.clone(), Arc::clone(&chassis.clock));
+        chassis.spawn("admissions", admitting);
+        let (policy, asking) = PolicyClient::new(chassis.peers.policy()?);
+        chassis.spawn("policy-questions", asking);
         let app = App {
             pool: chassis.pool.clone(),
             clock: Arc::clone(&chassis.clock),
             settings: Arc::new(settings),
-            policy: Arc::new(PolicyClient::new(chassis.peers.policy()?)),
+            policy: Arc::new(policy),
             leadership: Leadership::default(),
             mind: Arc::new(Mutex::new(None)),
-            admission: Arc::new(Mutex::new(None)),
+            admissions,
             writer,
             decide: Wake::default(),
             tell: Wake::default(),

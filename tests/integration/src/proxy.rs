@@ -1,6 +1,7 @@
-//! The network between an agent and the hub, as bad as one likes.
+//! The network between an agent and the hub, as bad as one likes; and the balancer before several processes of a service.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -34,13 +35,16 @@ pub const RETRANSMISSION: Duration = Duration::from_millis(200);
 /// Chunks on their way in one direction of one connection; a sender waits beyond that.
 const ON_THE_WAY: usize = 64;
 
+type Targets = Arc<RwLock<Vec<SocketAddr>>>;
+
 /// Of one read.
 const CHUNK: usize = 16 * 1024;
 
-/// Forwards TCP connections to one address.
+/// Forwards TCP connections to the first of its targets that takes them.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    targets: Targets,
     weather: watch::Sender<Weather>,
     acceptor: JoinHandle<()>,
 }
@@ -54,8 +58,14 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("open a proxy")?;
         let address = listener.local_addr()?;
         let (weather, present) = watch::channel(Weather::Clear);
-        let acceptor = tokio::spawn(accept(listener, target, present));
-        Ok(Self { address, weather, acceptor })
+        let targets = Targets::new(RwLock::new(vec![target]));
+        let acceptor = tokio::spawn(accept(listener, targets.clone(), present));
+        Ok(Self { address, targets, weather, acceptor })
+    }
+
+    /// Another process of the same service, for when those before it are gone.
+    pub fn add(&self, target: SocketAddr) {
+        self.targets.write().unwrap_or_else(PoisonError::into_inner).push(target);
     }
 
     /// Where it listens.
@@ -85,7 +95,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Receiver<Weather>) {
+async fn accept(listener: TcpListener, targets: Targets, weather: watch::Receiver<Weather>) {
     // Dropped with this task, and with it every connection.
     let mut connections = JoinSet::new();
     loop {
@@ -98,9 +108,10 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Recei
         }
         let mut until_cut = weather.clone();
         let weather = weather.clone();
+        let targets = targets.read().unwrap_or_else(PoisonError::into_inner).clone();
         connections.spawn(async move {
             tokio::select! {
-                () = forward(inbound, target, weather) => {}
+                () = forward(inbound, &targets, weather) => {}
                 _ = until_cut.wait_for(|weather| *weather == Weather::Cut) => {}
             }
         });
@@ -108,16 +119,17 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Recei
 }
 
 /// Until either side ends; what went wrong is the endpoints' to notice.
-async fn forward(inbound: TcpStream, target: SocketAddr, weather: watch::Receiver<Weather>) {
-    let Ok(outbound) = TcpStream::connect(target).await else { return };
+async fn forward(inbound: TcpStream, targets: &[SocketAddr], weather: watch::Receiver<Weather>) {
+    // One after the other, as a list of addresses is tried.
+    let Ok(outbound) = TcpStream::connect(targets).await else { return };
     // A network doesn't hold small packets back for 40 ms.
     for end in [&inbound, &outbound] {
         end.set_nodelay(true).ok();
     }
-    let (from_agent, to_agent) = inbound.into_split();
-    let (from_hub, to_hub) = outbound.into_split();
+    let (from_caller, to_caller) = inbound.into_split();
+    let (from_target, to_target) = outbound.into_split();
     let mut forgotten = weather.clone();
-    let passing = async { tokio::join!(pass(from_agent, to_hub, weather.clone()), pass(from_hub, to_agent, weather)) };
+    let passing = async { tokio::join!(pass(from_caller, to_target, weather.clone()), pass(from_target, to_caller, weather)) };
     let mut passing = std::pin::pin!(passing);
     tokio::select! {
         _ = &mut passing => return,

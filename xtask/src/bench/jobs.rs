@@ -31,12 +31,7 @@ pub async fn measure(setup: Setup, jobs: u32) -> Result<Vec<Figure>> {
     eprintln!("{jobs} jobs");
     let mut platform = Platform::start(setup).await?;
     join(&mut platform, &[CLUSTER.to_owned()], "train").await?;
-    let queue = "apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {name: bench}\nspec: {weight: 1}\n";
-    let request = scheduler::CreateQueueRequest {
-        queue: Some(scheduler::Queue { manifest: queue.to_owned(), ..Default::default() }),
-        ..Default::default()
-    };
-    platform.clients()?.queues().create_queue(request).await?;
+    queue(&platform).await?;
 
     let mut submitted = HashMap::new();
     let mut client = platform.clients()?.jobs();
@@ -77,7 +72,19 @@ pub async fn measure(setup: Setup, jobs: u32) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn job(name: &str) -> Value {
+/// Makes the queue of the jobs.
+pub async fn queue(platform: &Platform) -> Result<()> {
+    let queue = "apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {name: bench}\nspec: {weight: 1}\n";
+    let request = scheduler::CreateQueueRequest {
+        queue: Some(scheduler::Queue { manifest: queue.to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    platform.clients()?.queues().create_queue(request).await?;
+    Ok(())
+}
+
+/// A job of one GPU.
+pub fn job(name: &str) -> Value {
     json!({
         "apiVersion": "batch.volcano.sh/v1alpha1",
         "kind": "Job",

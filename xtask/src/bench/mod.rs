@@ -1,10 +1,11 @@
-//! `cargo xtask bench`: how long the main job's steps take on this machine, from the outside; and how fast and how well the
+//! `cargo xtask bench`: how long the main job's steps take on this machine, from the outside, also when a process dies; and how fast and how well the
 //! scheduler's engine decides, from the inside (`scheduler.rs`).
 //!
 //! The one thing to know of the main job: a moment is when somebody asked (by our clock) and when the cluster had it (by
 //! its audit log, which is this machine's clock as well); beside the figures stand one fsynced commit and one round trip
 //! of the same run.
 
+mod failover;
 mod figure;
 mod jobs;
 mod machine;
@@ -14,10 +15,11 @@ mod releases;
 mod scheduler;
 mod service;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use muster_integration_tests::parts::postgres::Durability;
+use muster_integration_tests::parts::postgres::{Durability, Postgres};
 use muster_integration_tests::patience::look;
 use muster_integration_tests::platform::Pace;
 use muster_integration_tests::process::Leash;
@@ -25,7 +27,8 @@ use muster_integration_tests::{Platform, Setup, eventually_within};
 use muster_proto::registry::v1 as registry;
 use serde_json::Value;
 
-use crate::doctor;
+use self::figure::Figure;
+use crate::doctor::{self, For};
 use crate::setup::build::{self, Profile};
 use crate::setup::kustomize;
 use crate::setup::postgres;
@@ -54,6 +57,21 @@ pub enum Command {
         #[arg(long, default_value_t = 100)]
         clusters: u32,
     },
+    /// How long a user waits when one of a service's two processes is killed
+    Failover {
+        /// Use the programs as they were built last
+        #[arg(long)]
+        no_build: bool,
+        /// Programs built as they are deployed, instead of as they are developed
+        #[arg(long)]
+        release: bool,
+        /// Print the figures as JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// Kills of each service
+        #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
+        times: u32,
+    },
     /// Decisions a second of the scheduler's engine, and a real trace beside the baselines
     Scheduler(scheduler::Arguments),
     /// Verdicts a second of the policy evaluator, and generated workloads beside Kyverno's own command line tool
@@ -65,26 +83,57 @@ pub enum Command {
 /// # Errors
 /// Something could not be set up, or did not happen.
 pub async fn run(command: Command) -> Result<()> {
-    let (no_build, release, real, json, jobs, clusters) = match command {
-        Command::MainJob { no_build, release, real, json, jobs, clusters } => (no_build, release, real, json, jobs, clusters),
-        Command::Policy(arguments) => return policy::run(arguments).await,
-        Command::Scheduler(arguments) => return scheduler::run(arguments).await,
-    };
-    let profile = if release { Profile::Release } else { Profile::Dev };
-    doctor::check(if real { doctor::For::Tests } else { doctor::For::Demo })?;
-    let kustomize = kustomize::program().await?;
-    let postgres = postgres::start(Durability::Full).await?;
-    if !no_build {
-        build::programs(profile).await?;
+    match command {
+        Command::MainJob { no_build, release, real, json, jobs, clusters } => {
+            let profile = if release { Profile::Release } else { Profile::Dev };
+            let surroundings = Surroundings::start(profile, !no_build, if real { For::Tests } else { For::Demo }).await?;
+            figure::print(&main_job(&surroundings, real, jobs, clusters).await?, json)
+        }
+        Command::Failover { no_build, release, json, times } => {
+            let profile = if release { Profile::Release } else { Profile::Dev };
+            let surroundings = Surroundings::start(profile, !no_build, For::Demo).await?;
+            let mut figures = machine::measure(&surroundings.postgres).await?;
+            let setup = surroundings.setup(failover::simulation(times))?;
+            let setup = Setup { balanced: true, ..setup };
+            figures.extend(failover::measure(setup, times).await?);
+            figure::print(&figures, json)
+        }
+        Command::Policy(arguments) => policy::run(arguments).await,
+        Command::Scheduler(arguments) => scheduler::run(arguments).await,
     }
-    let setup = |simulation: Value| -> Result<Setup> {
+}
+
+/// What a platform that is measured runs on.
+struct Surroundings {
+    profile: Profile,
+    kustomize: PathBuf,
+    postgres: Postgres,
+}
+
+impl Surroundings {
+    async fn start(profile: Profile, build: bool, needs: For) -> Result<Self> {
+        doctor::check(needs)?;
+        let kustomize = kustomize::program().await?;
+        let postgres = postgres::start(Durability::Full).await?;
+        if build {
+            build::programs(profile).await?;
+        }
+        Ok(Self { profile, kustomize, postgres })
+    }
+
+    fn setup(&self, simulation: Value) -> Result<Setup> {
+        let database = self.postgres.server().url("postgres");
         Ok(Setup {
             simulation,
             pace: Pace { heartbeat_ms: 5_000, suspect_after_ms: 60_000, ..Pace::default() },
-            ..Setup::embedded(profile.folder()?, Leash::this_program(), postgres.server().url("postgres"), kustomize.clone())
+            ..Setup::embedded(self.profile.folder()?, Leash::this_program(), database, self.kustomize.clone())
         })
-    };
-    let mut figures = machine::measure(&postgres).await?;
+    }
+}
+
+async fn main_job(surroundings: &Surroundings, real: bool, jobs: u32, clusters: u32) -> Result<Vec<Figure>> {
+    let setup = |simulation| surroundings.setup(simulation);
+    let mut figures = machine::measure(&surroundings.postgres).await?;
     figures.extend(jobs::measure(setup(jobs::simulation(jobs))?, jobs).await?);
     let fleets = if real { vec![real::CLUSTERS, 5, clusters] } else { vec![5, clusters] };
     for size in fleets {
@@ -93,7 +142,7 @@ pub async fn run(command: Command) -> Result<()> {
     if real {
         figures.extend(real::Parts::start().await?.measure(|| setup(Value::Null), jobs).await?);
     }
-    figure::print(&figures, json)
+    Ok(figures)
 }
 
 /// Declares and joins clusters, and returns when all are live.

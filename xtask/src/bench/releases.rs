@@ -16,7 +16,10 @@ use super::figure::{Figure, millis};
 use super::{join, machine};
 use crate::demo::layout;
 
-const IMAGE: &str = "registry.example.com/ml/resnet50-server";
+/// What is released.
+pub const IMAGE: &str = "registry.example.com/ml/resnet50-server";
+/// What runs it in a cluster.
+pub const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/ml/deployments/resnet50";
 const APPLICATION: &str = "namespaces/default/applications/bench";
 const WITHIN: Duration = Duration::from_secs(300);
 
@@ -40,14 +43,7 @@ pub async fn measure(setup: Setup, size: u32) -> Result<Vec<Figure>> {
     let names = names(size);
     join(&mut platform, &names, "edge").await?;
     let repository = Repository::create(&platform.folder().join("git"), &tree("v1")).await?;
-    let folder = platform.folder().join("documents");
-    std::fs::create_dir_all(&folder)?;
-    let apply = async |application: String| {
-        std::fs::write(folder.join("all.yaml"), documents(&repository.url()) + &application)?;
-        let folder = folder.to_str().context("a readable name")?;
-        platform.muster().succeed(&["apply", "-f", folder]).await
-    };
-    apply(application("")).await?;
+    apply(&platform, &repository, "").await?;
     serve(&platform, &names, "v1").await?;
     settled(&platform).await?;
 
@@ -57,7 +53,7 @@ pub async fn measure(setup: Setup, size: u32) -> Result<Vec<Figure>> {
     let commit = began.elapsed();
     settled(&platform).await?;
 
-    apply(application(&canary_first(&names[0]))).await?;
+    apply(&platform, &repository, &canary_first(&names[0])).await?;
     let asked = Timestamp::now();
     let event = TrainingComplete {
         model: "resnet50".to_owned(),
@@ -91,6 +87,15 @@ pub async fn measure(setup: Setup, size: u32) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// Applies the application with this `rollout` block, and what it needs.
+pub async fn apply(platform: &Platform, repository: &Repository, rollout: &str) -> Result<()> {
+    let folder = platform.folder().join("documents");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("all.yaml"), documents(&repository.url()) + &application(rollout))?;
+    platform.muster().succeed(&["apply", "-f", folder.to_str().context("a readable name")?]).await?;
+    Ok(())
+}
+
 /// Seconds from `since` until a cluster was told to run a version.
 fn told(platform: &Platform, cluster: &str, version: &str, since: Timestamp) -> Result<f64> {
     let image = format!("{IMAGE}:{version}");
@@ -107,12 +112,12 @@ fn told(platform: &Platform, cluster: &str, version: &str, since: Timestamp) -> 
 }
 
 /// Returns when every cluster has rolled a version out.
-async fn serve(platform: &Platform, names: &[String], version: &str) -> Result<()> {
+pub async fn serve(platform: &Platform, names: &[String], version: &str) -> Result<()> {
     let image = json!(format!("{IMAGE}:{version}"));
     for name in names {
         let api = &platform.cluster(name)?.api;
         eventually_within(WITHIN, &format!("{name} serves {version}"), async || {
-            let Some(found) = api.find("/apis/apps/v1/namespaces/ml/deployments/resnet50").await? else {
+            let Some(found) = api.find(DEPLOYMENT).await? else {
                 return Ok(Look::NotYet("no Deployment".to_owned()));
             };
             let right = found.pointer("/spec/template/spec/containers/0/image") == Some(&image);
@@ -124,7 +129,7 @@ async fn serve(platform: &Platform, names: &[String], version: &str) -> Result<(
 }
 
 /// Returns when no release is on its way.
-async fn settled(platform: &Platform) -> Result<()> {
+pub async fn settled(platform: &Platform) -> Result<()> {
     eventually_within(WITHIN, "the release is complete", async || {
         let request = rollout::ListReleasesRequest { parent: APPLICATION.to_owned(), ..Default::default() };
         let releases = platform.clients()?.releases().list_releases(request).await?.into_inner().releases;
@@ -134,7 +139,8 @@ async fn settled(platform: &Platform) -> Result<()> {
     .await
 }
 
-fn tree(version: &str) -> Vec<(String, String)> {
+/// The repository's files.
+pub fn tree(version: &str) -> Vec<(String, String)> {
     let mut files = layout::model_of(IMAGE, version);
     files.extend(layout::base_of(IMAGE));
     files.push((

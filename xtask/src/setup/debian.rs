@@ -13,6 +13,7 @@ const PINS: &[&str] = &["packages"];
 
 const PROMETHEUS: Tool = Tool { name: "prometheus", pins: PINS };
 const SSHD: Tool = Tool { name: "sshd", pins: PINS };
+const SLURM: Tool = Tool { name: "slurm", pins: PINS };
 
 /// The program of Prometheus, fetched where it is missing.
 ///
@@ -28,6 +29,14 @@ pub async fn prometheus() -> Result<PathBuf> {
 /// A package can't be fetched or unpacked.
 pub async fn sshd() -> Result<PathBuf> {
     unpacked(SSHD).await
+}
+
+/// The folder of Slurm's controller, its commands and the libraries they load, fetched where it is missing.
+///
+/// # Errors
+/// A package can't be fetched or unpacked.
+pub async fn slurm() -> Result<PathBuf> {
+    unpacked(SLURM).await
 }
 
 async fn unpacked(tool: Tool) -> Result<PathBuf> {

@@ -6,8 +6,9 @@ use crate::{
     domain::owner,
     events,
     store::{
-        desired::{self, Stamp},
-        observation,
+        bundle,
+        desired::{self, NewItem, Stamp},
+        observation, verdict,
     },
 };
 use async_trait::async_trait;
@@ -34,7 +35,7 @@ const MAX_NAME: usize = 253;
 /// Items an item may wait for.
 const MAX_AFTER: usize = 16;
 
-fn owned_by(caller: &Caller, owner: &str) -> Result<()> {
+pub(super) fn owned_by(caller: &Caller, owner: &str) -> Result<()> {
     let service = caller.service()?;
     if owner::of_service(service) == Some(owner) {
         return Ok(());
@@ -45,36 +46,43 @@ fn owned_by(caller: &Caller, owner: &str) -> Result<()> {
 /// Stores bundles by digest.
 pub async fn put_bundles(app: &App, caller: &Caller, request: wire::PutBundlesRequest) -> Result<wire::PutBundlesResponse> {
     caller.service()?;
-    if request.bundles.len() > MAX_CHANGES {
+    let bundles = checked(request.bundles)?;
+    let mut tx = db::begin(&app.pool).await?;
+    // The commit of the item that names one makes it durable.
+    db::commit_lazily(&mut tx).await?;
+    bundle::put(&mut tx, &bundles).await?;
+    tx.commit().await?;
+    Ok(wire::PutBundlesResponse {})
+}
+
+/// Bundles as (digest, content). Checked once here, so that no agent is ever told to fetch what it must refuse.
+fn checked(bundles: Vec<Bundle>) -> Result<Vec<(String, Vec<u8>)>> {
+    if bundles.len() > MAX_CHANGES {
         return Err(Error::invalid("bundles", format!("more than {MAX_CHANGES}")));
     }
-    let (mut digests, mut contents) = (Vec::new(), Vec::new());
-    for (index, bundle) in request.bundles.into_iter().enumerate() {
+    let check = |(index, bundle): (usize, Bundle)| {
         let field = format!("bundles[{index}].digest");
         let digest: Digest = bundle.digest.parse().map_err(|error| Error::invalid(&field, format!("{error}")))?;
-        // Checked once here, so that no agent is ever told to fetch what it must refuse.
-        muster_core::bundle::decode(&digest, &bundle.content).map_err(|error| Error::invalid(&field, error.to_string()))?;
-        digests.push(bundle.digest);
-        contents.push(bundle.content);
-    }
-    desired::put_bundles(&app.pool, &digests, &contents).await?;
-    Ok(wire::PutBundlesResponse {})
+        muster_core::bundle::check(&digest, &bundle.content).map_err(|error| Error::invalid(&field, error.to_string()))?;
+        Ok((bundle.digest, bundle.content))
+    };
+    bundles.into_iter().enumerate().map(check).collect()
 }
 
 /// One bundle.
 pub async fn get_bundle(app: &App, caller: &Caller, request: wire::GetBundleRequest) -> Result<Bundle> {
     caller.service()?;
-    let content = desired::bundle(&app.pool, &request.digest).await?;
+    let content = bundle::content(&app.pool, &request.digest).await?;
     Ok(Bundle { digest: request.digest, content })
 }
 
 /// A bundle for an agent: only one that its own desired state names.
 pub async fn fetch_bundle(app: &App, caller: &Caller, digest: String) -> Result<Bundle> {
     let (cluster, _) = caller.cluster()?;
-    if !desired::names_bundle(&app.pool, cluster, &digest).await? {
+    if !bundle::is_named(&app.pool, cluster, &digest).await? {
         return Err(Error::not_found(format_args!("the bundle {digest}")));
     }
-    let content = desired::bundle(&app.pool, &digest).await?;
+    let content = bundle::content(&app.pool, &digest).await?;
     Ok(Bundle { digest, content })
 }
 
@@ -87,20 +95,16 @@ pub async fn apply(app: &App, caller: &Caller, request: wire::ApplyDesiredReques
     for (index, change) in request.changes.iter().enumerate() {
         check(index, change)?;
     }
-    // Locked in name order, whatever order they came in: two callers never wait for each other.
-    let mut order: Vec<usize> = (0..request.changes.len()).collect();
-    order.sort_by(|a, b| request.changes[*a].cluster.cmp(&request.changes[*b].cluster));
-    let mut results: Vec<Option<wire::ClusterChangeResult>> = vec![None; request.changes.len()];
+    let bundles = checked(request.bundles)?;
     // One transaction for the batch, a savepoint is not needed: a stale change writes nothing.
     let mut tx = db::begin(&app.pool).await?;
     desired::check_epoch(&mut tx, &request.owner, request.leader_epoch.cast_signed()).await?;
     let incarnation = incarnation::current(&mut tx).await?;
-    for index in order {
-        results[index] = Some(apply_one(&mut tx, &request.owner, incarnation, &request.changes[index]).await?);
-    }
+    bundle::put(&mut tx, &bundles).await?;
+    let results = apply_all(&mut tx, &request.owner, incarnation, &request.changes).await?;
     tx.commit().await?;
     app.send.now();
-    Ok(wire::ApplyDesiredResponse { results: results.into_iter().flatten().collect() })
+    Ok(wire::ApplyDesiredResponse { results })
 }
 
 fn check(index: usize, change: &wire::ClusterChange) -> Result<()> {
@@ -132,44 +136,87 @@ fn check(index: usize, change: &wire::ClusterChange) -> Result<()> {
     Ok(())
 }
 
-async fn apply_one(
+/// Applies changes, and answers each. Those of different clusters are written by the same statements; a second one of a cluster
+/// comes after the first.
+async fn apply_all(
     tx: &mut Tx,
     owner: &str,
     incarnation: u64,
-    change: &wire::ClusterChange,
-) -> Result<wire::ClusterChangeResult> {
-    let name: ClusterName = parse_name("changes.cluster", &change.cluster)?;
-    let result = |outcome: Outcome, current: i64| wire::ClusterChangeResult {
-        cluster: change.cluster.clone(),
-        outcome: outcome.into(),
-        current_generation: current.cast_unsigned(),
-        incarnation,
-    };
-    let Some(receiver) = desired::lock_receiver(tx, name.cluster(), owner).await? else {
-        return Ok(result(Outcome::UnknownCluster, 0));
-    };
-    let generation = change.generation.cast_signed();
-    if receiver.generation == generation && receiver.content_digest == change.content_digest {
-        return Ok(result(Outcome::Repeated, generation));
+    changes: &[wire::ClusterChange],
+) -> Result<Vec<wire::ClusterChangeResult>> {
+    let mut results: Vec<Option<wire::ClusterChangeResult>> = vec![None; changes.len()];
+    let mut rest: Vec<usize> = (0..changes.len()).collect();
+    while !rest.is_empty() {
+        let mut clusters = BTreeSet::new();
+        let (now, later): (Vec<usize>, Vec<usize>) =
+            rest.into_iter().partition(|index| clusters.insert(changes[*index].cluster.as_str()));
+        apply_to_each(tx, owner, incarnation, changes, &now, &mut results).await?;
+        rest = later;
     }
-    if receiver.generation != change.base_generation.cast_signed() {
-        return Ok(result(Outcome::Stale, receiver.generation));
+    Ok(results.into_iter().flatten().collect())
+}
+
+/// Applies those of the changes that these indexes name, each of another cluster.
+async fn apply_to_each(
+    tx: &mut Tx,
+    owner: &str,
+    incarnation: u64,
+    changes: &[wire::ClusterChange],
+    indexes: &[usize],
+    results: &mut [Option<wire::ClusterChangeResult>],
+) -> Result<()> {
+    let name = |index: usize| parse_name::<ClusterName>(&format!("changes[{index}].cluster"), &changes[index].cluster);
+    let names: Vec<String> = indexes.iter().map(|index| Ok(name(*index)?.cluster().to_owned())).collect::<Result<_>>()?;
+    let receivers = desired::lock_receivers(tx, &names, owner).await?;
+    let mut taken: Vec<(&wire::ClusterChange, i64)> = Vec::new();
+    for (index, name) in indexes.iter().zip(&names) {
+        let change = &changes[*index];
+        let generation = change.generation.cast_signed();
+        let (outcome, current) = match receivers.get(name) {
+            None => (Outcome::UnknownCluster, 0),
+            Some(known) if known.generation == generation && known.content_digest == change.content_digest => {
+                (Outcome::Repeated, generation)
+            }
+            Some(known) if known.generation != change.base_generation.cast_signed() => (Outcome::Stale, known.generation),
+            Some(known) => {
+                taken.push((change, known.cluster_id));
+                (Outcome::Applied, generation)
+            }
+        };
+        results[*index] = Some(wire::ClusterChangeResult {
+            cluster: change.cluster.clone(),
+            outcome: outcome.into(),
+            current_generation: current.cast_unsigned(),
+            incarnation,
+        });
     }
-    let sequence = desired::next_sequence(tx, receiver.cluster_id).await?;
-    let stamp = Stamp { cluster_id: receiver.cluster_id, owner, incarnation: incarnation.cast_signed(), generation, sequence };
-    let names: Vec<String> = change.upserts.iter().map(|item| item.name.clone()).collect();
-    let digests: Vec<String> = change.upserts.iter().map(|item| item.bundle_digest.clone()).collect();
-    let options: Vec<Value> = change.upserts.iter().map(options).collect::<Result<_>>()?;
-    desired::put_items(tx, stamp, &names, &digests, &options).await?;
-    let mut gone: BTreeSet<String> = change.deletes.iter().cloned().collect();
-    if change.full {
-        let kept: BTreeSet<&String> = names.iter().collect();
-        let held = desired::names(tx, receiver.cluster_id, owner).await?;
-        gone.extend(held.into_iter().filter(|name| !kept.contains(name)));
+    write(tx, owner, incarnation, &taken).await
+}
+
+/// Writes changes of clusters, by row, that are to be applied.
+async fn write(tx: &mut Tx, owner: &str, incarnation: u64, taken: &[(&wire::ClusterChange, i64)]) -> Result<()> {
+    let rows: Vec<i64> = taken.iter().map(|(_, row)| *row).collect();
+    let sequences = desired::next_sequences(tx, &rows).await?;
+    let (mut items, mut gone, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+    for (change, cluster_id) in taken {
+        let generation = change.generation.cast_signed();
+        let sequence = sequences.get(cluster_id).copied().unwrap_or_default();
+        let stamp = Stamp { cluster_id: *cluster_id, generation, sequence };
+        for item in &change.upserts {
+            items.push(NewItem { stamp, name: &item.name, bundle_digest: &item.bundle_digest, options: options(item)? });
+        }
+        let mut buried: BTreeSet<String> = change.deletes.iter().cloned().collect();
+        if change.full {
+            let kept: BTreeSet<&String> = change.upserts.iter().map(|item| &item.name).collect();
+            let held = desired::names(tx, *cluster_id, owner).await?;
+            buried.extend(held.into_iter().filter(|name| !kept.contains(name)));
+        }
+        gone.extend(buried.into_iter().map(|name| (stamp, name)));
+        owners.push((*cluster_id, generation, change.content_digest.as_str()));
     }
-    desired::bury(tx, stamp, &gone.into_iter().collect::<Vec<_>>()).await?;
-    desired::set_owner(tx, receiver.cluster_id, owner, generation, &change.content_digest).await?;
-    Ok(result(Outcome::Applied, generation))
+    desired::put_items(tx, owner, incarnation.cast_signed(), &items).await?;
+    desired::bury(tx, owner, incarnation.cast_signed(), &gone).await?;
+    desired::set_owners(tx, owner, &owners).await
 }
 
 /// The rest of an item: what the registry decides itself is kept in columns.
@@ -229,17 +276,13 @@ impl Watched for Observed {
         sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
         let cursor = event::end(&mut tx).await?;
         let rows = observation::of_owner(&mut tx, &self.owner).await?;
-        let existing = rows
-            .into_iter()
-            .map(|(cluster, body)| {
-                Ok(wire::WatchObservedResponse {
-                    cluster: format!("clusters/{cluster}"),
-                    observation: Some(serde_json::from_value(body).map_err(Error::internal)?),
-                    resume_token: String::new(),
-                    synced: false,
-                })
-            })
-            .collect::<Result<_>>()?;
+        let observed = rows.into_iter().map(|(cluster, body)| {
+            let observation = Some(serde_json::from_value(body).map_err(Error::internal)?);
+            Ok(wire::WatchObservedResponse { cluster: format!("clusters/{cluster}"), observation, ..Default::default() })
+        });
+        let sets = verdict::of_owner(&mut tx, &self.owner, None).await?;
+        let judged = sets.iter().map(|of| Ok(convert::judged(&of.cluster, convert::verdict_set(&self.owner, &of.name, &of.set))));
+        let existing = observed.chain(judged).collect::<Result<_>>()?;
         Ok((existing, cursor))
     }
 

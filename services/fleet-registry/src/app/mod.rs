@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod membership;
 pub mod price_book;
 pub mod question;
+pub mod verdict;
 
 use crate::{config::Settings, pki::Authority};
 use muster_kit::{clock::SharedClock, reconcile::Wake, watch::Tail};

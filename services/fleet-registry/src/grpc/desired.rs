@@ -22,6 +22,16 @@ impl DesiredService for DesiredState {
         Ok(Response::new(app::desired::watch(&self.0, &caller, request.into_inner()).await?))
     }
 
+    type ReadVerdictsStream = app::verdict::Parts;
+
+    async fn read_verdicts(
+        &self,
+        request: Request<wire::ReadVerdictsRequest>,
+    ) -> Result<Response<Self::ReadVerdictsStream>, Status> {
+        let caller = Caller::of(&request);
+        Ok(Response::new(app::verdict::read(&self.0, &caller, request.into_inner()).await?))
+    }
+
     async fn put_bundles(&self, request: Request<wire::PutBundlesRequest>) -> Result<Response<wire::PutBundlesResponse>, Status> {
         let caller = Caller::of(&request);
         Ok(Response::new(app::desired::put_bundles(&self.0, &caller, request.into_inner()).await?))

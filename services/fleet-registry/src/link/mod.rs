@@ -3,6 +3,7 @@
 //! - [`session`]: one agent's stream, from Hello to its end.
 //! - [`hello`]: what differs between what an agent holds and what it should hold.
 //! - [`receive`]: observations, inventory, answers.
+//! - [`verdicts`]: changes of what policies say, part by part.
 //! - [`beats`]: heartbeats, batched into the database and acknowledged only after their batch has committed.
 //! - [`send`]: what is new for the agents that this replica holds.
 
@@ -11,6 +12,7 @@ pub mod hello;
 pub mod receive;
 pub mod send;
 pub mod session;
+pub mod verdicts;
 
 use muster_proto::agent::v1::HubMessage;
 use std::{

@@ -56,12 +56,8 @@ async fn store(tx: &mut Tx, cluster_id: i64, name: &str, batch: Vec<Observation>
         let span = tracing::info_span!("observe", otel.name = "observe", cluster.name = name, item = seen.name);
         telemetry::continue_trace(&span, &seen.traceparent);
         let kind = kind(seen.phase())?;
-        let response = WatchObservedResponse {
-            cluster: format!("clusters/{name}"),
-            observation: Some(seen),
-            resume_token: String::new(),
-            synced: false,
-        };
+        let response =
+            WatchObservedResponse { cluster: format!("clusters/{name}"), observation: Some(seen), ..Default::default() };
         events.push(events::observed(kind, version, &response, telemetry::traceparent_of(&span))?);
     }
     Ok(())

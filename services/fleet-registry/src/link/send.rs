@@ -7,13 +7,18 @@ use super::{Session, Sessions};
 use crate::{
     app::App,
     convert,
-    store::{cluster, desired, question},
+    store::{bundle, cluster, desired, question},
 };
 use async_trait::async_trait;
 use muster_kit::{Error, Result, reconcile::Reconciler};
-use muster_proto::agent::v1::{Desired, HubMessage, HubRequest, Leave, hub_message::Message};
+use muster_proto::agent::v1::{Bundle, Desired, HubMessage, HubRequest, Leave, hub_message::Message};
 use prost::Message as _;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+
+/// Bundles sent along with their items in one pass, by number and bytes of each: the object of a run has one or two KiB. What is
+/// larger, or more, the agents fetch.
+const BUNDLES: usize = 500;
+const BUNDLE_BYTES: i32 = 16 * 1024;
 
 /// Sends to the sessions of this replica.
 pub struct Sender {
@@ -71,12 +76,18 @@ impl Sender {
             return Ok(());
         }
         let items = desired::after(&self.app.pool, behind).await?;
+        let named: BTreeSet<&String> = items.iter().filter_map(|(_, item)| item.bundle_digest.as_ref()).collect();
+        let named: Vec<String> = named.into_iter().take(BUNDLES).cloned().collect();
+        let contents = bundle::small(&self.app.pool, &named, BUNDLE_BYTES).await?;
         for items in items.chunk_by(|(one, _), (other, _)| one == other) {
             let Some((cluster_id, last)) = items.last() else { continue };
             let Some(session) = sessions.get(cluster_id) else { continue };
             let sequence = last.sequence;
+            let named: BTreeSet<&String> = items.iter().filter_map(|(_, item)| item.bundle_digest.as_ref()).collect();
+            let bundle = |digest: &String| Some(Bundle { digest: digest.clone(), content: contents.get(digest)?.clone() });
+            let bundles = named.into_iter().filter_map(bundle).collect();
             let items = items.iter().map(|(_, item)| convert::item(item.clone())).collect::<Result<_>>()?;
-            let message = Message::Desired(Desired { sequence: sequence.cast_unsigned(), items });
+            let message = Message::Desired(Desired { sequence: sequence.cast_unsigned(), items, bundles });
             if self.push(session, message) {
                 self.sessions.note(session.cluster_id, session.id, sequence, false);
             }

@@ -4,6 +4,7 @@ use super::{
     OUTBOX, Session, Sessions,
     beats::{Arrived, Beats},
     hello, receive,
+    verdicts::{Incoming, Stored},
 };
 use crate::{
     app::{self, App},
@@ -16,7 +17,8 @@ use muster_kit::{
     time::{duration_to_proto, to_proto},
 };
 use muster_proto::agent::v1::{
-    AgentMessage, Desired, Hello, HubMessage, ObservationAck, Welcome, agent_message::Message as FromAgent, hub_message::Message,
+    AgentMessage, Desired, Hello, HubMessage, ObservationAck, VerdictAck, Welcome, agent_message::Message as FromAgent,
+    hub_message::Message,
 };
 use prost::Message as _;
 use std::{sync::atomic::Ordering, time::Duration};
@@ -61,6 +63,7 @@ impl Hub {
             lease: Some(duration_to_proto(self.app.settings.lease())),
             heartbeat_interval: Some(duration_to_proto(self.app.settings.heartbeat_interval())),
             clock: Some(to_proto(self.app.clock.now())),
+            takes_verdict_changes: true,
         };
         let send = |message| {
             outbox
@@ -71,7 +74,7 @@ impl Hub {
         // In slices, so that no message is beyond what gRPC takes.
         for slice in items.items.chunks(500) {
             let slice = slice.iter().cloned().map(convert::item).collect::<Result<Vec<_>>>()?;
-            send(Message::Desired(Desired { sequence: sequence.cast_unsigned(), items: slice }))?;
+            send(Message::Desired(Desired { sequence: sequence.cast_unsigned(), items: slice, bundles: Vec::new() }))?;
         }
         receive::preflight(&self.app, name, &said.agent_version, said.preflight).await?;
         self.sessions.add(session.clone());
@@ -120,6 +123,7 @@ impl Hub {
     /// Receives until the stream ends, is replaced, or falls silent.
     async fn follow(self, name: String, session: Session, mut incoming: Streaming<AgentMessage>) {
         let silence = self.app.settings.heartbeat_interval() * SILENT_BEATS;
+        let mut verdicts = Incoming::default();
         let why = loop {
             let message = tokio::select! {
                 () = session.outbox.closed() => break "the agent hung up".to_owned(),
@@ -131,7 +135,7 @@ impl Hub {
                 Ok(Ok(None)) => break "the agent closed the stream".to_owned(),
                 Ok(Ok(Some(message))) => message,
             };
-            if let Err(error) = self.take(&name, &session, message).await {
+            if let Err(error) = self.take(&name, &session, &mut verdicts, message).await {
                 let text = error.to_string();
                 let _ = session.outbox.try_send(Err(error.into()));
                 break text;
@@ -141,7 +145,7 @@ impl Hub {
         tracing::info!(cluster.name = name, why, "an agent's stream has ended");
     }
 
-    async fn take(&self, name: &str, session: &Session, message: AgentMessage) -> Result<()> {
+    async fn take(&self, name: &str, session: &Session, verdicts: &mut Incoming, message: AgentMessage) -> Result<()> {
         match message.message {
             Some(FromAgent::Heartbeat(beat)) => {
                 let arrived = Arrived { session: session.clone(), sequence: beat.sequence };
@@ -156,6 +160,13 @@ impl Hub {
                 receive::observations(&self.app, session.cluster_id, name, batch.observations).await?;
                 let ack = Message::ObservationAck(ObservationAck { sequence: batch.sequence });
                 // Unacknowledged it is sent again, which changes nothing.
+                let _ = session.outbox.try_send(Ok(HubMessage { message: Some(ack) }));
+                Ok(())
+            }
+            Some(FromAgent::VerdictChange(part)) => {
+                let sequence = part.sequence;
+                let whole_wanted = verdicts.take(&self.app, name, session, part).await? == Stored::WholeWanted;
+                let ack = Message::VerdictAck(VerdictAck { sequence, whole_wanted });
                 let _ = session.outbox.try_send(Ok(HubMessage { message: Some(ack) }));
                 Ok(())
             }

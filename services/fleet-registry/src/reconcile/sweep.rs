@@ -1,8 +1,9 @@
-//! Forgets what nobody needs: bundles that no item names, questions whose asker is gone.
+//! Forgets what nobody needs: bundles that no item names, questions whose asker is gone, verdicts of
+//! items that are.
 
 use crate::{
     app::App,
-    store::{desired, question},
+    store::{bundle, question, verdict},
 };
 use async_trait::async_trait;
 use muster_kit::{Result, reconcile::Reconciler};
@@ -17,8 +18,9 @@ impl Reconciler for Sweep {
     }
 
     async fn tick(&self) -> Result<()> {
-        desired::trim_bundles(&self.0.pool).await?;
+        bundle::trim(&self.0.pool).await?;
         question::trim(&self.0.pool).await?;
+        verdict::trim(&self.0.pool).await?;
         Ok(())
     }
 }

@@ -1,50 +1,10 @@
-//! The `bundle`, `owner_epoch`, `desired_owner` and `desired_item` tables.
+//! The `owner_epoch`, `desired_owner` and `desired_item` tables.
 
-use muster_kit::{
-    Error, Result, Tx,
-    db::{self, violates},
-};
+use muster_kit::{Error, Result, Tx, db::violates};
+use serde::Serialize;
 use serde_json::Value;
-use sqlx::{PgPool, postgres::PgDatabaseError};
-
-/// Stores bundles; those that are there stay. The commit of the item that names one makes it durable.
-pub async fn put_bundles(pool: &PgPool, digests: &[String], contents: &[Vec<u8>]) -> Result<()> {
-    let mut tx = db::begin(pool).await?;
-    db::commit_lazily(&mut tx).await?;
-    sqlx::query!(
-        "insert into bundle (digest, content) select * from unnest($1::text[], $2::bytea[]) on conflict do nothing",
-        digests,
-        contents
-    )
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(())
-}
-
-/// A bundle's bytes.
-pub async fn bundle(pool: &PgPool, digest: &str) -> Result<Vec<u8>> {
-    sqlx::query_scalar!("select content from bundle where digest = $1", digest)
-        .fetch_optional(pool)
-        .await?
-        .ok_or_else(|| Error::not_found(format_args!("the bundle {digest}")))
-}
-
-/// Whether a desired item of a cluster names a bundle.
-pub async fn names_bundle(pool: &PgPool, cluster: &str, digest: &str) -> Result<bool> {
-    let named = sqlx::query_scalar!(
-        r#"
-        select exists (
-            select from desired_item d join cluster c using (cluster_id) where c.name = $1 and d.bundle_digest = $2
-        ) as "named!"
-        "#,
-        cluster,
-        digest
-    )
-    .fetch_one(pool)
-    .await?;
-    Ok(named)
-}
+use sqlx::{PgPool, postgres::PgDatabaseError, types::Json};
+use std::collections::HashMap;
 
 /// Takes note of an owner's leader epoch; a Conflict where a greater one was seen.
 pub async fn check_epoch(tx: &mut Tx, owner: &str, epoch: i64) -> Result<()> {
@@ -80,37 +40,49 @@ pub struct Receiver {
     pub content_digest: String,
 }
 
-/// Locks a cluster for a change by an owner; `None` where there is none or it has left.
-pub async fn lock_receiver(tx: &mut Tx, cluster: &str, owner: &str) -> Result<Option<Receiver>> {
-    let row = sqlx::query!(
+/// Locks clusters for changes by an owner, in name order: two callers never wait for each other. Those that are not there or have
+/// left are missing.
+pub async fn lock_receivers(tx: &mut Tx, clusters: &[String], owner: &str) -> Result<HashMap<String, Receiver>> {
+    let rows = sqlx::query!(
         r#"
-        select c.cluster_id, o.generation as "generation?", o.content_digest as "content_digest?"
+        select c.name, c.cluster_id, o.generation as "generation?", o.content_digest as "content_digest?"
         from cluster c
         left join desired_owner o on o.cluster_id = c.cluster_id and o.owner = $2
-        where c.name = $1
+        where c.name = any($1)
         and c.state <> 'left'
+        order by c.name
         for update of c
         "#,
-        cluster,
+        clusters,
         owner
     )
-    .fetch_optional(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(row.map(|row| Receiver {
-        cluster_id: row.cluster_id,
-        generation: row.generation.unwrap_or(0),
-        content_digest: row.content_digest.unwrap_or_default(),
-    }))
+    let receivers = rows.into_iter().map(|row| {
+        let receiver = Receiver {
+            cluster_id: row.cluster_id,
+            generation: row.generation.unwrap_or(0),
+            content_digest: row.content_digest.unwrap_or_default(),
+        };
+        (row.name, receiver)
+    });
+    Ok(receivers.collect())
 }
 
-/// The next number of a cluster's sequence of desired changes.
-pub async fn next_sequence(tx: &mut Tx, cluster_id: i64) -> Result<i64> {
-    Ok(sqlx::query_scalar!(
-        "update cluster set desired_sequence = desired_sequence + 1 where cluster_id = $1 returning desired_sequence",
-        cluster_id
+/// The next numbers of clusters' sequences of desired changes, by row.
+pub async fn next_sequences(tx: &mut Tx, clusters: &[i64]) -> Result<HashMap<i64, i64>> {
+    let rows = sqlx::query!(
+        r#"
+        update cluster
+        set desired_sequence = desired_sequence + 1
+        where cluster_id = any($1)
+        returning cluster_id, desired_sequence
+        "#,
+        clusters
     )
-    .fetch_one(&mut **tx)
-    .await?)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.cluster_id, row.desired_sequence)).collect())
 }
 
 /// A desired item as it is stored.
@@ -134,44 +106,51 @@ pub struct Item {
     pub options: Value,
 }
 
-/// What one change of an owner writes into a cluster.
-#[derive(Debug, Clone, Copy)]
-pub struct Stamp<'a> {
+/// Which change of a cluster writes an item.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Stamp {
     /// The cluster's row.
     pub cluster_id: i64,
-    /// The owner.
-    pub owner: &'a str,
-    /// The life of the database.
-    pub incarnation: i64,
     /// The owner's generation.
     pub generation: i64,
     /// The cluster's sequence number of the change.
     pub sequence: i64,
 }
 
-/// Writes items, each name once, in one statement: names, bundle digests, and the rest of each as proto3 JSON.
-pub async fn put_items(tx: &mut Tx, stamp: Stamp<'_>, names: &[String], digests: &[String], options: &[Value]) -> Result<()> {
-    if names.is_empty() {
+/// An item to be written.
+#[derive(Debug, Serialize)]
+pub struct NewItem<'a> {
+    /// By which change.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// The name.
+    pub name: &'a str,
+    /// Its bundle.
+    pub bundle_digest: &'a str,
+    /// The rest of it, as proto3 JSON.
+    pub options: Value,
+}
+
+/// Writes an owner's items, each of a cluster once, in one statement.
+pub async fn put_items(tx: &mut Tx, owner: &str, incarnation: i64, items: &[NewItem<'_>]) -> Result<()> {
+    if items.is_empty() {
         return Ok(());
     }
     sqlx::query!(
         r#"
         insert into desired_item
             (cluster_id, owner, name, incarnation, generation, sequence, bundle_digest, tombstone, options)
-        select $1, $2, name, $3, $4, $5, bundle_digest, false, options
-        from unnest($6::text[], $7::text[], $8::jsonb[]) as new (name, bundle_digest, options)
+        select cluster_id, $1, name, $2, generation, sequence, bundle_digest, false, options
+        from jsonb_to_recordset($3) as new (
+            cluster_id bigint, name text, generation bigint, sequence bigint, bundle_digest text, options jsonb
+        )
         on conflict (cluster_id, owner, name) do update
         set incarnation = excluded.incarnation, generation = excluded.generation, sequence = excluded.sequence,
             bundle_digest = excluded.bundle_digest, tombstone = excluded.tombstone, options = excluded.options, updated_at = now()
         "#,
-        stamp.cluster_id,
-        stamp.owner,
-        stamp.incarnation,
-        stamp.generation,
-        stamp.sequence,
-        names,
-        digests,
-        options
+        owner,
+        incarnation,
+        Json(items) as _
     )
     .execute(&mut **tx)
     .await
@@ -192,26 +171,32 @@ fn missing_key(error: &sqlx::Error) -> Option<&str> {
     Some(detail.split_once(")=(")?.1.split_once(')')?.0)
 }
 
-/// Turns those of the named items that are there into tombstones, in one statement.
-pub async fn bury(tx: &mut Tx, stamp: Stamp<'_>, names: &[String]) -> Result<()> {
-    if names.is_empty() {
+/// Turns those of an owner's named items that are there into tombstones, in one statement.
+pub async fn bury(tx: &mut Tx, owner: &str, incarnation: i64, gone: &[(Stamp, String)]) -> Result<()> {
+    if gone.is_empty() {
         return Ok(());
     }
+    let clusters: Vec<i64> = gone.iter().map(|(stamp, _)| stamp.cluster_id).collect();
+    let generations: Vec<i64> = gone.iter().map(|(stamp, _)| stamp.generation).collect();
+    let sequences: Vec<i64> = gone.iter().map(|(stamp, _)| stamp.sequence).collect();
+    let names: Vec<String> = gone.iter().map(|(_, name)| name.clone()).collect();
     sqlx::query!(
         r#"
-        update desired_item
-        set tombstone = true, bundle_digest = null, incarnation = $4, generation = $5, sequence = $6, updated_at = now()
-        where cluster_id = $1
-        and owner = $2
-        and name = any($3)
-        and not tombstone
+        update desired_item d
+        set tombstone = true, bundle_digest = null, incarnation = $2, generation = gone.generation, sequence = gone.sequence,
+            updated_at = now()
+        from unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::text[]) as gone (cluster_id, generation, sequence, name)
+        where d.cluster_id = gone.cluster_id
+        and d.owner = $1
+        and d.name = gone.name
+        and not d.tombstone
         "#,
-        stamp.cluster_id,
-        stamp.owner,
-        names,
-        stamp.incarnation,
-        stamp.generation,
-        stamp.sequence
+        owner,
+        incarnation,
+        &clusters,
+        &generations,
+        &sequences,
+        &names
     )
     .execute(&mut **tx)
     .await?;
@@ -229,18 +214,25 @@ pub async fn names(tx: &mut Tx, cluster_id: i64, owner: &str) -> Result<Vec<Stri
     .await?)
 }
 
-/// Remembers an owner's change.
-pub async fn set_owner(tx: &mut Tx, cluster_id: i64, owner: &str, generation: i64, content_digest: &str) -> Result<()> {
+/// Remembers an owner's changes: (cluster, generation, digest of the content), each of another cluster.
+pub async fn set_owners(tx: &mut Tx, owner: &str, changes: &[(i64, i64, &str)]) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let clusters: Vec<i64> = changes.iter().map(|(cluster, _, _)| *cluster).collect();
+    let generations: Vec<i64> = changes.iter().map(|(_, generation, _)| *generation).collect();
+    let digests: Vec<String> = changes.iter().map(|(_, _, digest)| (*digest).to_owned()).collect();
     sqlx::query!(
         r#"
         insert into desired_owner (cluster_id, owner, generation, content_digest)
-        values ($1, $2, $3, $4)
+        select cluster_id, $1, generation, content_digest
+        from unnest($2::bigint[], $3::bigint[], $4::text[]) as new (cluster_id, generation, content_digest)
         on conflict (cluster_id, owner) do update set generation = excluded.generation, content_digest = excluded.content_digest
         "#,
-        cluster_id,
         owner,
-        generation,
-        content_digest
+        &clusters,
+        &generations,
+        &digests
     )
     .execute(&mut **tx)
     .await?;
@@ -363,7 +355,8 @@ pub async fn generations(pool: &PgPool, owner: &str) -> Result<Vec<(String, i64)
 /// Writes every item and owner of a cluster anew in the present incarnation, so that an agent that remembers other
 /// content takes ours.
 pub async fn renew(tx: &mut Tx, cluster_id: i64, incarnation: i64) -> Result<()> {
-    let sequence = next_sequence(tx, cluster_id).await?;
+    let sequences = next_sequences(tx, &[cluster_id]).await?;
+    let sequence = sequences.get(&cluster_id).ok_or_else(|| Error::not_found("the cluster"))?;
     sqlx::query!(
         "update desired_item set incarnation = $2, sequence = $3 where cluster_id = $1",
         cluster_id,
@@ -373,23 +366,4 @@ pub async fn renew(tx: &mut Tx, cluster_id: i64, incarnation: i64) -> Result<()>
     .execute(&mut **tx)
     .await?;
     Ok(())
-}
-
-/// Drops bundles that no item names and that are older than a day, at most 1,000.
-pub async fn trim_bundles(pool: &PgPool) -> Result<u64> {
-    let gone = sqlx::query!(
-        r#"
-        delete from bundle
-        where digest in (
-            select b.digest
-            from bundle b
-            where b.created_at < now() - interval '1 day'
-            and not exists (select from desired_item d where d.bundle_digest = b.digest)
-            limit 1000
-        )
-        "#
-    )
-    .execute(pool)
-    .await?;
-    Ok(gone.rows_affected())
 }

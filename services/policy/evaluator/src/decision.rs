@@ -24,6 +24,7 @@ use muster_core::selector::Labels;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -214,36 +215,71 @@ fn decide_some(judge: &Judge<'_>, first: usize, manifests: &[Value]) -> Decision
     decision
 }
 
-/// What stands against objects ([`crate::landed`]), for whoever does not ask what every rule answers: of the surroundings the
-/// default namespace counts no more. `index` is of these policies; without one each is asked about every object.
-pub fn objections(
+/// What stands against objects ([`crate::landed`]), each made into what the caller wants of it: for whoever does not ask what every
+/// rule answers. Of the surroundings the default namespace counts no more. `index` is of these policies; without one each is
+/// asked about every object. Much work is shared by so many threads, policy by policy; what is found is in the order of the
+/// policies then, so far as one thread would have found it so.
+pub fn objections<T: Send>(
+    threads: usize,
     policies: &[Bound<'_>],
     index: Option<&KindIndex>,
     objects: &[Landed],
     surroundings: &Surroundings,
-    mut found: impl FnMut(Objection<'_>),
-) -> Vec<Warning> {
+    made: impl Fn(Objection<'_>) -> T + Sync,
+) -> (Vec<T>, Vec<Warning>) {
+    /// Questions below which a thread costs more than it saves.
+    const FEW: usize = 512;
+    /// Shares of a thread: policies differ in what they cost.
+    const SHARES: usize = 4;
     let namespaces = namespaces_known(objects.iter().map(|landed| &landed.object), &surroundings.namespaces);
     let judge = Judge::new(policies, index, &namespaces, surroundings, Details::Untold);
-    judge.objects(objects, |answer| {
-        let refuses = answer.refuses();
-        let Answer { object, bound, rule, body: _, enforced: _, place, is_known, outcome } = answer;
-        let what = match outcome {
-            Outcome::Pass | Outcome::Skip { .. } => return,
-            Outcome::Fail { .. } if is_known => return,
-            Outcome::Fail { path, message, .. } => Objected::Broken { path: place.unwrap_or(path).to_string(), message },
-            Outcome::Error { message } => Objected::Broken { path: String::new(), message },
-            Outcome::NotEvaluated { reason } => Objected::NotEvaluated { reason },
-        };
-        found(Objection {
-            manifest: object.manifest,
-            policy: bound.policy.name(),
-            rule,
-            resource: &object.resource,
-            refuses,
-            what,
-        });
-    })
+    let ask = |share: Range<usize>| {
+        let mut found = Vec::new();
+        let warnings = judge.objects_by(share, objects, |answer| found.extend(objection(answer).map(&made)));
+        (found, warnings)
+    };
+    if threads < 2 || policies.len() * objects.len() < FEW {
+        return ask(0..policies.len());
+    }
+    let next = AtomicUsize::new(0);
+    let shares = threads * SHARES;
+    let ask_some = || {
+        let mut asked = Vec::new();
+        loop {
+            let share = next.fetch_add(1, Ordering::Relaxed);
+            if share >= shares {
+                return asked;
+            }
+            let position = |share: usize| policies.len() * share / shares;
+            asked.push((share, ask(position(share)..position(share + 1))));
+        }
+    };
+    let mut asked: Vec<_> = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(ask_some)).collect();
+        let mut asked = ask_some();
+        asked.extend(others.into_iter().flat_map(|thread| thread.join().expect("judging does not panic")));
+        asked
+    });
+    asked.sort_by_key(|(share, _)| *share);
+    let (mut found, mut warnings) = (Vec::new(), Vec::new());
+    for (_, (of_share, warned)) in asked {
+        found.extend(of_share);
+        warnings.extend(warned);
+    }
+    (found, warnings)
+}
+
+fn objection(answer: Answer<'_>) -> Option<Objection<'_>> {
+    let refuses = answer.refuses();
+    let Answer { object, bound, rule, body: _, enforced: _, place, is_known, outcome } = answer;
+    let what = match outcome {
+        Outcome::Pass | Outcome::Skip { .. } => return None,
+        Outcome::Fail { .. } if is_known => return None,
+        Outcome::Fail { path, message, .. } => Objected::Broken { path: place.unwrap_or(path).to_string(), message },
+        Outcome::Error { message } => Objected::Broken { path: String::new(), message },
+        Outcome::NotEvaluated { reason } => Objected::NotEvaluated { reason },
+    };
+    Some(Objection { manifest: object.manifest, policy: bound.policy.name(), rule, resource: &object.resource, refuses, what })
 }
 
 impl Decision {

@@ -244,23 +244,34 @@ fn objections_are_what_a_decision_holds_against_the_manifests() {
     });
     let actions = [Some(FailureAction::Enforce), None];
     let bound: Vec<Bound<'_>> = policies.iter().zip(actions).map(|(policy, action)| Bound { action, ..bound(policy) }).collect();
-    let workloads = speed::workloads(48);
+    // Enough for several threads.
+    let workloads = speed::workloads(240);
     let surroundings = Surroundings::default();
     let decision = decide(&bound, &workloads, &surroundings);
+    let sorted = |violations: &[Violation]| {
+        let mut violations = violations.to_vec();
+        violations.sort();
+        violations
+    };
     let index = KindIndex::of(policies.iter());
-    for index in [None, Some(&index)] {
-        let [mut refusing, mut reported, mut unjudged] = [const { Vec::new() }; 3];
-        objections(&bound, index, &landed(workloads.clone(), ""), &surroundings, |objection| {
+    for (threads, index) in [(1, None), (1, Some(&index)), (2, Some(&index)), (3, None)] {
+        let objects = landed(workloads.clone(), "");
+        let (found, warnings) = objections(threads, &bound, index, &objects, &surroundings, |objection| {
             let Objection { manifest, policy, rule, resource, refuses, what } = objection;
             let (list, path, message) = match what {
-                Objected::Broken { path, message } => (if refuses { &mut refusing } else { &mut reported }, path, message),
-                Objected::NotEvaluated { reason } => (&mut unjudged, String::new(), reason),
+                Objected::Broken { path, message } => (usize::from(!refuses), path, message),
+                Objected::NotEvaluated { reason } => (2, String::new(), reason),
             };
             let [policy, rule, resource] = [policy, rule, resource].map(str::to_owned);
-            list.push(Violation { manifest, policy, rule, resource, path, message });
+            (list, Violation { manifest, policy, rule, resource, path, message })
         });
-        assert!(!refusing.is_empty() && !reported.is_empty() && !unjudged.is_empty());
-        assert_eq!((&refusing, &reported, &unjudged), (&decision.violations, &decision.audited, &decision.not_evaluated));
+        for (list, expected) in [&decision.violations, &decision.audited, &decision.not_evaluated].into_iter().enumerate() {
+            let found = found.iter().filter(|(of, _)| *of == list).map(|(_, violation)| violation.clone());
+            let found: Vec<Violation> = found.collect();
+            assert!(!found.is_empty());
+            assert_eq!(sorted(&found), sorted(expected), "{threads} threads");
+        }
+        assert_eq!(warnings.len(), decision.warnings.len());
     }
     assert_eq!(decide_on(2, &bound, &workloads, &surroundings, &|_| ()), decision);
 }

@@ -6,6 +6,7 @@
 //! Beside each figure stands the processor time that the service took for it: what else runs on the machine counts there
 //! only as far as it shares caches and memory.
 
+mod agents;
 mod breadth;
 mod load;
 mod policies;

@@ -1,29 +1,23 @@
 //! C9: what clusters report of thousands of workloads, stored and summarised.
 
-use crate::{percentile, server::Server};
-use anyhow::{Context, Result, ensure};
-use jiff::Timestamp;
-use muster_policy::{
-    app::App,
-    domain::{Installation, PolicyReport, ReportedViolation, RuleSummary, Stage},
-    peers::ObservedEvent,
-    reconcile::{Leader, reports},
-    store::report::Observed,
+use crate::{
+    agents::{CHANGED, changed, judged, told},
+    percentile,
+    server::Server,
 };
-use muster_policy_evaluator::{Bound, Outcome, Policy, Surroundings, decide, speed};
+use anyhow::{Context, Result, ensure};
+use muster_policy::{app::App, domain::ReportRow, reconcile::Leader};
+use muster_policy_evaluator::{Policy, speed};
 use muster_proto::policy::v1::{
     self as wire, summarize_compliance_request::GroupBy, verdict_service_client::VerdictServiceClient,
 };
 use serde_json::Value;
 use sqlx::PgPool;
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-const CLUSTERS: usize = 10;
-const WORKLOADS: usize = 10_000;
+pub const CLUSTERS: usize = 10;
+pub const WORKLOADS: usize = 10_000;
 const TIMES: usize = 200;
 
 /// Measures and prints.
@@ -41,12 +35,9 @@ pub async fn measure(server: &Server, documents: &[Value]) -> Result<()> {
     let epoch = lead(&pool).await?;
     let workloads = speed::workloads(WORKLOADS);
     let began = Instant::now();
-    let mut violations = 0;
-    for (number, workloads) in workloads.chunks(WORKLOADS / CLUSTERS).enumerate() {
-        let event = report(&format!("cluster-{number}"), &policies, workloads);
-        violations += event.reports.iter().flatten().map(|report| report.violations.len()).sum::<usize>();
-        ensure!(reports::take(&app, epoch, &event).await? == reports::Taken::Yes, "the report is not taken");
-    }
+    let said = judged(&policies, &workloads);
+    let violations = said.values().flatten().filter(|(_, row)| matches!(row, ReportRow::Violation(_))).count();
+    told(&app, epoch, 1, &said, None).await?;
     let took = began.elapsed();
     sqlx::query("vacuum analyze").execute(&pool).await?;
     println!(
@@ -55,6 +46,17 @@ pub async fn measure(server: &Server, documents: &[Value]) -> Result<()> {
         policies.len(),
         (size(&pool).await? - before) as f64 / f64::from(1 << 20),
     );
+    let changed = judged(&policies, &changed(workloads));
+    for (version, way, of) in [(2, "as what changed", Some(&said)), (3, "whole", None)] {
+        let (of, to) = if version == 2 { (of, &changed) } else { (of, &said) };
+        let (before, began) = (written(&pool).await?, Instant::now());
+        told(&app, epoch, version, to, of).await?;
+        let took = began.elapsed();
+        println!(
+            "    1 in {CHANGED} workloads changed, told {way}: {:.0} KiB written by Postgres, {took:.2?}",
+            (written(&pool).await? - before) as f64 / 1024.0
+        );
+    }
     let mut client = VerdictServiceClient::new(server.connect().await?).max_decoding_message_size(16 << 20);
     for by in [GroupBy::Policy, GroupBy::Fleet, GroupBy::Namespace, GroupBy::Workload] {
         let request = wire::SummarizeComplianceRequest {
@@ -79,6 +81,11 @@ pub async fn measure(server: &Server, documents: &[Value]) -> Result<()> {
     Ok(())
 }
 
+/// Where Postgres is in its log of writes, in bytes.
+async fn written(pool: &PgPool) -> Result<i64> {
+    Ok(sqlx::query_scalar("select (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint").fetch_one(pool).await?)
+}
+
 async fn size(pool: &PgPool) -> Result<i64> {
     Ok(sqlx::query_scalar("select pg_database_size(current_database())").fetch_one(pool).await?)
 }
@@ -89,57 +96,4 @@ async fn lead(pool: &PgPool) -> Result<u64> {
     let leader = Leader::new(pool.clone(), Duration::from_secs(3_600));
     muster_kit::reconcile::Reconciler::tick(&leader).await?;
     leader.epoch().context("the lead")
-}
-
-/// What an agent says of a cluster's workloads.
-fn report(cluster: &str, policies: &[Policy], workloads: &[Value]) -> ObservedEvent {
-    let bound: Vec<Bound<'_>> =
-        policies.iter().map(|policy| Bound { policy, action: None, allow_not_evaluated: true, namespaces: &[] }).collect();
-    let decision = decide(&bound, workloads, &Surroundings::default());
-    let observed = Observed { incarnation: 1, generation: 1, at: Timestamp::now() };
-    let mut reports: BTreeMap<&str, PolicyReport> = BTreeMap::new();
-    for policy in policies {
-        let (cluster, policy) = (cluster.to_owned(), policy.name());
-        let empty =
-            PolicyReport { cluster, policy: policy.to_owned(), rules: vec![], violations: vec![], observed_at: observed.at };
-        reports.insert(policy, empty);
-    }
-    let mut counts: BTreeMap<(&str, &str), RuleSummary> = BTreeMap::new();
-    for result in &decision.results {
-        let new = || RuleSummary { rule: result.rule.clone(), pass: 0, fail: 0, not_evaluated: 0 };
-        let count = counts.entry((&result.policy, &result.rule)).or_insert_with(new);
-        match &result.outcome {
-            Outcome::Pass => count.pass += 1,
-            Outcome::Fail { .. } | Outcome::Error { .. } => count.fail += 1,
-            Outcome::NotEvaluated { .. } => count.not_evaluated += 1,
-            Outcome::Skip { .. } => {}
-        }
-    }
-    for ((policy, _), count) in counts {
-        if let Some(report) = reports.get_mut(policy) {
-            report.rules.push(count);
-        }
-    }
-    for found in decision.violations.iter().chain(&decision.audited) {
-        let text = |pointer: &str| {
-            let text = workloads[found.manifest].pointer(pointer).and_then(Value::as_str);
-            text.unwrap_or_default().to_owned()
-        };
-        if let Some(report) = reports.get_mut(found.policy.as_str()) {
-            report.violations.push(ReportedViolation {
-                rule: found.rule.clone(),
-                kind: text("/kind"),
-                namespace: text("/metadata/namespace"),
-                object: text("/metadata/name"),
-                path: found.path.clone(),
-                message: found.message.clone(),
-            });
-        }
-    }
-    ObservedEvent {
-        cluster: cluster.to_owned(),
-        observed,
-        installation: Installation { stage: Stage::InForce, message: String::new() },
-        reports: Some(reports.into_values().collect()),
-    }
 }

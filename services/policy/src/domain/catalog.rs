@@ -1,10 +1,6 @@
 //! Everything that decides a verdict, as of one revision: which policies hold in which fleets, and who is in them.
 
-use super::{
-    PolicyDocument, Served,
-    distribution::{ClusterContent, Held},
-    plan::Plans,
-};
+use super::{PolicyDocument, composed::Contents, plan::Plans};
 use jiff::Timestamp;
 use muster_core::{bundle, version::Version};
 use muster_policy_evaluator::{FailureAction, PolicyException};
@@ -96,6 +92,8 @@ pub struct Catalog {
     pub ramps: BTreeMap<String, Ramped>,
     /// Who is asked, by whom a question reaches.
     pub(crate) plans: Plans,
+    /// What clusters are given.
+    pub(crate) contents: Contents,
 }
 
 impl Default for Catalog {
@@ -109,6 +107,7 @@ impl Default for Catalog {
             fleets: BTreeMap::new(),
             ramps: BTreeMap::new(),
             plans: Plans::default(),
+            contents: Contents::default(),
         }
     }
 }
@@ -164,19 +163,5 @@ impl Catalog {
     pub(super) fn excusing(&self, fleet: &str) -> impl Iterator<Item = &Exception> {
         let holds = |exception: &PolicyException| exception.holds_at(self.as_of);
         self.exceptions.iter().filter(move |of| of.fleet == fleet && of.document.exception().is_some_and(holds))
-    }
-
-    /// What a cluster should hold that serves these kinds.
-    pub fn for_cluster(&self, cluster: &str, served: &Served) -> ClusterContent {
-        let is_member = |fleet: &str| self.fleets.get(fleet).is_some_and(|members| members.contains(cluster));
-        let holds = |binding: &&Binding| is_member(&binding.fleet) && binding.members.has(cluster);
-        let held = self.bindings.iter().filter(holds).map(|binding| Held {
-            document: Arc::clone(&binding.document),
-            enforce: binding.action.map(|action| action == FailureAction::Enforce),
-            namespaces: binding.namespaces.clone(),
-        });
-        let fleets = self.fleets.keys().filter(|fleet| is_member(fleet));
-        let exceptions = fleets.flat_map(|fleet| self.excusing(fleet)).map(|of| Arc::clone(&of.document));
-        ClusterContent::of(held.collect(), exceptions.collect(), served)
     }
 }

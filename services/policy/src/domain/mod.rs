@@ -3,6 +3,7 @@
 mod admission;
 mod binding;
 mod catalog;
+mod composed;
 mod distribution;
 mod document;
 mod installation;
@@ -15,11 +16,14 @@ mod wording;
 
 pub use binding::{Entry, FleetPolicySpec, Source};
 pub use catalog::{Binding, Catalog, Exception, Members, Ramped};
-pub use distribution::{ClusterContent, Form, Held, PolicyForm};
+pub use composed::Composed;
+pub use distribution::{ClusterContent, Form, Held, PolicyBinding, PolicyForm};
 pub use document::{PolicyDocument, RuleInfo};
 pub use installation::{FleetPolicyCluster, Installation, Stage};
 pub use ramp::{MemberSeen, Ramp, RampSpec, RampState, RampWave, Seen, WaveSelector};
-pub use report::{ComplianceKey, CompliancePoint, ComplianceRow, GroupBy, PolicyReport, ReportedViolation, RuleSummary};
+pub use report::{
+    ComplianceKey, CompliancePoint, ComplianceRow, GroupBy, PolicyReport, ReportChange, ReportRow, ReportedViolation, RuleSummary,
+};
 pub use served::Served;
 pub use verdict::{Broken, Verdict};
 

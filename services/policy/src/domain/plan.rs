@@ -41,15 +41,16 @@ impl Together {
 
 /// Whom a question is about.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Reached {
+pub struct Reached {
     /// Fleets with one of the clusters, in order.
-    fleets: Vec<String>,
+    pub fleets: Vec<String>,
     /// Which of the bindings that hold for a part of their fleet hold for one of the clusters, in order.
     parts: Vec<usize>,
 }
 
 impl Reached {
-    fn has(&self, position: usize, binding: &Binding) -> bool {
+    /// Whether a binding, by its position in the catalog, holds for one of them.
+    pub fn has(&self, position: usize, binding: &Binding) -> bool {
         match &binding.members {
             Members::All => self.fleets.binary_search(&binding.fleet).is_ok(),
             Members::Only(_) | Members::Except(_) => self.parts.binary_search(&position).is_ok(),
@@ -87,7 +88,7 @@ impl Catalog {
         plan
     }
 
-    fn reached(&self, clusters: &[String]) -> Reached {
+    pub(super) fn reached(&self, clusters: &[String]) -> Reached {
         let is_reached = |members: &BTreeSet<String>| clusters.iter().any(|cluster| members.contains(cluster));
         let fleets = self.fleets.iter().filter(|(_, members)| is_reached(members)).map(|(fleet, _)| fleet.clone()).collect();
         let holds = |binding: &Binding| {
@@ -118,7 +119,9 @@ impl Catalog {
             let positions = if document.judged().is_some() { &mut together.judged } else { &mut together.unjudged };
             positions.push(position);
         }
-        let planned = together.into_iter().map(|(digests, together)| {
+        let planned = together.into_iter().map(|(digests, mut together)| {
+            // What is found is to be said in this order.
+            together.judged.sort_by_key(|position| self.bindings[*position].document.name());
             let policies = together.judged.iter().filter_map(|position| self.bindings[*position].document.judged());
             let index = KindIndex::of(policies);
             let surroundings = Surroundings { exceptions: self.exceptions_of(&digests), ..Surroundings::default() };

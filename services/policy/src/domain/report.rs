@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Counts of a rule in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,11 +17,14 @@ pub struct RuleSummary {
     pub not_evaluated: u32,
 }
 
-/// A live object that breaks a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A live object that breaks a rule. Violations come in this order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ReportedViolation {
     /// The rule.
     pub rule: String,
+    /// The object's API group; empty for the core group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
     /// The object's kind.
     pub kind: String,
     /// Its namespace.
@@ -48,7 +52,61 @@ pub struct PolicyReport {
     pub observed_at: Timestamp,
 }
 
+/// One thing that a cluster reports of a policy. One that reads otherwise is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportRow {
+    /// Counts.
+    Rule(RuleSummary),
+    /// A violation.
+    Violation(ReportedViolation),
+}
+
+/// How what a cluster reports of a policy changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReportChange {
+    /// What came. What is known already may be among it.
+    pub added: Vec<ReportRow>,
+    /// What went. What is not known may be among it.
+    pub removed: Vec<ReportRow>,
+}
+
 impl PolicyReport {
+    /// The report of a policy that no live object meets.
+    pub fn empty(cluster: &str, policy: &str, observed_at: Timestamp) -> Self {
+        Self { cluster: cluster.to_owned(), policy: policy.to_owned(), rules: vec![], violations: vec![], observed_at }
+    }
+
+    /// Applies a change: a set is left, so that the same change again changes nothing.
+    pub fn apply(&mut self, change: ReportChange) {
+        let mut rules: BTreeMap<String, RuleSummary> =
+            std::mem::take(&mut self.rules).into_iter().map(|rule| (rule.rule.clone(), rule)).collect();
+        let mut violations: BTreeSet<ReportedViolation> = std::mem::take(&mut self.violations).into_iter().collect();
+        for row in change.removed {
+            match row {
+                ReportRow::Rule(rule) => {
+                    if rules.get(&rule.rule) == Some(&rule) {
+                        rules.remove(&rule.rule);
+                    }
+                }
+                ReportRow::Violation(violation) => {
+                    violations.remove(&violation);
+                }
+            }
+        }
+        for row in change.added {
+            match row {
+                ReportRow::Rule(rule) => {
+                    rules.insert(rule.rule.clone(), rule);
+                }
+                ReportRow::Violation(violation) => {
+                    violations.insert(violation);
+                }
+            }
+        }
+        self.rules = rules.into_values().collect();
+        self.violations = violations.into_iter().collect();
+    }
+
     /// Objects that fail, over all rules.
     pub fn failing(&self) -> i64 {
         self.rules.iter().map(|rule| i64::from(rule.fail)).sum()
@@ -111,4 +169,31 @@ pub struct CompliancePoint {
     pub violating: u32,
     /// Objects that failed, once a rule.
     pub violations: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(fail: u32) -> ReportRow {
+        ReportRow::Rule(RuleSummary { rule: "r".to_owned(), pass: 1, fail, not_evaluated: 0 })
+    }
+
+    fn violation(object: &str) -> ReportRow {
+        let [rule, group, kind, namespace, path, message] = ["r", "", "Service", "ml", "spec", "no"].map(str::to_owned);
+        ReportRow::Violation(ReportedViolation { rule, group, kind, namespace, object: object.to_owned(), path, message })
+    }
+
+    #[test]
+    fn the_same_change_twice_changes_once() {
+        let mut report = PolicyReport::empty("one", "p", Timestamp::UNIX_EPOCH);
+        report.apply(ReportChange { added: vec![violation("b"), count(2), violation("a")], removed: vec![] });
+        let change = ReportChange { added: vec![count(1)], removed: vec![count(2), violation("a"), violation("unknown")] };
+        report.apply(change.clone());
+        let once = report.clone();
+        report.apply(change);
+        assert_eq!(report, once);
+        assert_eq!((report.failing(), report.violations.len()), (1, 1));
+        assert_eq!(report.violations[0].object, "b");
+    }
 }

@@ -13,7 +13,7 @@ const ADMISSION_KINDS: [&str; 2] = [
 const ADMISSION_VERSION: &str = "v1";
 
 /// Kinds as in `clusterpolicies.kyverno.io` with the versions served, the preferred one first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Served(BTreeMap<String, Vec<String>>);
 
 impl FromIterator<(String, Vec<String>)> for Served {

@@ -3,7 +3,7 @@
 use super::{Binding, Catalog};
 use muster_policy_evaluator::{FailureAction, Objected, Objection, landed, objections, unjudged};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZero, thread};
 
 /// A rule that manifests break.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,34 +48,44 @@ impl Catalog {
         let mut broken = Vec::new();
         let mut warnings: BTreeSet<String> = self.problems.iter().cloned().collect();
         let objects = landed(manifests, namespace);
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
         for together in self.plan(clusters).iter() {
             for binding in together.unjudged(self) {
                 note_unjudged(binding, !objects.is_empty(), &mut broken, &mut warnings);
             }
-            let bound = together.bound(self);
-            let uncovered = objections(&bound, Some(&together.index), &objects, &together.surroundings, |objection| {
-                note(objection, &mut broken, &mut warnings);
-            });
+            let (bound, index) = (together.bound(self), Some(&together.index));
+            let (noted, uncovered) = objections(threads, &bound, index, &objects, &together.surroundings, note);
+            for Noted { broken: found, warning } in noted {
+                broken.extend(found);
+                warnings.extend(warning);
+            }
             warnings.extend(uncovered.iter().map(ToString::to_string));
         }
         Verdict { broken: said_once(broken), warnings: warnings.into_iter().collect() }
     }
 }
 
-fn note(objection: Objection<'_>, broken: &mut Vec<Broken>, warnings: &mut BTreeSet<String>) {
+/// What an objection comes to.
+struct Noted {
+    broken: Option<Broken>,
+    warning: Option<String>,
+}
+
+fn note(objection: Objection<'_>) -> Noted {
     let Objection { manifest, policy, rule, resource, refuses, what } = objection;
-    let (path, message, not_evaluated_reason) = match what {
-        Objected::Broken { path, message } => (path, message, String::new()),
+    let (path, message, not_evaluated_reason, warning) = match what {
+        Objected::Broken { path, message } => (path, message, String::new(), None),
         Objected::NotEvaluated { reason } => {
-            warnings.insert(format!("{resource}: rule {rule} of policy {policy} was not evaluated: {reason}"));
+            let warning = Some(format!("{resource}: rule {rule} of policy {policy} was not evaluated: {reason}"));
             if !refuses {
-                return;
+                return Noted { broken: None, warning };
             }
-            (String::new(), unjudged(&reason), reason)
+            (String::new(), unjudged(&reason), reason, warning)
         }
     };
     let [policy, rule, subject] = [policy, rule, resource].map(str::to_owned);
-    broken.push(Broken { enforced: refuses, manifest, policy, rule, subject, path, message, not_evaluated_reason });
+    let broken = Broken { enforced: refuses, manifest, policy, rule, subject, path, message, not_evaluated_reason };
+    Noted { broken: Some(broken), warning }
 }
 
 /// A kind that is not judged here and may refuse in the cluster: refuses what is asked about unless the binding lets it
@@ -107,10 +117,12 @@ fn said_once(mut found: Vec<Broken>) -> Vec<Broken> {
         let Broken { enforced: _, manifest, policy, rule, subject, path, message, not_evaluated_reason } = of;
         (*manifest, [policy, rule, subject, path, message, not_evaluated_reason])
     }
-    found.sort_unstable_by(|a, b| place(a).cmp(&place(b)).then(b.enforced.cmp(&a.enforced)));
+    // Stable, since it is quick where what comes is in order already.
+    found.sort_by(|a, b| place(a).cmp(&place(b)).then(b.enforced.cmp(&a.enforced)));
     found.dedup_by(|again, first| place(again) == place(first));
-    found.sort_by_key(|broken| !broken.enforced);
-    found
+    let (mut enforced, audited): (Vec<Broken>, Vec<Broken>) = found.into_iter().partition(|broken| broken.enforced);
+    enforced.extend(audited);
+    enforced
 }
 
 #[cfg(test)]

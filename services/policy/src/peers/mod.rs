@@ -3,5 +3,5 @@
 pub mod registry;
 pub mod rollout;
 
-pub use registry::{Applied, ClusterEvent, ObservedEvent, Outcome, Registry, RegistryClient, ToApply};
+pub use registry::{Applied, ClusterEvent, ObservedEvent, Outcome, Registry, RegistryClient, Said, ToApply, Verdicts};
 pub use rollout::{File, Repositories, RolloutClient};

@@ -1,7 +1,9 @@
 //! The registry knows clusters and fleets, carries what clusters should hold, and brings back what they say.
 
+mod verdicts;
+
 use crate::{
-    domain::{ClusterContent, Installation, PolicyReport, ReportedViolation, RuleSummary, Served, Stage},
+    domain::{Composed, Installation, PolicyBinding, ReportChange, Served},
     store::{projection::Member, report::Observed},
 };
 use async_trait::async_trait;
@@ -9,23 +11,25 @@ use futures::{StreamExt, stream::BoxStream};
 use muster_core::{
     bundle::Digest,
     name::{ClusterName, FleetName},
+    version::Version,
 };
 use muster_kit::{
     Error, Result,
     peer::{self, PeerChannel},
-    telemetry, time,
+    telemetry,
 };
 use muster_proto::{
-    agent::v1::{ApiGroup, Bundle, DesiredItem, Observation, PolicyBinding, PolicyOptions, PolicyVerdicts, observation::Phase},
+    agent::v1::{self as wire, ApiGroup, Bundle, DesiredItem, PolicyOptions},
     registry::v1::{
         ApplyDesiredRequest, Cluster, ClusterChange, ListDesiredRequest, ListFleetsRequest, PutBundlesRequest,
-        WatchClustersRequest, WatchClustersResponse, WatchObservedRequest, WatchObservedResponse, cluster::State,
+        WatchClustersRequest, WatchClustersResponse, WatchObservedRequest, cluster::State,
         cluster_change_result::Outcome as WireOutcome, cluster_service_client::ClusterServiceClient,
         desired_service_client::DesiredServiceClient, fleet_service_client::FleetServiceClient, watch_clusters_response::Type,
     },
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 use tonic::Status;
@@ -54,14 +58,34 @@ pub struct ObservedEvent {
     pub cluster: String,
     /// Which generation it is about, and when it was made.
     pub observed: Observed,
+    /// What is said.
+    pub said: Said,
+}
+
+/// What is said of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
     /// How far the agent came with applying what it was told.
-    pub installation: Installation,
-    /// A report a policy that has counts or violations; `None` where the agent has not judged yet.
-    pub reports: Option<Vec<PolicyReport>>,
+    Installation(Installation),
+    /// There are verdicts of this version.
+    Verdicts(Version),
+}
+
+/// Verdicts of a cluster as of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdicts {
+    /// Which generation was evaluated, and when.
+    pub observed: Observed,
+    /// The version.
+    pub version: Version,
+    /// The changes are from nothing.
+    pub whole: bool,
+    /// By policy.
+    pub changes: BTreeMap<String, ReportChange>,
 }
 
 /// What a cluster is to be told.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ToApply {
     /// The cluster.
     pub cluster: String,
@@ -70,7 +94,7 @@ pub struct ToApply {
     /// The number it is told under now.
     pub generation: u64,
     /// What.
-    pub content: ClusterContent,
+    pub content: Arc<Composed>,
     /// The bundle it is in; `None` where there is nothing to hold.
     pub bundle: Option<Digest>,
 }
@@ -112,7 +136,9 @@ pub trait Registry: Send + Sync + 'static {
     async fn apply(&self, leader_epoch: u64, changes: Vec<ToApply>) -> Result<Vec<Applied>>;
     /// The number each cluster was told under last, as the registry has it; clusters never told may be missing.
     async fn generations(&self) -> Result<BTreeMap<String, u64>>;
-    /// Every cluster's latest report, then every newer one.
+    /// The verdicts of a cluster that are newer than a version, or all of them.
+    async fn verdicts(&self, cluster: &str, after: Option<Version>) -> Result<Verdicts>;
+    /// What is said of every cluster, then everything newer.
     async fn watch_reports(&self) -> Result<BoxStream<'static, Result<ObservedEvent>>>;
 }
 
@@ -182,7 +208,7 @@ impl Registry for RegistryClient {
 
     async fn apply(&self, leader_epoch: u64, changes: Vec<ToApply>) -> Result<Vec<Applied>> {
         let changes = changes.into_iter().map(change).collect();
-        let request = ApplyDesiredRequest { owner: OWNER.to_owned(), leader_epoch, changes };
+        let request = ApplyDesiredRequest { owner: OWNER.to_owned(), leader_epoch, changes, bundles: Vec::new() };
         let response = self.desired.clone().apply_desired(peer::request(request, DEADLINE)).await.map_err(failed)?;
         let mut applied = Vec::new();
         for result in response.into_inner().results {
@@ -210,12 +236,16 @@ impl Registry for RegistryClient {
         generations.map(|(cluster, generation)| Ok((cluster_id(&cluster)?, generation))).collect()
     }
 
+    async fn verdicts(&self, cluster: &str, after: Option<Version>) -> Result<Verdicts> {
+        verdicts::read(self.desired.clone(), cluster, after).await
+    }
+
     async fn watch_reports(&self) -> Result<BoxStream<'static, Result<ObservedEvent>>> {
         let request = WatchObservedRequest { owner: OWNER.to_owned(), resume_token: String::new() };
         let stream = self.desired.clone().watch_observed(request).await.map_err(failed)?;
         let events = stream.into_inner().filter_map(|message| async {
             match message.map_err(failed) {
-                Ok(message) => observed_event(message).transpose(),
+                Ok(message) => verdicts::event(message).transpose(),
                 Err(error) => Some(Err(error)),
             }
         });
@@ -252,7 +282,7 @@ fn member(cluster: &Cluster) -> Result<Member> {
 
 fn change(to_apply: ToApply) -> ClusterChange {
     let ToApply { cluster, base_generation, generation, content, bundle } = to_apply;
-    let content_digest = content.digest();
+    let Composed { content, digest, .. } = &*content;
     let item = bundle.map(|digest| DesiredItem {
         owner: OWNER.to_owned(),
         name: ITEM.to_owned(),
@@ -265,8 +295,9 @@ fn change(to_apply: ToApply) -> ClusterChange {
             only_evaluated: u32::try_from(content.only_evaluated).unwrap_or(u32::MAX),
             bindings: content
                 .bindings
-                .into_iter()
-                .map(|binding| PolicyBinding { policy: binding.policy, namespaces: binding.namespaces, enforce: binding.enforce })
+                .iter()
+                .cloned()
+                .map(|PolicyBinding { policy, namespaces, enforce }| wire::PolicyBinding { policy, namespaces, enforce })
                 .collect(),
         }),
         ..DesiredItem::default()
@@ -275,59 +306,9 @@ fn change(to_apply: ToApply) -> ClusterChange {
         cluster: format!("clusters/{cluster}"),
         base_generation,
         generation,
-        content_digest,
+        content_digest: digest.clone(),
         upserts: item.into_iter().collect(),
         deletes: vec![],
         full: true,
     }
-}
-
-fn observed_event(message: WatchObservedResponse) -> Result<Option<ObservedEvent>> {
-    let Some(observation) = message.observation else { return Ok(None) };
-    let stage = match observation.phase() {
-        Phase::Pending | Phase::Applying | Phase::Applied => Stage::Applying,
-        Phase::Healthy | Phase::Degraded | Phase::Drifted => Stage::InForce,
-        Phase::Failed => Stage::Refused,
-        Phase::Deleted | Phase::Unspecified => return Ok(None),
-    };
-    let Observation { name, generation: Some(generation), verdicts, observe_time: Some(at), message: said, .. } = observation
-    else {
-        return Ok(None);
-    };
-    if name != ITEM {
-        return Ok(None);
-    }
-    let cluster = cluster_id(&message.cluster)?;
-    let at = time::from_proto(&at).ok_or_else(|| malformed("a time outside years 1 to 9999"))?;
-    let observed = Observed { incarnation: generation.incarnation.cast_signed(), generation: generation.n.cast_signed(), at };
-    let reports = verdicts.map(|verdicts| reports(&cluster, at, verdicts));
-    Ok(Some(ObservedEvent { cluster, observed, installation: Installation { stage, message: said }, reports }))
-}
-
-fn reports(cluster: &str, at: jiff::Timestamp, verdicts: PolicyVerdicts) -> Vec<PolicyReport> {
-    let mut reports: BTreeMap<String, PolicyReport> = BTreeMap::new();
-    let empty = |policy: &str| PolicyReport {
-        cluster: cluster.to_owned(),
-        policy: policy.to_owned(),
-        rules: vec![],
-        violations: vec![],
-        observed_at: at,
-    };
-    for count in verdicts.counts {
-        let report = reports.entry(count.policy.clone()).or_insert_with(|| empty(&count.policy));
-        let (pass, fail, not_evaluated) = (count.pass, count.fail, count.not_evaluated);
-        report.rules.push(RuleSummary { rule: count.rule, pass, fail, not_evaluated });
-    }
-    for violation in verdicts.violations {
-        let report = reports.entry(violation.policy.clone()).or_insert_with(|| empty(&violation.policy));
-        report.violations.push(ReportedViolation {
-            rule: violation.rule,
-            kind: violation.kind,
-            namespace: violation.namespace,
-            object: violation.name,
-            path: violation.path,
-            message: violation.message,
-        });
-    }
-    reports.into_values().collect()
 }

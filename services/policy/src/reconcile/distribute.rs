@@ -6,7 +6,6 @@
 use super::Leader;
 use crate::{
     app::App,
-    domain::PolicyForm,
     peers::{Applied, Outcome, Registry, ToApply},
     store,
 };
@@ -50,14 +49,6 @@ impl Reconciler for Distribute {
     }
 }
 
-/// A change and what is written once it is told.
-struct Planned {
-    change: ToApply,
-    digest: String,
-    policies: Vec<String>,
-    forms: Vec<PolicyForm>,
-}
-
 impl Distribute {
     /// Tells every cluster that differs; gives whether some were stale and are to be told again.
     async fn round(&self, epoch: u64) -> Result<bool> {
@@ -69,20 +60,19 @@ impl Distribute {
         let mut put = BTreeSet::new();
         let mut is_stale = false;
         for batch in planned.chunks(BATCH) {
-            for digest in batch.iter().filter_map(|planned| planned.change.bundle.as_ref()) {
+            for digest in batch.iter().filter_map(|change| change.bundle.as_ref()) {
                 if put.insert(digest.clone()) {
                     let content = bundles.get(digest).cloned().unwrap_or_default();
                     self.registry.put_bundle(digest, content).await?;
                 }
             }
-            let changes = batch.iter().map(|planned| planned.change.clone()).collect();
-            let applied = self.registry.apply(epoch, changes).await?;
+            let applied = self.registry.apply(epoch, batch.to_vec()).await?;
             is_stale |= self.record(epoch, batch, &applied).await?;
         }
         Ok(is_stale)
     }
 
-    async fn plan(&self) -> Result<(Vec<Planned>, BTreeMap<bundle::Digest, Vec<u8>>)> {
+    async fn plan(&self) -> Result<(Vec<ToApply>, BTreeMap<bundle::Digest, Vec<u8>>)> {
         let catalog = self.app.catalog().await?;
         let members = store::projection::all(&self.app.pool).await?;
         let told = store::distribution::all(&self.app.pool).await?;
@@ -91,40 +81,34 @@ impl Distribute {
         for member in members.into_iter().filter(|member| member.is_enrolled) {
             let Some(served) = &member.served else { continue };
             let content = catalog.for_cluster(&member.cluster, served);
-            let digest = content.digest();
             let known = told.get(&member.cluster);
-            let is_current = known.map_or(content.manifests.is_empty(), |known| known.content_digest == digest);
-            if is_current {
+            let is_empty = content.content.manifests.is_empty();
+            if known.map_or(is_empty, |known| known.content_digest == content.digest) {
                 continue;
             }
-            let bundle = if content.manifests.is_empty() {
-                None
-            } else {
-                match bundle::encode(&content.manifests) {
-                    Ok((name, packed)) => {
-                        bundles.insert(name.clone(), packed);
-                        Some(name)
-                    }
-                    Err(error) => {
-                        tracing::error!(cluster.name = member.cluster, error = %error, "its policies cannot be sent");
-                        continue;
-                    }
+            let bundle = match content.bundle() {
+                None => None,
+                Some(Ok((name, packed))) => {
+                    bundles.entry(name.clone()).or_insert_with(|| packed.clone());
+                    Some(name.clone())
+                }
+                Some(Err(error)) => {
+                    tracing::error!(cluster.name = member.cluster, error = %error, "its policies cannot be sent");
+                    continue;
                 }
             };
             let base = known.map_or(0, |known| known.generation.cast_unsigned());
-            let (policies, forms) = (content.policies(), content.forms.clone());
-            let change = ToApply { cluster: member.cluster, base_generation: base, generation: base + 1, content, bundle };
-            planned.push(Planned { change, digest, policies, forms });
+            planned.push(ToApply { cluster: member.cluster, base_generation: base, generation: base + 1, content, bundle });
         }
         Ok((planned, bundles))
     }
 
-    async fn record(&self, epoch: u64, batch: &[Planned], applied: &[Applied]) -> Result<bool> {
+    async fn record(&self, epoch: u64, batch: &[ToApply], applied: &[Applied]) -> Result<bool> {
         let by_cluster: HashMap<&str, &Applied> = applied.iter().map(|one| (one.cluster.as_str(), one)).collect();
         let mut is_stale = false;
         let mut tx = db::begin(&self.app.pool).await?;
         Leader::check(&mut tx, epoch).await?;
-        for Planned { change, digest, policies, forms } in batch {
+        for change in batch {
             let Some(applied) = by_cluster.get(change.cluster.as_str()) else {
                 return Err(Error::internal(anyhow::anyhow!("the registry left {} out", change.cluster)));
             };
@@ -132,8 +116,9 @@ impl Distribute {
             match applied.outcome {
                 Outcome::Written => {
                     let generation = change.generation.cast_signed();
-                    let cluster = &change.cluster;
-                    store::distribution::write(&mut tx, cluster, generation, incarnation, digest, policies, forms).await?;
+                    let (cluster, digest) = (&change.cluster, &change.content.digest);
+                    let (policies, forms) = (change.content.content.policies(), &change.content.content.forms);
+                    store::distribution::write(&mut tx, cluster, generation, incarnation, digest, &policies, forms).await?;
                     tracing::info!(cluster.name = change.cluster, generation, policies = policies.len(), "told its policies");
                 }
                 // The registry remembers more than we do: go on above its number.

@@ -2,6 +2,7 @@
 
 use crate::domain::PolicyReport;
 use jiff::Timestamp;
+use muster_core::version::Version;
 use muster_kit::{Error, Result, Tx, time};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -40,27 +41,71 @@ pub struct Observed {
     pub at: Timestamp,
 }
 
-/// Takes a cluster's observation unless a newer one is there; gives whether it was taken.
-pub async fn begin(tx: &mut Tx, cluster: &str, observed: Observed) -> Result<bool> {
-    let written = sqlx::query!(
+/// What the reports of a cluster are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The registry's incarnation, of the generation.
+    pub incarnation: i64,
+    /// Our number.
+    pub generation: i64,
+    /// The registry's version of the cluster's verdicts.
+    pub version: Version,
+}
+
+/// What the reports of a cluster are made of; `None` before there are any.
+pub async fn known(tx: &mut Tx, cluster: &str) -> Result<Option<Known>> {
+    let row = sqlx::query!(
+        "select incarnation, generation, version_incarnation, version from observation where cluster_id = $1 for update",
+        cluster
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(row.map(|row| Known {
+        incarnation: row.incarnation,
+        generation: row.generation,
+        version: Version::new(row.version_incarnation.cast_unsigned(), row.version.cast_unsigned()),
+    }))
+}
+
+/// Notes that the reports of a cluster are made of this version now.
+pub async fn begin(tx: &mut Tx, cluster: &str, observed: Observed, version: Version) -> Result<()> {
+    sqlx::query!(
         r#"
-        insert into observation as o (cluster_id, generation, incarnation, observed_at)
-        values ($1, $2, $3, $4)
+        insert into observation (cluster_id, generation, incarnation, observed_at, version_incarnation, version)
+        values ($1, $2, $3, $4, $5, $6)
         on conflict (cluster_id) do update
-        set generation = excluded.generation, incarnation = excluded.incarnation, observed_at = excluded.observed_at
-        where (o.incarnation, o.generation, o.observed_at) <= (excluded.incarnation, excluded.generation, excluded.observed_at)
+        set generation = excluded.generation, incarnation = excluded.incarnation, observed_at = excluded.observed_at,
+            version_incarnation = excluded.version_incarnation, version = excluded.version
         "#,
         cluster,
         observed.generation,
         observed.incarnation,
-        time::to_db(observed.at) as _
+        time::to_db(observed.at) as _,
+        version.incarnation.cast_signed(),
+        version.n.cast_signed()
     )
     .execute(&mut **tx)
     .await?;
-    if written.rows_affected() == 0 {
-        return Ok(false);
-    }
-    Ok(true)
+    Ok(())
+}
+
+/// The reports of a cluster on some policies, as they are stored.
+pub async fn stored(tx: &mut Tx, cluster: &str, policies: &[String]) -> Result<Vec<PolicyReport>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select r.cluster_id, r.policy_id, r.rules, r.violations, o.observed_at
+        from policy_report r
+        join observation o using (cluster_id)
+        where r.cluster_id = $1
+        and r.policy_id = any($2)
+        "#,
+        cluster,
+        policies
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
 }
 
 /// Takes away the reports on other policies than these; gives on which.

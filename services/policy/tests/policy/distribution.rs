@@ -4,13 +4,13 @@ use crate::{
     bindings::{bind, inline},
     harness::{ADMISSION, KYVERNO, Service, binding, policy},
     policies::{create, update},
-    reports::observed,
+    reports::{hear, observed},
 };
 use muster_kit::{Kind, reconcile::Reconciler};
 use muster_policy::{
     domain::{Installation, Stage},
-    peers::ObservedEvent,
-    reconcile::{Leader, reports},
+    peers::{ObservedEvent, Said},
+    reconcile::Leader,
 };
 use muster_proto::policy::v1::{self as proto, fleet_policy_cluster::State, policy_form::Form};
 use std::time::Duration;
@@ -150,7 +150,7 @@ async fn shown(service: &Service) -> Vec<proto::FleetPolicyCluster> {
 
 fn said(cluster: &str, stage: Stage, message: &str) -> ObservedEvent {
     let installation = Installation { stage, message: message.to_owned() };
-    ObservedEvent { installation, reports: None, ..observed(cluster, 1, 0, 0) }
+    ObservedEvent { said: Said::Installation(installation), ..observed(cluster, 1, 0, 0).event }
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn each_cluster_has_a_policy_in_the_form_that_it_can_enforce_and_says_how_
     assert_eq!((native.install, native.only_evaluated), (true, 1));
     assert_eq!(native.manifests[2]["spec"]["validationActions"], serde_json::json!(["Deny"]));
 
-    let known = async |event| reports::take(&service.app, service.epoch(), &event).await.expect("looked at");
+    let known = async |event| hear(&service, &event).await;
     known(said("kyverno", Stage::Refused, "field not declared in schema")).await;
     known(said("native", Stage::InForce, "")).await;
     let clusters = shown(&service).await;

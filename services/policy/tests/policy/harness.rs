@@ -2,15 +2,19 @@
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
-use muster_core::bundle::{self, Digest};
+use muster_core::{
+    bundle::{self, Digest},
+    version::Version,
+};
 use muster_kit::{Caller, Result, Role, health::Health, incarnation, reconcile::Reconciler};
 use muster_policy::{
     MIGRATIONS,
     app::App,
+    domain::{ReportChange, ReportRow},
     grpc,
-    peers::{Applied, ClusterEvent, File, ObservedEvent, Outcome, Registry, Repositories, ToApply},
+    peers::{Applied, ClusterEvent, File, ObservedEvent, Outcome, Registry, Repositories, ToApply, Verdicts},
     reconcile::{Clusters, Compliance, Distribute, Fleets, Leader, Sources, Verify},
-    store::projection::Member,
+    store::{projection::Member, report::Observed},
 };
 use muster_proto::policy::v1::{
     fleet_policy_service_client::FleetPolicyServiceClient, policy_service_client::PolicyServiceClient,
@@ -159,6 +163,9 @@ pub struct Kept {
     pub only_evaluated: usize,
 }
 
+/// Of one cluster at one time.
+type Said = (Observed, Version, Rows);
+
 #[derive(Default)]
 pub struct FakeRegistry {
     pub clusters: Mutex<Vec<ClusterEvent>>,
@@ -167,7 +174,14 @@ pub struct FakeRegistry {
     pub kept: Mutex<BTreeMap<String, Kept>>,
     pub calls: Mutex<usize>,
     pub unknown: Mutex<BTreeSet<String>>,
+    /// Verdicts by cluster, version after version.
+    pub said: Mutex<BTreeMap<String, Vec<Said>>>,
+    /// Rows that were read of them.
+    pub rows_read: Mutex<usize>,
 }
+
+/// What a cluster's agent says, by policy.
+pub type Rows = Vec<(String, ReportRow)>;
 
 impl FakeRegistry {
     pub fn kept(&self, cluster: &str) -> Option<Kept> {
@@ -182,7 +196,7 @@ impl FakeRegistry {
         let mut kept = self.kept.lock().expect("unpoisoned");
         let current = kept.get(&change.cluster).cloned();
         let generation = current.as_ref().map_or(0, |kept| kept.generation);
-        let digest = change.content.digest();
+        let digest = change.content.digest.clone();
         let applied = |outcome, current_generation| Applied {
             cluster: change.cluster.clone(),
             outcome,
@@ -202,7 +216,7 @@ impl FakeRegistry {
             let bundles = self.bundles.lock().expect("unpoisoned");
             bundle::decode(name, bundles.get(name).expect("a bundle is kept before it is named")).expect("a bundle")
         });
-        let (install, only_evaluated) = (change.content.installs(), change.content.only_evaluated);
+        let (install, only_evaluated) = (change.content.content.installs(), change.content.content.only_evaluated);
         let now = Kept { generation: change.generation, digest, manifests, install, only_evaluated };
         kept.insert(change.cluster.clone(), now);
         applied(Outcome::Written, change.generation)
@@ -233,6 +247,24 @@ impl Registry for FakeRegistry {
     async fn generations(&self) -> Result<BTreeMap<String, u64>> {
         let kept = self.kept.lock().expect("unpoisoned");
         Ok(kept.iter().map(|(cluster, kept)| (cluster.clone(), kept.generation)).collect())
+    }
+
+    async fn verdicts(&self, cluster: &str, after: Option<Version>) -> Result<Verdicts> {
+        let said = self.said.lock().expect("unpoisoned");
+        let (observed, version, rows) = said[cluster].last().expect("something is said");
+        let held =
+            after.and_then(|after| said[cluster].iter().find(|(_, version, _)| *version == after)).map(|(_, _, rows)| rows);
+        let (whole, held) = (held.is_none(), held.cloned().unwrap_or_default());
+        let mut changes: BTreeMap<String, ReportChange> = BTreeMap::new();
+        for (policy, row) in rows.iter().filter(|row| !held.contains(row)) {
+            changes.entry(policy.clone()).or_default().added.push(row.clone());
+        }
+        for (policy, row) in held.iter().filter(|row| !rows.contains(row)) {
+            changes.entry(policy.clone()).or_default().removed.push(row.clone());
+        }
+        let read: usize = changes.values().map(|change| change.added.len() + change.removed.len()).sum();
+        *self.rows_read.lock().expect("unpoisoned") += read;
+        Ok(Verdicts { observed: *observed, version: *version, whole, changes })
     }
 
     async fn watch_reports(&self) -> Result<BoxStream<'static, Result<ObservedEvent>>> {

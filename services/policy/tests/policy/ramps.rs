@@ -4,13 +4,14 @@ use crate::{
     bindings::bind,
     harness::{ADMISSION, KYVERNO, SERVICE, Service, binding, person, policy},
     policies::{create, update},
-    reports::observed,
+    reports::{hear, observed, take},
 };
 use jiff::Timestamp;
 use muster_kit::{Role, clock::FakeClock, reconcile::Reconciler};
 use muster_policy::{
-    peers::ObservedEvent,
-    reconcile::{Leader, Ramps, reports},
+    domain::{Installation, Stage},
+    peers::{ObservedEvent, Said},
+    reconcile::{Leader, Ramps},
 };
 use muster_proto::policy::v1::{self as proto, ramp::State};
 use std::{sync::Arc, time::Duration};
@@ -62,8 +63,10 @@ impl Ramp {
     async fn reports(&mut self, cluster: &str, failing: u32) {
         let Some(kept) = self.service.registry.kept(cluster) else { return };
         self.second += 1;
-        let event: ObservedEvent = observed(cluster, kept.generation.cast_signed(), self.second, failing);
-        reports::take(&self.service.app, self.service.epoch(), &event).await.expect("looked at");
+        let judged = observed(cluster, kept.generation.cast_signed(), self.second, failing);
+        let in_force = Installation { stage: Stage::InForce, message: String::new() };
+        hear(&self.service, &ObservedEvent { said: Said::Installation(in_force), ..judged.event.clone() }).await;
+        take(&self.service, &judged).await;
     }
 
     async fn after(&mut self, by: Duration, failing: u32) {

@@ -2,13 +2,14 @@
 
 use crate::{
     bindings::bind,
-    harness::{Service, binding, policy},
+    harness::{Rows, Service, binding, policy},
     policies::{create, update},
 };
 use jiff::Timestamp;
+use muster_core::version::Version;
 use muster_policy::{
-    domain::{Installation, PolicyReport, ReportedViolation, RuleSummary, Stage},
-    peers::ObservedEvent,
+    domain::{ReportRow, ReportedViolation, RuleSummary},
+    peers::{ObservedEvent, Said},
     reconcile::reports::{self, Taken},
     store::report::Observed,
 };
@@ -29,32 +30,47 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + second).expect("a time")
 }
 
-pub fn observed(cluster: &str, generation: i64, second: i64, failing: u32) -> ObservedEvent {
+/// What an agent says of its cluster in a version.
+#[derive(Clone)]
+pub struct Judged {
+    pub event: ObservedEvent,
+    rows: Rows,
+}
+
+/// So many Services break the rule of `p`. What is said in a later second is a later version.
+pub fn observed(cluster: &str, generation: i64, second: i64, failing: u32) -> Judged {
     let violation = |index: u32| ReportedViolation {
         rule: "has-owner".to_owned(),
+        group: String::new(),
         kind: "Service".to_owned(),
         namespace: "ml".to_owned(),
         object: format!("web-{index}"),
         path: "metadata.labels".to_owned(),
         message: "needs owner".to_owned(),
     };
-    let report = PolicyReport {
-        cluster: cluster.to_owned(),
-        policy: "p".to_owned(),
-        rules: vec![RuleSummary { rule: "has-owner".to_owned(), pass: 5, fail: failing, not_evaluated: 0 }],
-        violations: (0..failing).map(violation).collect(),
-        observed_at: at(second),
-    };
+    let rule = RuleSummary { rule: "has-owner".to_owned(), pass: 5, fail: failing, not_evaluated: 0 };
+    let rows = (0..failing).map(violation).map(ReportRow::Violation).chain([ReportRow::Rule(rule)]);
+    Judged { event: judged(cluster, 1, generation, second), rows: rows.map(|row| ("p".to_owned(), row)).collect() }
+}
+
+fn judged(cluster: &str, incarnation: u64, generation: i64, second: i64) -> ObservedEvent {
     ObservedEvent {
         cluster: cluster.to_owned(),
-        observed: Observed { incarnation: 1, generation, at: at(second) },
-        installation: Installation { stage: Stage::InForce, message: String::new() },
-        reports: Some(vec![report]),
+        observed: Observed { incarnation: incarnation.cast_signed(), generation, at: at(second) },
+        said: Said::Verdicts(Version::new(incarnation, second.cast_unsigned() + 1)),
     }
 }
 
-pub async fn take(service: &Service, event: &ObservedEvent) -> Taken {
-    reports::take(&service.app, service.epoch(), event).await.expect("looked at")
+pub async fn take(service: &Service, judged: &Judged) -> Taken {
+    let Judged { event, rows } = judged;
+    let Said::Verdicts(version) = event.said else { panic!("verdicts are said") };
+    let said = (event.observed, version, rows.clone());
+    service.registry.said.lock().expect("unpoisoned").entry(event.cluster.clone()).or_default().push(said);
+    hear(service, event).await
+}
+
+pub async fn hear(service: &Service, event: &ObservedEvent) -> Taken {
+    reports::take(&service.app, &*service.registry, service.epoch(), event).await.expect("looked at")
 }
 
 async fn report(service: &Service, name: &str) -> Result<proto::PolicyReport, Code> {
@@ -93,8 +109,8 @@ async fn an_observation_counts_only_for_the_generation_it_names() {
 #[tokio::test]
 async fn a_report_from_a_restored_registry_counts_for_the_same_number() {
     let service = told().await;
-    let mut restored = observed("one", 1, 0, 2);
-    restored.observed.incarnation = 2;
+    take(&service, &observed("one", 1, 7, 3)).await;
+    let restored = Judged { event: judged("one", 2, 1, 0), ..observed("one", 1, 0, 2) };
     assert_eq!(take(&service, &restored).await, Taken::Yes);
     assert_eq!(report(&service, "clusters/one/policyReports/p").await.expect("reported").violations.len(), 2);
     assert_eq!(take(&service, &observed("one", 1, 9, 1)).await, Taken::Old, "from before the restore");
@@ -138,6 +154,22 @@ async fn only_what_changes_is_told_and_without_its_violations() {
     let told: Vec<_> = states.iter().map(|state| state["name"].as_str().unwrap_or_default().rsplit('/').next()).collect();
     assert_eq!(told, [Some("p"), Some("q"), Some("p")]);
     assert_eq!((&states[2]["rules"][0]["fail"], states[2].get("violations")), (&3.into(), None));
+    assert_eq!(*service.registry.rows_read.lock().expect("unpoisoned"), 3 + 3, "the whole once, then what changed");
     let latest = report(&service, "clusters/one/policyReports/q").await.expect("reported");
     assert_eq!(latest.observe_time.map(|time| time.seconds), Some(at(2).as_second()), "seen again, and the same");
+}
+
+#[tokio::test]
+async fn what_was_missed_comes_with_the_next_and_twice_is_once() {
+    let service = told().await;
+    take(&service, &observed("one", 1, 0, 4)).await;
+    let missed = observed("one", 1, 1, 2);
+    let rows = missed.rows.clone();
+    let Said::Verdicts(version) = missed.event.said else { panic!("verdicts are said") };
+    service.registry.said.lock().expect("unpoisoned").get_mut("one").expect("said").push((missed.event.observed, version, rows));
+    assert_eq!(take(&service, &observed("one", 1, 2, 3)).await, Taken::Yes);
+    let seen = report(&service, "clusters/one/policyReports/p").await.expect("reported");
+    assert_eq!((seen.rules[0].fail, seen.violations.len()), (3, 3));
+    assert_eq!(hear(&service, &missed.event).await, Taken::Old, "its event came after all");
+    assert_eq!(report(&service, "clusters/one/policyReports/p").await.expect("reported"), seen);
 }

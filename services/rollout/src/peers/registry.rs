@@ -75,8 +75,12 @@ impl Registry for RemoteRegistry {
     }
 
     async fn apply_desired(&self, leader_epoch: u64, changes: &[ClusterWish]) -> Result<Vec<Applied>> {
-        let request =
-            ApplyDesiredRequest { owner: "rollout".to_owned(), leader_epoch, changes: changes.iter().map(change).collect() };
+        let request = ApplyDesiredRequest {
+            owner: "rollout".to_owned(),
+            leader_epoch,
+            changes: changes.iter().map(change).collect(),
+            bundles: Vec::new(),
+        };
         let answer = self.desired.clone().apply_desired(peer::request(request, DEADLINE)).await;
         let answer = match answer {
             Ok(answer) => answer.into_inner(),

@@ -93,6 +93,10 @@ pub(crate) struct Class {
     pub(crate) flavors: BTreeSet<FlavorId>,
     /// How fast it is on models, in thousandths, where that is not the normal speed.
     pub(crate) speeds: BTreeMap<FlavorId, i64>,
+    /// What was learned of speeds from its like, in thousandths; empty where the gang says its speeds.
+    pub(crate) learned: BTreeMap<String, u32>,
+    /// How fast it is on models as far as that is said or learned: by this places are ordered.
+    pub(crate) known_speeds: BTreeMap<FlavorId, i64>,
     /// Group indices, most GPUs per worker first, then most of everything: large pieces are packed before small ones.
     pub(crate) packing_order: Vec<usize>,
 }
@@ -101,6 +105,11 @@ impl Class {
     /// How fast it is on a model, in thousandths.
     pub(crate) fn speed(&self, flavor: Option<FlavorId>) -> i64 {
         flavor.and_then(|flavor| self.speeds.get(&flavor).copied()).unwrap_or(NORMAL_SPEED)
+    }
+
+    /// How fast it is on a model, said or learned.
+    pub(crate) fn known_speed(&self, flavor: Option<FlavorId>) -> i64 {
+        flavor.and_then(|flavor| self.known_speeds.get(&flavor).copied()).unwrap_or(NORMAL_SPEED)
     }
 
     /// How fast it is where it is fastest, as far as that is known.
@@ -134,7 +143,8 @@ fn scaled(value: i64, times: i64, by: i64) -> i64 {
 pub(crate) struct Classes {
     entries: Vec<Option<(Class, u64)>>,
     unused: Vec<ClassId>,
-    index: HashMap<Gang, ClassId, Hashing>,
+    /// By gang and what was learned of its speeds.
+    index: HashMap<Gang, BTreeMap<BTreeMap<String, u32>, ClassId>, Hashing>,
     /// The class of the latest job: jobs often come in rows of equals.
     latest: Option<ClassId>,
 }
@@ -151,13 +161,14 @@ impl Classes {
     pub(crate) fn acquire(
         &mut self,
         gang: &Gang,
+        learned: &BTreeMap<String, u32>,
         resources: &mut ResourceTable,
         flavors: &mut Flavors,
         mix: &mut Mix,
     ) -> Result<ClassId, Refused> {
         let known = match self.latest {
-            Some(id) if self.get(id).gang == *gang => Some(id),
-            Some(_) | None => self.index.get(gang).copied(),
+            Some(id) if self.get(id).gang == *gang && self.get(id).learned == *learned => Some(id),
+            Some(_) | None => self.index.get(gang).and_then(|classes| classes.get(learned)).copied(),
         };
         if let Some(id) = known {
             self.entries[id as usize].as_mut().expect("the index names entries").1 += 1;
@@ -165,7 +176,12 @@ impl Classes {
             return Ok(id);
         }
         check(gang)?;
-        let entry = Some((build(gang, resources, flavors, mix), 1));
+        let mut class = build(gang, resources, flavors, mix);
+        if !learned.is_empty() {
+            class.known_speeds = by_flavor(learned, flavors);
+            class.learned.clone_from(learned);
+        }
+        let entry = Some((class, 1));
         let id = match self.unused.pop() {
             Some(id) => {
                 self.entries[id as usize] = entry;
@@ -176,7 +192,7 @@ impl Classes {
                 ClassId::try_from(self.entries.len() - 1).expect("fewer than 2^32 shapes at a time")
             }
         };
-        self.index.insert(gang.clone(), id);
+        self.index.entry(gang.clone()).or_default().insert(learned.clone(), id);
         self.latest = Some(id);
         Ok(id)
     }
@@ -189,7 +205,12 @@ impl Classes {
             return false;
         }
         if let Some((class, _)) = self.entries[id as usize].take() {
-            self.index.remove(&class.gang);
+            if let Some(classes) = self.index.get_mut(&class.gang) {
+                classes.remove(&class.learned);
+                if classes.is_empty() {
+                    self.index.remove(&class.gang);
+                }
+            }
             class.groups.iter().for_each(|group| mix.release(group.shape));
         }
         self.unused.push(id);
@@ -217,8 +238,10 @@ pub(crate) fn build(gang: &Gang, resources: &mut ResourceTable, flavors: &mut Fl
     let mut packing_order: Vec<usize> = (0..groups.len()).collect();
     // By names, never by numbers: those depend on which resource was heard of first.
     packing_order.sort_by_key(|index| (Reverse(groups[*index].gpus), Reverse(&gang.groups[*index].each), *index));
-    let speeds = gang.speeds.iter().map(|(name, speed)| (flavors.intern(name), i64::from(*speed))).collect();
+    let speeds = by_flavor(&gang.speeds, flavors);
     Class {
+        known_speeds: speeds.clone(),
+        learned: BTreeMap::new(),
         speeds,
         gang: gang.clone(),
         gpus: resources.gpus_rounded_up(&total),
@@ -230,6 +253,10 @@ pub(crate) fn build(gang: &Gang, resources: &mut ResourceTable, flavors: &mut Fl
         flavors: models,
         packing_order,
     }
+}
+
+fn by_flavor(speeds: &BTreeMap<String, u32>, flavors: &mut Flavors) -> BTreeMap<FlavorId, i64> {
+    speeds.iter().map(|(name, speed)| (flavors.intern(name), i64::from(*speed))).collect()
 }
 
 /// Checks a gang by itself, without looking at queues and clusters.

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::{Class, FlavorId, Flavors, time_of};
+use crate::class::{Class, FlavorId, Flavors};
 use crate::event::{ClusterState, JobId, Time};
 use crate::nodes::Nodes;
+use crate::prefer::Place;
 use crate::queues::QueueIndex;
 use crate::spec::{ClusterSpec, Prefers, Tier};
 use crate::typical::Typical;
@@ -108,9 +109,7 @@ pub(crate) fn tier_of(tiers: &[Tier], spec: &ClusterSpec) -> Option<usize> {
     })
 }
 
-/// Every place the class may go, in the order it is tried: tier, then what is preferred, then name. What is cheapest goes by the price of a
-/// unit of its work (price of a GPU-hour ÷ speed there; none is last), then by speed; what is fastest by its advantage there
-/// ([`Typical::advantage`]), then by speed.
+/// Every place the class may go, in the order it is tried: tier, then what is preferred ([`Place::key`]), then name.
 pub(crate) fn candidates(
     tiers: &[Tier],
     (prefers, typical): (Prefers, &Typical),
@@ -137,12 +136,12 @@ pub(crate) fn candidates(
         }
     }
     let order = |candidate: &Candidate| {
-        let speed = class.speed(candidate.flavor);
-        let price = candidate.price.map_or(i64::MAX, |price| time_of(price, speed));
-        let preferred = match prefers {
-            Prefers::Cheapest => [price, -speed, 0],
-            Prefers::Fastest => [candidate.flavor.map_or(0, |flavor| -typical.advantage(flavor, speed)), -speed, price],
+        let place = Place { speed: class.known_speed(candidate.flavor), price: candidate.price };
+        let advantage = match prefers {
+            Prefers::Cheapest => 0,
+            Prefers::Fastest => candidate.flavor.map_or(0, |flavor| typical.advantage(flavor, place.speed)),
         };
+        let preferred = place.key(prefers, advantage);
         let flavor = candidate.flavor.map(|flavor| flavors.name(flavor));
         (candidate.tier, preferred, sites[candidate.cluster].name.as_str(), flavor)
     };

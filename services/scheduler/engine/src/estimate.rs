@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 
 use crate::event::Refused;
 use crate::jobs::Hashing;
+use crate::learned::{self, ModelRuns};
 use crate::rows::HistoryRow;
 use crate::spec::TierOpens;
 
@@ -62,6 +63,17 @@ struct History {
     finished: [u32; LEVELS],
     /// Expected remaining time by the level attained; [`UNKNOWN`] while it has to be computed anew.
     remaining_ms: [i64; LEVELS],
+    /// Runs on each GPU model, of jobs that don't say how fast they are.
+    models: BTreeMap<String, ModelRuns>,
+    /// What these say of speeds, in thousandths.
+    speeds: BTreeMap<String, u32>,
+}
+
+impl History {
+    fn new(finished: [u32; LEVELS], models: BTreeMap<String, ModelRuns>) -> Box<Self> {
+        let speeds = learned::speeds(&models);
+        Box::new(Self { finished, remaining_ms: [UNKNOWN; LEVELS], models, speeds })
+    }
 }
 
 /// An expectation that nobody has asked for since a run finished.
@@ -140,20 +152,35 @@ impl Estimates {
         self.all[id].as_mut().expect("a job holds its likeness")
     }
 
-    /// A run is done that took this long, over all interruptions.
-    pub(crate) fn finished(&mut self, id: LikenessId, duration_ms: i64) {
+    /// A run is done that took this long, over all interruptions; all of it on one GPU model, if that is named.
+    pub(crate) fn finished(&mut self, id: LikenessId, duration_ms: i64, model: Option<&str>) {
         let room = self.histories < MAX_KINDS;
         let likeness = self.get_mut(id);
         if likeness.history.is_none() && !room {
             return;
         }
         let new = likeness.history.is_none();
-        let history =
-            likeness.history.get_or_insert_with(|| Box::new(History { finished: [0; LEVELS], remaining_ms: [UNKNOWN; LEVELS] }));
+        let history = likeness.history.get_or_insert_with(|| History::new([0; LEVELS], BTreeMap::new()));
         let count = &mut history.finished[usize::from(level_of(duration_ms))];
         *count = count.saturating_add(1);
         history.remaining_ms = [UNKNOWN; LEVELS];
+        if let Some(model) = model {
+            learned::add(&mut history.models, model, duration_ms);
+            history.speeds = learned::speeds(&history.models);
+        }
         self.histories += usize::from(new);
+    }
+
+    /// How fast jobs of the likeness are on GPU models, in thousandths, as far as that was learned.
+    pub(crate) fn speeds(&self, id: LikenessId) -> Option<&BTreeMap<String, u32>> {
+        let history = self.all[id].as_ref()?.history.as_ref()?;
+        Some(&history.speeds).filter(|speeds| !speeds.is_empty())
+    }
+
+    /// How many runs have finished on a model.
+    pub(crate) fn runs_on(&self, id: LikenessId, model: &str) -> u32 {
+        let history = self.all[id].as_ref().and_then(|likeness| likeness.history.as_ref());
+        history.and_then(|history| history.models.get(model)).map_or(0, |runs| runs.runs)
     }
 
     /// Expected remaining time of a gang that has run this long, in steps: what is nearly equal is equal, so that such gangs
@@ -206,6 +233,7 @@ impl Estimates {
                     kind: likeness.kind.clone(),
                     gpus: likeness.gpus,
                     finished: levels(likeness.history.as_ref()?),
+                    models: likeness.history.as_ref()?.models.clone(),
                 })
             })
             .collect()
@@ -218,7 +246,7 @@ impl Estimates {
             *place = count;
         }
         let id = self.find_or_make(&row.queue, &row.kind, row.gpus);
-        let new = self.get_mut(id).history.replace(Box::new(History { finished, remaining_ms: [UNKNOWN; LEVELS] })).is_none();
+        let new = self.get_mut(id).history.replace(History::new(finished, row.models)).is_none();
         self.histories += usize::from(new);
         Ok(())
     }
@@ -235,6 +263,8 @@ pub struct Finished {
     pub gpus: i64,
     /// How long it ran over all interruptions, in milliseconds.
     pub lasted_ms: i64,
+    /// The GPU model that it ran on, if all of it was on one and it does not say how fast it is.
+    pub model: Option<String>,
 }
 
 /// What finished jobs teach: the rows to restore an engine with. What never ran teaches nothing.
@@ -242,7 +272,7 @@ pub fn histories(finished: impl IntoIterator<Item = Finished>) -> Vec<HistoryRow
     let mut estimates = Estimates::default();
     for job in finished.into_iter().filter(|job| job.lasted_ms > 0) {
         let id = estimates.acquire(&job.queue, &job.kind, job.gpus);
-        estimates.finished(id, job.lasted_ms);
+        estimates.finished(id, job.lasted_ms, job.model.as_deref());
         estimates.release(id);
     }
     estimates.rows()
@@ -318,7 +348,7 @@ mod tests {
         let mut estimates = Estimates::default();
         let id = estimates.acquire("q", "", 1);
         for _ in 0..100 {
-            estimates.finished(id, 60_000);
+            estimates.finished(id, 60_000, None);
         }
         let new = estimates.remaining_ms(id, 0);
         assert!((30_000..=96_000).contains(&new), "{new}");
@@ -330,7 +360,7 @@ mod tests {
         let mut estimates = Estimates::default();
         let id = estimates.acquire("q", "", 1);
         for minute in 1..50 {
-            estimates.finished(id, minute * 60_000);
+            estimates.finished(id, minute * 60_000, None);
         }
         let mut restored = Estimates::default();
         for row in estimates.rows() {
@@ -346,7 +376,7 @@ mod tests {
     fn a_kind_is_forgotten_with_its_last_job_unless_something_was_learned() {
         let mut estimates = Estimates::default();
         let (learned, other) = (estimates.acquire("q", "learned", 1), estimates.acquire("q", "other", 1));
-        estimates.finished(learned, 60_000);
+        estimates.finished(learned, 60_000, None);
         estimates.release(learned);
         estimates.release(other);
         assert_eq!(estimates.all.iter().flatten().map(|likeness| likeness.kind.as_str()).collect::<Vec<_>>(), ["learned"]);

@@ -156,6 +156,14 @@ pub enum Event {
         /// Per budget, in its order and unit.
         counted: Vec<i64>,
     },
+    /// What a queue and those below it have used lately, on the mean, in thousandths of GPUs: over what time and how much less what is
+    /// longer ago counts is the caller's business. It counts besides what is used now where queues are compared; 0: nothing does.
+    UsedLately {
+        /// Which.
+        queue: String,
+        /// How much.
+        gpus: i64,
+    },
     /// A job was accepted.
     Submitted {
         /// The job.

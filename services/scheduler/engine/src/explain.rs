@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::amounts::show;
 use crate::class::{self, Class, FlavorId, NORMAL_SPEED, time_of};
-use crate::cluster::{Cluster, tier_of};
+use crate::cluster::{Cluster, candidates, tier_of};
 use crate::engine::{Engine, State};
 use crate::event::{ClusterState, JobId, Refused, Time};
 use crate::nodes::{Nodes, Shortage};
-use crate::queues::Work;
-use crate::reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing};
+use crate::queues::{Excess, QueueIndex, ROOT, Work};
+use crate::reason::{ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing};
 use crate::spec::JobSpec;
 
 impl Engine {
@@ -31,18 +31,23 @@ impl Engine {
         let owner = self.queues.tier_owner(job.queue);
         let open = self.tiers_open(owner, job.submitted_at, job.ran_ms(), self.work_ms(job));
         let mut empty_fits = BTreeMap::new();
+        let yardstick = (self.queues.prefers(job.queue), &self.typical);
+        let places = candidates(self.queues.tiers(owner), yardstick, class, &self.sites, &self.flavors);
         let mut clusters: Vec<ClusterVerdict> = self
             .sites
             .iter()
-            .filter_map(|site| Some((&site.nodes, site.cluster.as_ref()?)))
-            .map(|(nodes, cluster)| {
+            .enumerate()
+            .filter_map(|(index, site)| Some((index, &site.nodes, site.cluster.as_ref()?)))
+            .map(|(index, nodes, cluster)| {
                 let tier = tier_of(self.queues.tiers(owner), &cluster.spec);
                 let reason = if placed_on == Some(cluster.spec.name.as_str()) {
                     Reason::Here
                 } else {
                     self.judge(class, (cluster, nodes), tier, open, owner == crate::queues::ROOT, &mut empty_fits)
                 };
-                ClusterVerdict { cluster: cluster.spec.name.clone(), tier, reason }
+                let models = self.model_verdicts(job, class, cluster, nodes);
+                let place = places.iter().position(|place| place.cluster == index);
+                ClusterVerdict { cluster: cluster.spec.name.clone(), tier, place, reason, models }
             })
             .collect();
         clusters.sort_by(|left, right| left.cluster.cmp(&right.cluster));
@@ -52,7 +57,9 @@ impl Engine {
             self.holds(job, class, &standing, &clusters, open.1.map(|at| (open.0, at)))
         };
         let ahead = if standing == Standing::Waiting { self.ahead_of(job, class) } else { 0 };
-        Some(Explanation { job: id, queue: self.queues.get(job.queue).spec.name.clone(), standing, ahead, holds, clusters })
+        let (queue, preference) = (self.queues.get(job.queue).spec.name.clone(), self.preference(job, class, &places));
+        let shares = self.queues.chain(job.queue).map(|index| self.share_of(index)).collect();
+        Some(Explanation { job: id, queue, standing, ahead, holds, shares, preference, clusters })
     }
 
     fn holds(
@@ -69,13 +76,9 @@ impl Engine {
             Standing::Suspended => holds.push(Hold::Resume),
             Standing::Waiting | Standing::Placed { .. } => {}
         }
-        for queue in self.queues.chain(job.queue) {
-            for (resource, limit, used, _) in self.queues.excess(queue, &class.total) {
-                let amounts = [limit, used, class.total.get(resource)];
-                let (resource, [limit, used, asked]) = self.resources.named(resource, amounts);
-                let queue = self.queues.get(queue).spec.name.clone();
-                holds.push(Hold::Capability { queue, resource, limit, used, asked });
-            }
+        for queue in self.queues.chain(job.queue).chain([ROOT]) {
+            let excess = self.queues.excess(job.queue, queue, &class.total);
+            holds.extend(excess.into_iter().map(|excess| self.limit_exceeded(queue, excess)));
         }
         let prices = clusters.iter().filter(|verdict| matches!(verdict.reason, Reason::Room | Reason::Full(_)));
         let prices = prices.filter_map(|verdict| self.cheapest(class, &verdict.cluster));
@@ -110,6 +113,40 @@ impl Engine {
             }
         }
         holds
+    }
+
+    fn share_of(&self, index: QueueIndex) -> QueueShare {
+        let queue = self.queues.get(index);
+        let share = self.queues.whole_share(index, &self.everything) * f64::from(queue.spec.weight);
+        QueueShare {
+            queue: queue.spec.name.clone(),
+            weight: queue.spec.weight,
+            // Not negative, and no more than a few.
+            share_ppm: (share * 1e6).round() as u64,
+            used_lately: queue.lately.as_ref().map_or(0, |lately| lately.gpus),
+        }
+    }
+
+    /// Which of the limits of a queue it is that a gang would exceed.
+    fn limit_exceeded(&self, queue: QueueIndex, excess: Excess) -> Hold {
+        let entry = self.queues.get(queue);
+        let Excess { resource: index, limit, used, kept, asked } = excess;
+        let by_what_is_kept = kept > 0 && used.saturating_add(asked) <= limit;
+        let keepers = if by_what_is_kept { self.queues.keepers(queue, index) } else { BTreeSet::new() };
+        let guaranteed = self.queues.guarantee(queue).get(index);
+        let (resource, [limit, used, kept, asked, guaranteed]) =
+            self.resources.named(index, [limit, used, kept, asked, guaranteed]);
+        let name = entry.spec.name.clone();
+        if by_what_is_kept {
+            let queue = Some(name).filter(|name| !name.is_empty());
+            return Hold::Lending { queue, resource, keepers, limit, used, kept, asked };
+        }
+        let (used, capability) = (used.saturating_add(kept), self.resources.find_all(&entry.spec.capability).get(index));
+        if entry.spec.borrowing_limit.contains_key(self.resources.name(index)) && capability != excess.limit {
+            let most = limit.saturating_sub(guaranteed);
+            return Hold::Borrowing { queue: name, resource, guaranteed, most, used, asked };
+        }
+        Hold::Capability { queue: name, resource, limit, used, asked }
     }
 
     /// The price of a GPU-hour and the speed of the model on a cluster on which a unit of work costs least.
@@ -165,7 +202,7 @@ impl Engine {
     }
 
     /// Models of the nodes that would do; `[None]` for a gang without GPUs.
-    fn flavors_for(&self, class: &Class, nodes: &Nodes) -> Vec<Option<FlavorId>> {
+    pub(crate) fn flavors_for(&self, class: &Class, nodes: &Nodes) -> Vec<Option<FlavorId>> {
         if !class.on_gpu {
             return vec![None];
         }

@@ -25,9 +25,10 @@ impl Engine {
             Event::Queue(spec) => self.upsert_queue(spec),
             Event::QueueGone(name) => self.queues.remove(&name).inspect(|()| self.tiers_changed()),
             Event::Counted { queue, counted } => self.count_anew(&queue, counted),
+            Event::UsedLately { queue, gpus } => self.used_lately(&queue, gpus),
             Event::Submitted { job, suspended } => {
                 self.tell(job.submitted_at);
-                let id = self.insert_job(job)?;
+                let id = self.insert_job(job, None)?;
                 if !suspended {
                     self.enqueue(id);
                 }
@@ -203,17 +204,20 @@ impl Engine {
             self.everything = everything;
             self.queues.mark_all(&self.everything);
         }
+        if self.queues.count_kept(&self.everything) {
+            self.let_everybody_go();
+        }
     }
 
     /// Typical speeds have changed, and with them which places come first for jobs that prefer the fastest.
     fn speeds_changed(&mut self) {
         let (groups, classes) = (&mut self.groups, &self.classes);
-        groups.stale_of(|class| !classes.get(class).speeds.is_empty());
+        groups.stale_of(|class| !classes.get(class).known_speeds.is_empty());
         self.let_unpaid_go(0..=usize::MAX);
     }
 
-    /// Adds a job that is kept aside; it waits once it is enqueued.
-    pub(crate) fn insert_job(&mut self, spec: JobSpec) -> Result<JobId, Refused> {
+    /// Adds a job that is kept aside; it waits once it is enqueued. What was learned of its speeds is looked up, unless it is told.
+    pub(crate) fn insert_job(&mut self, spec: JobSpec, learned: Option<BTreeMap<String, u32>>) -> Result<JobId, Refused> {
         let id = spec.id;
         if self.jobs.contains(id) {
             return Err(Refused::new("id", format!("job {} is known already", id.0)));
@@ -225,7 +229,7 @@ impl Engine {
         if !self.queues.get(queue).children.is_empty() {
             return Err(Refused::new("queue", format!("queue {:?} has queues below it; jobs go to those", spec.queue)));
         }
-        let class = self.classes.acquire(&spec.gang, &mut self.resources, &mut self.flavors, &mut self.mix)?;
+        let (class, likeness) = self.class_of(&spec, learned)?;
         for group in &self.classes.get(class).groups {
             self.mix.count(group.shape, group.replicas);
         }
@@ -233,7 +237,6 @@ impl Engine {
         if self.typical.add(self.classes.get(class)) {
             self.speeds_changed();
         }
-        let likeness = self.estimates.acquire(&spec.queue, &spec.kind, self.classes.get(class).gpus);
         self.queues.get_mut(queue).jobs += 1;
         self.jobs.insert(Job {
             id,
@@ -369,6 +372,7 @@ impl Engine {
         let cluster = run.cluster;
         let lasted_ms = run.started_at.map_or(0, |at| now.0.saturating_sub(at.0).max(0));
         let done_ms = work_of(lasted_ms, run.speed);
+        let model = self.learns_of(id);
         self.unlist(id);
         self.unlist_started(id);
         for promise in self.promised.values_mut() {
@@ -388,7 +392,8 @@ impl Engine {
             RunEnd::Finished => {
                 // A run that never started teaches nothing.
                 if attained_ms > 0 {
-                    self.estimates.finished(likeness, attained_ms);
+                    let model = model.map(|model| self.flavors.name(model));
+                    self.estimates.finished(likeness, attained_ms, model);
                 }
                 self.forget_job(id);
             }

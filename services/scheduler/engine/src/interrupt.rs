@@ -12,10 +12,9 @@ use crate::estimate::{begin_ms, level_of};
 use crate::event::{Cause, Decision, JobId, Time};
 use crate::nodes::{Held, NodeIndex, Place};
 use crate::promise::Promise;
-use crate::queues::Work;
+use crate::queues::{Charge, Rights, Work};
 use crate::rows::Remaining;
 use crate::thought::Thought;
-use crate::vector::Vector;
 
 /// A run makes room only for a gang that is expected to take this many times less GPU-time. With less than that two gangs of one
 /// kind would interrupt each other as soon as one has run a little longer than the other.
@@ -170,27 +169,25 @@ impl Engine {
         if missing > 0 {
             return false;
         }
-        let Some((places, left)) = self.free_up(class_id, candidate, &eligible, &|_| true) else { return false };
+        let Some((places, left)) = self.free_up(class_id, candidate, &eligible, None) else { return false };
         let promise = Promise { cluster: candidate.cluster, flavor: candidate.flavor, places, left, expected_at: None };
         self.promise(for_job, promise, claim.cause, decisions);
         true
     }
 
-    /// Frees one run after the other, in thought, until the gang fits and `enough` (told what all of them have together) says
-    /// yes; then spares those, the last first, that need not end for it. The gang's places are charged, and the runs still are.
+    /// Frees one run after the other, in thought, until the gang fits and, if they are looked at, its rights allow it; then spares those, the last first, that need not end for it. The gang's places are charged, and the runs still are.
     pub(crate) fn free_up(
         &mut self,
         class_id: ClassId,
         candidate: &Candidate,
         eligible: &[JobId],
-        enough: &dyn Fn(&Vector) -> bool,
+        mut rights: Option<Rights>,
     ) -> Option<(Vec<Place>, BTreeSet<JobId>)> {
         let cluster = candidate.cluster;
         let mut freed: Vec<(JobId, Vec<(NodeIndex, Held)>)> = Vec::new();
         // What was given to the nodes, and what is to be before the next try.
         let (mut given, mut pending) = (Vec::new(), Vec::new());
         let mut thought = Thought::new(self.classes.get(class_id), candidate.flavor, &self.sites[cluster].nodes);
-        let mut sum = Vector::default();
         let mut places = None;
         for id in eligible {
             let reserved = self.reserved(*id);
@@ -201,8 +198,11 @@ impl Engine {
             }
             pending.extend(reserved.iter().cloned());
             freed.push((*id, reserved));
-            sum.add(&self.classes.get(self.jobs.held(*id).class).total);
-            if !thought.could_fit(class) || !enough(&sum) {
+            let job = self.jobs.held(*id);
+            if let Some(rights) = &mut rights {
+                rights.change(job.queue, &self.classes.get(job.class).total, Charge::Back);
+            }
+            if !thought.could_fit(class) || rights.as_ref().is_some_and(|rights| !rights.allow()) {
                 continue;
             }
             for (node, amount) in by_node(std::mem::take(&mut pending)) {
@@ -227,10 +227,20 @@ impl Engine {
         while let Some((id, reserved)) = freed.pop() {
             // On nodes that the gang does not get nothing has to end.
             let has_place = |(node, held): &(NodeIndex, Held)| !of_gang.contains(node) || nodes.has_room_for(*node, held);
-            let mut less = sum.clone();
-            less.sub(&self.classes.get(self.jobs.held(id).class).total);
-            if reserved.iter().all(has_place) && enough(&less) {
-                sum = less;
+            let job = self.jobs.held(id);
+            let total = &self.classes.get(job.class).total;
+            let mut allowed = || match &mut rights {
+                Some(rights) => {
+                    rights.change(job.queue, total, Charge::Add);
+                    let allowed = rights.allow();
+                    if !allowed {
+                        rights.change(job.queue, total, Charge::Back);
+                    }
+                    allowed
+                }
+                None => true,
+            };
+            if reserved.iter().all(has_place) && allowed() {
                 for (node, amount) in &reserved {
                     nodes.take(*node, amount, &self.resources);
                 }

@@ -20,11 +20,13 @@ mod groups;
 mod interrupt;
 mod jobs;
 mod lanes;
+mod learned;
 mod memo;
 mod mix;
 mod nodes;
 mod overdue;
 mod plan;
+mod prefer;
 mod promise;
 mod queues;
 mod ranking;
@@ -45,8 +47,10 @@ pub use event::{
     BoundNode, Cause, ClusterState, Decision, Epoch, Event, Interruption, JobId, Placement, Refused, RunEnd, Slot, Time,
 };
 pub use forecast::{Forecast, Outlook, Start};
+pub use learned::ModelRuns;
+pub use prefer::{By, ModelVerdict, Preference, SpeedFrom};
 pub use queues::MAX_DEPTH;
-pub use reason::{ClusterVerdict, Explanation, Gap, Hold, Reason, Standing, show_budget};
+pub use reason::{ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, show_budget};
 pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Rows};
 pub use spec::{
     Budget, BudgetLimit, BudgetUnit, ClusterSpec, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens, WorkerGroup,

@@ -16,6 +16,7 @@ use crate::vector::{ResourceTable, Vector};
 mod below;
 mod budget;
 mod heads;
+mod limits;
 mod lists;
 mod marks;
 mod share;
@@ -23,6 +24,8 @@ mod share;
 pub(crate) use below::{Asked, Blocked, Bounds, Changes};
 pub(crate) use budget::{Work, is_of_money};
 pub(crate) use heads::Heads;
+use limits::Said;
+pub(crate) use limits::{Excess, Rights};
 
 /// Place of a queue in [`Queues`].
 pub(crate) type QueueIndex = usize;
@@ -31,14 +34,14 @@ pub(crate) const ROOT: QueueIndex = 0;
 /// Queues may be nested this deep. Each level costs a step per decision.
 pub const MAX_DEPTH: usize = 8;
 
-/// What holds lanes back: the queue whose capability or budget it is, the resource or the budget, and how much of it must be left.
+/// What holds lanes back: the queue whose limit or budget it is, the resource or the budget, and how much of it must be left.
 pub(crate) type Limit = (QueueIndex, usize, i64);
 
 /// A queue's lanes of one group.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Section {
     pub(crate) lanes: BTreeSet<(LaneOrder, LaneId)>,
-    /// Set while a capability holds all of them back.
+    /// Set while a limit holds all of them back.
     pub(crate) held_by: Option<Limit>,
 }
 
@@ -50,23 +53,33 @@ pub(crate) struct Queue {
     pub(crate) children: Vec<QueueIndex>,
     /// Its place among its parent's children.
     place: usize,
-    capability: Vec<(usize, i64)>,
+    /// The most that may be used of a resource: its capability, or what it is guaranteed and may borrow. Of the root everything
+    /// that there is, where somebody keeps some of it.
+    limits: Vec<(usize, i64)>,
     guarantee: Vector,
+    /// What it is guaranteed and does not lend.
+    reserve: Vector,
     /// What is guaranteed of each resource, also of those that are not named.
     guaranteed: Vec<f64>,
     /// What counts in each of its budgets.
     pub(crate) counted: Vec<i64>,
     /// What is placed for it and its descendants.
     pub(crate) usage: Vector,
+    /// What its descendants keep of their reserves without using it.
+    kept: Vector,
+    /// What it has used lately, where that counts.
+    pub(crate) lately: Option<share::Lately>,
     /// What its own waiting jobs ask for.
     pub(crate) waiting: Vector,
     /// Its lanes, by what decides whether they have room.
     pub(crate) sections: BTreeMap<GroupId, Section>,
-    /// Lanes that no capability holds back.
+    /// How many of these are held back.
+    sections_held: usize,
+    /// Lanes that no limit holds back.
     pub(crate) order: BTreeSet<(LaneOrder, LaneId)>,
     /// The first of them of each group.
     pub(crate) heads: Heads,
-    /// (resource, amount that must be left, queue, group): sections, also of descendants, that its capability holds back.
+    /// (resource, amount that must be left, queue, group): sections, also of descendants, that its limits hold back.
     pub(crate) holds: BTreeSet<(usize, i64, QueueIndex, GroupId)>,
     /// Who of its children asks, and the greatest share of one.
     pub(crate) ranking: Ranking,
@@ -78,7 +91,7 @@ pub(crate) struct Queue {
     pub(crate) bounds: Bounds,
     /// The lane it offers among those with room, under the numbered state of the open groups.
     pub(crate) offer: Memo,
-    /// The lanes that are next of all that no capability holds back.
+    /// The lanes that are next, also of those that limits hold back.
     pub(crate) blocked: Blocked,
     /// Whether its share is to be computed anew.
     dirty: bool,
@@ -107,7 +120,7 @@ pub(crate) struct Queues {
 
 impl Queues {
     pub(crate) fn new() -> Self {
-        let root = Queue::new(QueueSpec::named(""), ROOT, Vec::new(), Vector::default());
+        let root = Queue::new(QueueSpec::named(""), ROOT, Said::default());
         Self {
             all: vec![Some(root)],
             by_name: BTreeMap::new(),
@@ -188,13 +201,12 @@ impl Queues {
         everything: &Vector,
     ) -> Result<QueueIndex, Refused> {
         let parent = self.check(&spec)?;
-        let capability: Vec<(usize, i64)> = resources.intern_all(&spec.capability);
-        let guarantee = resources.intern(&spec.guarantee);
+        let amounts = Said::of(&spec, resources);
         let Some(index) = self.find(&spec.name) else {
             let index = self.all.len();
             self.by_name.insert(spec.name.clone(), index);
             self.found.insert(spec.name.clone(), index);
-            self.all.push(Some(Queue::new(spec, parent, capability, guarantee)));
+            self.all.push(Some(Queue::new(spec, parent, amounts)));
             self.get_mut(parent).children.push(index);
             self.get_mut(index).set_guaranteed(everything);
             self.seat(parent);
@@ -215,8 +227,7 @@ impl Queues {
         }
         queue.spec = spec;
         queue.parent = parent;
-        queue.capability = capability;
-        queue.guarantee = guarantee;
+        (queue.limits, queue.guarantee, queue.reserve) = (amounts.limits, amounts.guarantee, amounts.reserve);
         queue.set_guaranteed(everything);
         if old_parent != parent {
             self.seat(old_parent);
@@ -243,6 +254,11 @@ impl Queues {
         }
         if let Some(at) = spec.budgets.iter().position(|budget| budget.amount < 0) {
             return Err(Refused::new(format!("budgets[{at}].amount"), "must not be negative"));
+        }
+        for (field, limits) in [("borrowing_limit", &spec.borrowing_limit), ("lending_limit", &spec.lending_limit)] {
+            if let Some((name, _)) = limits.iter().find(|(_, limit)| **limit < 0) {
+                return Err(Refused::new(format!("{field}[{name}]"), "must not be negative"));
+            }
         }
         let beyond = spec.capability.iter().find(|(name, limit)| spec.guarantee.get(name) > *limit);
         if let Some((name, _)) = beyond {
@@ -306,20 +322,6 @@ impl Queues {
         self.seat(parent);
         Ok(())
     }
-
-    /// Adds usage to a queue and its ancestors, or takes it back.
-    pub(crate) fn charge(&mut self, queue: QueueIndex, amount: &Vector, charge: Charge) {
-        let mut at = queue;
-        while at != ROOT {
-            let queue = self.get_mut(at);
-            match charge {
-                Charge::Add => queue.usage.add(amount),
-                Charge::Back => queue.usage.sub(amount),
-            }
-            at = queue.parent;
-        }
-        self.mark(queue);
-    }
 }
 
 /// Which way a charge goes.
@@ -329,21 +331,40 @@ pub(crate) enum Charge {
     Back,
 }
 
+impl Charge {
+    /// What is added.
+    fn signed(self, amount: &Vector) -> Vector {
+        match self {
+            Self::Add => amount.clone(),
+            Self::Back => {
+                let mut none = Vector::default();
+                none.sub(amount);
+                none
+            }
+        }
+    }
+}
+
 impl Queue {
-    fn new(spec: QueueSpec, parent: QueueIndex, capability: Vec<(usize, i64)>, guarantee: Vector) -> Self {
+    fn new(spec: QueueSpec, parent: QueueIndex, amounts: Said) -> Self {
+        let Said { limits, guarantee, reserve } = amounts;
         let counted = vec![0; spec.budgets.len()];
         Self {
             spec,
             parent,
             children: Vec::new(),
             place: 0,
-            capability,
+            limits,
             guarantee,
+            reserve,
             guaranteed: Vec::new(),
             counted,
             usage: Vector::default(),
+            kept: Vector::default(),
+            lately: None,
             waiting: Vector::default(),
             sections: BTreeMap::new(),
+            sections_held: 0,
             order: BTreeSet::new(),
             heads: Heads::default(),
             holds: BTreeSet::new(),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::amounts::show;
 use crate::event::{Epoch, JobId, Time};
+use crate::prefer::{ModelVerdict, Preference};
 use crate::spec::{Budget, BudgetUnit};
 
 /// Everything there is to say about an unfinished job.
@@ -20,8 +21,25 @@ pub struct Explanation {
     pub ahead: u64,
     /// What must change first. Empty for a job that is next and has room.
     pub holds: Vec<Hold>,
+    /// Where its queue stands among its siblings, and then those above it.
+    pub shares: Vec<QueueShare>,
+    /// Why its first place comes before another GPU model; `None` where there is no other.
+    pub preference: Option<Preference>,
     /// Every known cluster, by name.
     pub clusters: Vec<ClusterVerdict>,
+}
+
+/// Where a queue stands: siblings are asked in the order of share ÷ weight, those within their guarantee first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueShare {
+    /// Which.
+    pub queue: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Its dominant share of everything, in millionths, with what it has used lately where that counts.
+    pub share_ppm: u64,
+    /// What it has used lately, on the mean, in thousandths of GPUs; 0 where that does not count.
+    pub used_lately: i64,
 }
 
 /// Where a job stands.
@@ -61,6 +79,38 @@ pub enum Hold {
         /// What is charged already.
         used: i64,
         /// What the job asks for.
+        asked: i64,
+    },
+    /// Its queue or an ancestor would borrow more than it may.
+    Borrowing {
+        /// Which.
+        queue: String,
+        /// Of what.
+        resource: String,
+        /// What the queue is guaranteed, in base units.
+        guaranteed: i64,
+        /// What it may borrow beyond that.
+        most: i64,
+        /// What it uses already.
+        used: i64,
+        /// What the job asks for.
+        asked: i64,
+    },
+    /// Other queues lend no more: it would need what they are guaranteed and keep for themselves.
+    Lending {
+        /// The queue in whose limit they keep it; `None`: in everything that there is.
+        queue: Option<String>,
+        /// Of what.
+        resource: String,
+        /// Who keeps it.
+        keepers: BTreeSet<String>,
+        /// The limit, in base units.
+        limit: i64,
+        /// What is used already.
+        used: i64,
+        /// What is kept.
+        kept: i64,
+        /// What the job would borrow.
         asked: i64,
     },
     /// A hard budget of its queue or an ancestor would be exceeded, at the cheapest place it may use.
@@ -106,8 +156,12 @@ pub struct ClusterVerdict {
     pub cluster: String,
     /// The queue's tier it belongs to, from 0; `None` if the queue can't use it.
     pub tier: Option<usize>,
+    /// The lesser, the sooner it is tried; `None` if it takes nothing.
+    pub place: Option<usize>,
     /// The answer.
     pub reason: Reason,
+    /// Its GPU models that would do, the first one to be tried first; none for a gang without GPUs.
+    pub models: Vec<ModelVerdict>,
 }
 
 /// Why a cluster takes a gang or doesn't.
@@ -218,6 +272,27 @@ impl fmt::Display for Hold {
                 show(resource, *asked),
                 show(resource, *limit),
             ),
+            Self::Borrowing { queue, resource, guaranteed, most, used, asked } => write!(
+                out,
+                "borrowing limit of queue {queue:?} exceeded by {} {resource}: {} used + {} asked > {} guaranteed + {} borrowed at most",
+                show(resource, used.saturating_add(*asked).saturating_sub(guaranteed.saturating_add(*most))),
+                show(resource, *used),
+                show(resource, *asked),
+                show(resource, *guaranteed),
+                show(resource, *most),
+            ),
+            Self::Lending { queue, resource, keepers, limit, used, kept, asked } => {
+                let keepers = keepers.iter().map(|keeper| format!("{keeper:?}")).collect::<Vec<_>>().join(" and ");
+                let within = queue.as_ref().map_or("all clusters".to_owned(), |queue| format!("queue {queue:?}"));
+                write!(
+                    out,
+                    "{keepers} lend no more {resource}: of {} in {within} {} are used and {} kept, {} are asked",
+                    show(resource, *limit),
+                    show(resource, *used),
+                    show(resource, *kept),
+                    show(resource, *asked),
+                )
+            }
             Self::Budget { queue, number, budget, counted, asked } => {
                 let shown = |amount: i64| show_budget(budget.unit, amount);
                 let beyond = shown(counted.saturating_add(*asked).saturating_sub(budget.amount));

@@ -104,16 +104,12 @@ impl Engine {
         }
     }
 
-    /// The first lanes of a queue without those whose heads have a promise, also those that a capability holds back.
+    /// The first lanes of a queue, also those that a limit holds back.
     fn preempt_in(&mut self, queue: QueueIndex, decisions: &mut Vec<Decision>) -> bool {
         let entry = self.queues.get(queue);
         let Some(lowest) = entry.started.keys().next().copied() else { return false };
-        let held =
-            entry.sections.values().filter(|section| section.held_by.is_some()).filter_map(|section| section.lanes.first());
-        let mut lanes: Vec<_> = entry.order.iter().take(MOST_LANES).chain(held).copied().collect();
-        lanes.sort_unstable();
-        for ((Reverse(priority), ..), lane) in lanes.into_iter().take(MOST_LANES) {
-            if priority <= lowest {
+        for lane in entry.first_lanes(MOST_LANES) {
+            if self.lanes.get(lane).priority <= lowest {
                 return false;
             }
             let taker = Taker { lane, among: queue, side: queue, share: Share::ZERO };
@@ -167,19 +163,21 @@ impl Engine {
         self.queues.get_mut(queue).blocked = blocked;
     }
 
-    /// The next lane at or below a queue whose gang room could be made for by others: no capability from the lane's queue up to this
-    /// one is in its way, since what others give up leaves those as full as they are.
+    /// The next lane at or below a queue whose gang room could be made for by others: no limit from the lane's queue up to this one
+    /// is in its way, since what others give up leaves those as full as they are. A limit above may be in its way: what others give up
+    /// counts there.
     fn next_blocked(&mut self, queue: QueueIndex) -> Option<LaneId> {
         if !self.queues.get(queue).children.is_empty() {
             self.catch_up(queue);
         }
         let entry = self.queues.get(queue);
-        let may_have =
-            |lane: LaneId| self.queues.excess(queue, self.total_of(lane)).next().is_none() && self.may_pay(queue, lane);
+        let may_have = |lane: LaneId| {
+            let of = self.lanes.get(lane).queue;
+            self.queues.excess(of, queue, self.total_of(lane)).is_empty() && self.may_pay(queue, lane)
+        };
         let Some(tree) = &entry.blocked.tree else {
             let may_take = |lane: LaneId| self.lanes.get(lane).head().is_some_and(|(_, job)| !self.has_runs_ending(job));
-            let mut lanes = entry.order.iter().take(MOST_LANES).map(|(_, lane)| *lane);
-            return lanes.find(|lane| may_take(*lane) && may_have(*lane));
+            return entry.first_lanes(MOST_LANES).into_iter().find(|lane| may_take(*lane) && may_have(*lane));
         };
         let first = entry.blocked.lanes[tree.first()?]?;
         if may_have(first) {
@@ -237,9 +235,8 @@ impl Engine {
                 continue;
             }
             self.in_vain.insert(taker.among);
-            let (queues, total) = (self.queues.clone_limits(queue), self.classes.get(class_id).total.clone());
-            let enough = |freed: &Vector| queues.allows(&total, taker.among, freed);
-            let Some((places, left)) = self.free_up(class_id, candidate, &eligible, &enough) else { continue };
+            let rights = self.queues.rights(queue, &self.classes.get(class_id).total, taker.among);
+            let Some((places, left)) = self.free_up(class_id, candidate, &eligible, Some(rights)) else { continue };
             let promise = Promise { cluster: candidate.cluster, flavor: candidate.flavor, places, left, expected_at: None };
             if let Some(reservation) = reservation {
                 self.freed.insert(reservation.cluster);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::Amounts;
 use crate::engine::{Engine, Run, State, Timer};
 use crate::event::{BoundNode, Epoch, JobId, Refused, Slot, Time};
+use crate::learned::ModelRuns;
 use crate::mix::Shape;
 use crate::nodes::Place;
 use crate::promise::Promise;
@@ -20,6 +21,8 @@ pub struct Rows {
     pub queues: Vec<QueueSpec>,
     /// What counts in the budgets of the queues that have some.
     pub counted: BTreeMap<String, Vec<i64>>,
+    /// What queues have used lately, in thousandths of GPUs, where that counts.
+    pub used_lately: BTreeMap<String, i64>,
     /// Unfinished jobs, by row.
     pub jobs: Vec<JobRow>,
     /// How long finished runs took.
@@ -53,6 +56,8 @@ pub struct HistoryRow {
     pub gpus: i64,
     /// Runs by level of duration: level 2n begins at 2ⁿ s, level 2n + 1 in the middle of the doubling.
     pub finished: BTreeMap<u8, u32>,
+    /// Those of jobs that don't say how fast they are and were on one GPU model all the time, by model.
+    pub models: BTreeMap<String, ModelRuns>,
 }
 
 /// One unfinished job.
@@ -64,6 +69,8 @@ pub struct JobRow {
     pub epoch: Epoch,
     /// The work of its earlier runs: how long they lasted together, each times its speed ([`Gang::speeds`](crate::Gang::speeds)).
     pub attained_ms: i64,
+    /// How fast its like was on GPU models, in thousandths, when it was taken in; `None`: to be looked up now.
+    pub learned_speeds: Option<BTreeMap<String, u32>>,
     /// Where it stands.
     pub state: JobState,
 }
@@ -152,6 +159,9 @@ impl Engine {
         for (queue, counted) in rows.counted {
             engine.count_anew(&queue, counted).map_err(|refused| within("counted", refused))?;
         }
+        for (queue, gpus) in rows.used_lately {
+            engine.used_lately(&queue, gpus).map_err(|refused| within("used_lately", refused))?;
+        }
         for history in rows.histories {
             engine.estimates.restore(history).map_err(|refused| within("histories", refused))?;
         }
@@ -192,7 +202,7 @@ impl Engine {
     }
 
     fn restore_job(&mut self, row: JobRow) -> Result<(), Refused> {
-        let id = self.insert_job(row.spec)?;
+        let id = self.insert_job(row.spec, row.learned_speeds)?;
         let job = self.jobs.held_mut(id);
         job.epoch = row.epoch;
         job.attained_ms = row.attained_ms;
@@ -277,6 +287,11 @@ impl Engine {
                 .filter(|(_, queue)| !queue.counted.is_empty())
                 .map(|(_, queue)| (queue.spec.name.clone(), queue.counted.clone()))
                 .collect(),
+            used_lately: self
+                .queues
+                .iter()
+                .filter_map(|(_, queue)| Some((queue.spec.name.clone(), queue.lately.as_ref()?.gpus)))
+                .collect(),
             jobs: self.jobs.by_row().into_iter().map(|job| self.row(job)).collect(),
             histories: self.estimates.rows(),
             mix: self.mix.rows(),
@@ -325,6 +340,7 @@ impl Engine {
             spec: self.spec_of(job),
             epoch: job.epoch,
             attained_ms: job.attained_ms,
+            learned_speeds: Some(self.classes.get(job.class).learned.clone()),
             state: match &job.state {
                 State::Waiting(_) => JobState::Waiting {
                     not_before: None,

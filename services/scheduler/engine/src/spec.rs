@@ -155,6 +155,11 @@ pub struct QueueSpec {
     pub capability: Amounts,
     /// What it gets before anything is divided by weight, whenever it asks for it. Others may borrow it meanwhile.
     pub guarantee: Amounts,
+    /// How much it may use beyond its guarantee, per named resource; 0: nothing. What is not named is not limited.
+    pub borrowing_limit: BTreeMap<String, i64>,
+    /// How much of its guarantee others may use while it does not, per named resource; 0: nothing. What is not named is lent whole, and
+    /// more than its guarantee it has not to lend.
+    pub lending_limit: BTreeMap<String, i64>,
     /// Whether others may take back what this queue uses beyond its share.
     pub reclaimable: bool,
     /// Its runs are left alone for so long after their start, whoever wants their place. Not negative.
@@ -180,6 +185,8 @@ impl QueueSpec {
             weight: 1,
             capability: Amounts::new(),
             guarantee: Amounts::new(),
+            borrowing_limit: BTreeMap::new(),
+            lending_limit: BTreeMap::new(),
             reclaimable: true,
             min_runtime_ms: Self::MIN_RUNTIME_MS,
             tiers: Vec::new(),

@@ -10,7 +10,7 @@ use crate::class::{Class, FlavorId, NORMAL_SPEED};
 /// a little change no order.
 const BITS: u32 = 5;
 
-/// Sums over the unfinished jobs that say how fast they are.
+/// Sums over the unfinished jobs of which it is known how fast they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Typical {
     /// Per model what jobs say of it: (sum of speed × GPUs, sum of GPUs).
@@ -31,7 +31,7 @@ impl Typical {
     fn change(&mut self, class: &Class, sign: i128) -> bool {
         let gpus = sign * i128::from(class.gpus.max(1));
         let mut changed = false;
-        for (flavor, speed) in &class.speeds {
+        for (flavor, speed) in &class.known_speeds {
             let before = self.speed(*flavor);
             let (sum, all) = self.sums.entry(*flavor).or_default();
             *sum += gpus * i128::from(*speed);

@@ -194,7 +194,7 @@ impl ResourceTable {
     /// The amounts in the engine's units: those of the caller, but for GPUs, which are in thousandths.
     pub(crate) fn intern(&mut self, amounts: &Amounts) -> Vector {
         let mut vector = Vector::default();
-        for (index, amount) in self.intern_all(amounts) {
+        for (index, amount) in self.intern_all(amounts.iter()) {
             vector.set(index, vector.get(index).saturating_add(amount));
         }
         vector.trim();
@@ -202,12 +202,12 @@ impl ResourceTable {
     }
 
     /// Every named resource, also those of which there shall be none.
-    pub(crate) fn intern_all(&mut self, amounts: &Amounts) -> Vec<(usize, i64)> {
+    pub(crate) fn intern_all<'a>(&mut self, amounts: impl Iterator<Item = (&'a str, i64)>) -> Vec<(usize, i64)> {
         let units = |(name, amount)| {
             let (name, amount) = units(name, amount);
             (self.index_of(name), amount)
         };
-        amounts.iter().map(units).collect()
+        amounts.map(units).collect()
     }
 
     /// Like [`ResourceTable::intern`], for resources that have been heard of; others are left out.
@@ -247,6 +247,11 @@ impl ResourceTable {
     /// Whole GPUs.
     pub(crate) fn gpus(&self, vector: &Vector) -> i64 {
         self.gpus.iter().map(|index| vector.get(*index).div_euclid(WHOLE)).sum()
+    }
+
+    /// The resources that are GPUs.
+    pub(crate) fn all_gpus(&self) -> &[usize] {
+        &self.gpus
     }
 
     pub(crate) fn is_gpu(&self, index: usize) -> bool {

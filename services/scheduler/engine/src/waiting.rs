@@ -112,10 +112,10 @@ impl Engine {
         }
     }
 
-    /// Lets those ask again that the capability of a queue, or of one above it, has room for now.
+    /// Lets those ask again that the limits of a queue, or of one above it, have room for now.
     pub(crate) fn let_go_below(&mut self, queue: QueueIndex) {
         let mut at = queue;
-        while at != ROOT {
+        loop {
             if !self.queues.get(at).holds.is_empty() {
                 let mut free = Vec::new();
                 for (resource, left) in self.queues.all_left(at) {
@@ -128,11 +128,22 @@ impl Engine {
                     self.queues.let_go(held, group);
                 }
             }
+            if at == ROOT {
+                return;
+            }
             at = self.queues.get(at).parent;
         }
     }
 
-    /// Lets everybody ask again whom this queue's capability held back: it is another.
+    /// Lets everybody ask again: what is lent is another.
+    pub(crate) fn let_everybody_go(&mut self) {
+        let all: Vec<QueueIndex> = self.queues.iter().map(|(index, _)| index).chain([ROOT]).collect();
+        for queue in all {
+            self.let_all_go(queue);
+        }
+    }
+
+    /// Lets everybody ask again whom this queue's limits held back: they are others.
     pub(crate) fn let_all_go(&mut self, queue: QueueIndex) {
         for (_, _, held, group) in self.queues.get(queue).holds.clone() {
             self.stats.entries_visited += 1;

@@ -2,6 +2,7 @@
 //! is wrong.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use muster_core::manifest::{MAX_BYTES, Manifest, ManifestError, Places};
@@ -191,6 +192,11 @@ impl<'a> Node<'a> {
     /// Quantities by resource.
     pub(crate) fn amounts(&self) -> Result<Amounts, Fault> {
         self.entries()?.into_iter().try_fold(Amounts::new(), |sum, (name, node)| Ok(sum.with(name, node.quantity(name)?)))
+    }
+
+    /// Quantities by resource, of which 0 counts.
+    pub(crate) fn limits(&self) -> Result<BTreeMap<String, i64>, Fault> {
+        self.entries()?.into_iter().map(|(name, node)| Ok((name.to_owned(), node.quantity(name)?))).collect()
     }
 
     pub(crate) fn texts(&self) -> Result<Vec<&'a str>, Fault> {

@@ -78,12 +78,6 @@ impl Batch {
         self.touched.insert(cluster.to_owned());
     }
 
-    /// True if somebody is told of a job's new state.
-    #[must_use]
-    pub fn tells(&self) -> bool {
-        self.jobs.values().any(|changed| changed.told)
-    }
-
     /// True if the leader is to look at something.
     #[must_use]
     pub fn wakes_the_leader(&self) -> bool {

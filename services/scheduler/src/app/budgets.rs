@@ -41,11 +41,13 @@ pub(super) struct Counting {
     counted_at: Timestamp,
     due: Timestamp,
     reached: BTreeSet<(String, usize)>,
+    /// What queues have used lately, in thousandths of GPUs, as the engine was told.
+    pub(super) lately: BTreeMap<String, i64>,
 }
 
 impl Counting {
     pub(super) fn due(now: Timestamp) -> Self {
-        Self { counted_at: now, due: now, reached: BTreeSet::new() }
+        Self { counted_at: now, due: now, reached: BTreeSet::new(), lately: BTreeMap::new() }
     }
 
     /// A run is over.
@@ -86,7 +88,8 @@ impl Mind {
             }
         }
         let due = now.saturating_add(EVERY).unwrap_or(now);
-        self.counting = Counting { counted_at: now, due, reached };
+        (self.counting.counted_at, self.counting.due, self.counting.reached) = (now, due, reached);
+        self.tell_used_lately(tx, now).await?;
         Ok(())
     }
 }
@@ -131,7 +134,7 @@ fn in_unit(budget: &Budget, counted: store::cost::Counted) -> i64 {
 }
 
 /// A queue's name and those of all queues below it.
-fn with_those_below(queue: &str, definitions: &BTreeMap<String, QueueDefinition>) -> Vec<String> {
+pub(super) fn with_those_below(queue: &str, definitions: &BTreeMap<String, QueueDefinition>) -> Vec<String> {
     let mut names = vec![queue.to_owned()];
     let mut at = 0;
     while at < names.len() {

@@ -73,6 +73,10 @@ impl App {
             // Nothing was written: the lock of the lease alone is not worth a commit to disk.
             tx.rollback().await?;
         } else {
+            if decisions.is_empty() {
+                // Only entries of the inbox are gone. Should they come back, they are looked at once more.
+                db::commit_lazily(&mut tx).await?;
+            }
             tx.commit().await?;
         }
         if !decisions.is_empty() {

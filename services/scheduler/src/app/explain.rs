@@ -1,16 +1,18 @@
 //! Why a job is where it is. The leader asks its own engine; any other replica folds one from the tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use muster_core::name::JobName;
 use muster_kit::{Error, Result};
-use muster_scheduler_engine::{Engine, Explanation, Hold, JobId, Reason, Standing, Time, show, show_budget};
+use muster_scheduler_engine::{
+    ClusterVerdict, Engine, Explanation, Hold, JobId, ModelVerdict, QueueShare, Reason, Standing, Time, show, show_budget,
+};
 
 use super::App;
 use super::forecast::{ForeseenStart, expected_start, may_be_copied};
+use super::lately::half_life_ms;
 use super::mind::Mind;
-use crate::domain::cluster::ClusterFacts;
 use crate::domain::job::JobState;
 use crate::domain::queue::Window;
 use crate::domain::record::{Job, engine_id};
@@ -31,6 +33,10 @@ pub struct JobExplanation {
     pub candidates: Vec<Candidate>,
     /// What would unblock it.
     pub unblocked_by: Vec<String>,
+    /// Where its queue stands among its siblings, and those above it, one line each.
+    pub queue_shares: Vec<String>,
+    /// Why its first place comes before the next one with another GPU model; empty where there is none.
+    pub preference: String,
     /// When it is expected to start.
     pub expected_start: Option<ForeseenStart>,
     /// When it starts if every run lasts long.
@@ -52,6 +58,8 @@ pub struct Candidate {
     pub micros_per_gpu_hour: i64,
     /// The tier that names it, from 1; 0 if none does.
     pub tier: u32,
+    /// Its models that would do, in the order in which they are tried.
+    pub models: Vec<ModelVerdict>,
 }
 
 impl App {
@@ -88,9 +96,10 @@ impl App {
 /// What is known of a job that is not over.
 struct Known {
     explanation: Explanation,
-    clusters: Vec<ClusterFacts>,
     /// Windows of budgets, by queue and number.
     windows: BTreeMap<(String, usize), Window>,
+    /// Half-lives of usage, by queue, in milliseconds.
+    half_lives: BTreeMap<String, i64>,
     /// A copy that says when the job starts, where it waits and the engine is not too large for it.
     plays_on: Option<Engine>,
 }
@@ -103,7 +112,10 @@ impl Known {
         });
         let waits = matches!(explanation.standing, Standing::Waiting | Standing::BackOff { .. });
         let plays_on = (waits && may_be_copied(mind)).then(|| mind.engine.clone());
-        Some(Self { explanation, clusters: mind.clusters.values().cloned().collect(), windows: windows.collect(), plays_on })
+        let names = explanation.shares.iter().map(|share| share.queue.clone());
+        let half_lives = names.filter_map(|name| half_life_ms(&name, &mind.definitions).map(|half_life| (name, half_life)));
+        let half_lives = half_lives.collect();
+        Some(Self { explanation, windows: windows.collect(), half_lives, plays_on })
     }
 }
 
@@ -124,6 +136,8 @@ fn unknown(job: &Job, waiting: u32, queue_exists: bool) -> JobExplanation {
         queue_limits: Vec::new(),
         candidates: Vec::new(),
         unblocked_by,
+        queue_shares: Vec::new(),
+        preference: String::new(),
         expected_start: None,
         late_start: None,
     }
@@ -131,32 +145,30 @@ fn unknown(job: &Job, waiting: u32, queue_exists: bool) -> JobExplanation {
 
 fn tell(job: &Job, known: &Known, waiting: u32, now: Timestamp) -> JobExplanation {
     let explanation = &known.explanation;
-    let mut candidates: Vec<Candidate> = explanation
-        .clusters
-        .iter()
+    let mut verdicts: Vec<&ClusterVerdict> = explanation.clusters.iter().collect();
+    let last = |place: Option<usize>| place.unwrap_or(usize::MAX);
+    verdicts.sort_by_key(|verdict| (last(verdict.tier), last(verdict.place), &verdict.cluster));
+    let candidates: Vec<Candidate> = verdicts
+        .into_iter()
         .map(|verdict| {
-            let facts = known.clusters.iter().find(|facts| facts.name == verdict.cluster);
-            let (flavor, price) = facts.map_or((String::new(), 0), |facts| cheapest(job, facts));
+            let first = verdict.models.first();
             Candidate {
                 cluster: verdict.cluster.clone(),
                 fits: matches!(verdict.reason, Reason::Here | Reason::Room),
                 reason: reason(&verdict.reason),
-                flavor,
-                micros_per_gpu_hour: price,
+                flavor: first.map_or_else(String::new, |model| model.flavor.clone()),
+                micros_per_gpu_hour: first.and_then(|model| model.price_micros).unwrap_or(0),
+                models: verdict.models.clone(),
                 tier: verdict.tier.map_or(0, |tier| u32::try_from(tier + 1).unwrap_or(u32::MAX)),
             }
         })
         .collect();
-    let order = |candidate: &Candidate| {
-        let tier = if candidate.tier == 0 { u32::MAX } else { candidate.tier };
-        let price = if candidate.micros_per_gpu_hour == 0 { i64::MAX } else { candidate.micros_per_gpu_hour };
-        (tier, price, candidate.cluster.clone())
-    };
-    candidates.sort_by_key(order);
     let queue_limits: Vec<String> = explanation
         .holds
         .iter()
-        .filter(|hold| matches!(hold, Hold::Capability { .. } | Hold::Budget { .. }))
+        .filter(|hold| {
+            matches!(hold, Hold::Capability { .. } | Hold::Borrowing { .. } | Hold::Lending { .. } | Hold::Budget { .. })
+        })
         .map(ToString::to_string)
         .collect();
     let unblocked_by: Vec<String> = explanation.holds.iter().map(|hold| unblock(hold, &known.windows, now)).collect();
@@ -180,20 +192,32 @@ fn tell(job: &Job, known: &Known, waiting: u32, now: Timestamp) -> JobExplanatio
             format!("waits in queue {:?}, number {position}: {}", explanation.queue, holds.join("; "))
         }
     };
-    JobExplanation { summary, position, waiting, queue_limits, candidates, unblocked_by, expected_start: None, late_start: None }
+    let preference = explanation.preference.as_ref().map_or_else(String::new, ToString::to_string);
+    JobExplanation {
+        summary,
+        position,
+        waiting,
+        queue_limits,
+        candidates,
+        unblocked_by,
+        queue_shares: explanation.shares.iter().map(|share| queue_share(share, &known.half_lives)).collect(),
+        preference,
+        expected_start: None,
+        late_start: None,
+    }
 }
 
-/// The cheapest model that would do, and its price; nothing without GPUs.
-fn cheapest(job: &Job, facts: &ClusterFacts) -> (String, i64) {
-    if job.gpus == 0 {
-        return (String::new(), 0);
+fn queue_share(share: &QueueShare, half_lives: &BTreeMap<String, i64>) -> String {
+    let QueueShare { queue, weight, share_ppm, used_lately } = share;
+    let mut line = format!("queue {queue:?}: {:.2} % of everything, weight {weight}", *share_ppm as f64 / 1e4);
+    if let Some(half_life_ms) = half_lives.get(queue) {
+        let hours = *half_life_ms as f64 / 3_600_000.0;
+        line += &format!(
+            "; in this count {:.2} GPUs that it has used lately on the mean (half-life {hours} h)",
+            *used_lately as f64 / 1e3
+        );
     }
-    let suits = |flavor: &str| job.gang.flavors.is_empty() || job.gang.flavors.contains(flavor);
-    let flavors: BTreeSet<&str> =
-        facts.nodes.iter().map(|node| node.flavor.as_str()).filter(|flavor| !flavor.is_empty() && suits(flavor)).collect();
-    let price = |flavor: &str| facts.prices.get(flavor).map(|price| price.micros_per_gpu_hour);
-    let best = flavors.into_iter().min_by_key(|flavor| (price(flavor).unwrap_or(i64::MAX), *flavor));
-    best.map_or((String::new(), 0), |flavor| (flavor.to_owned(), price(flavor).unwrap_or(0)))
+    line
 }
 
 fn instant(at: Time) -> String {
@@ -227,7 +251,9 @@ fn hold(hold: &Hold) -> String {
             format!("no cluster it may use has {hold}").replace("has room on a cluster it may use;", "has room;")
         }
         Hold::NoCluster => "no cluster it may use could hold it".to_owned(),
-        Hold::Capability { .. } | Hold::Budget { .. } | Hold::Resume => hold.to_string(),
+        Hold::Capability { .. } | Hold::Borrowing { .. } | Hold::Lending { .. } | Hold::Budget { .. } | Hold::Resume => {
+            hold.to_string()
+        }
     }
 }
 
@@ -236,6 +262,16 @@ fn unblock(hold: &Hold, budget_windows: &BTreeMap<(String, usize), Window>, now:
         Hold::Capability { queue, resource, limit, used, asked } => {
             let beyond = show(resource, used.saturating_add(*asked).saturating_sub(*limit));
             format!("{beyond} {resource} of queue {queue:?} is freed, or its capability is raised by as much")
+        }
+        Hold::Borrowing { queue, resource, guaranteed, most, used, asked } => {
+            let limit = guaranteed.saturating_add(*most);
+            let beyond = show(resource, used.saturating_add(*asked).saturating_sub(limit));
+            format!("{beyond} {resource} of queue {queue:?} is freed, or its borrowing limit is raised by as much")
+        }
+        Hold::Lending { queue: _, resource, keepers, limit, used, kept, asked } => {
+            let beyond = show(resource, used.saturating_add(*kept).saturating_add(*asked).saturating_sub(*limit));
+            let keepers = keepers.iter().map(|keeper| format!("{keeper:?}")).collect::<Vec<_>>().join(" and ");
+            format!("{beyond} {resource} that others borrow is freed, or queue {keepers} lends as much more")
         }
         Hold::Budget { queue, number, budget, counted, asked } => {
             let beyond = show_budget(budget.unit, counted.saturating_add(*asked).saturating_sub(budget.amount));

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use muster_kit::{Error, Result, Tx};
 use muster_scheduler_engine::{
-    Engine, Epoch, Event, JobId, JobRow, JobState as EngineState, Refused, Rows, RunEnd, Slot, histories,
+    Engine, Epoch, Event, JobId, JobRow, JobState as EngineState, QueueSpec, Refused, Rows, RunEnd, Slot, histories,
 };
 
 use super::budgets::Counting;
 use super::queues::read;
 use crate::domain::cluster::ClusterFacts;
 use crate::domain::job::JobState;
-use crate::domain::queue::QueueDefinition;
+use crate::domain::queue::{QueueDefinition, specs};
 use crate::domain::record::{Job, Run, engine_id, run_resource, time};
 use crate::store;
 use crate::store::inbox::Subject;
@@ -162,10 +162,11 @@ impl Mind {
         }
     }
 
-    /// Looks at jobs in this order; two statements for each [`BATCH`] of them.
+    /// Looks at jobs in this order; two statements for each [`BATCH`] of them. Nothing is locked: whoever changes one of them
+    /// meanwhile tells us to look again, and a decision locks what it changes.
     async fn look_at_jobs(&mut self, tx: &mut Tx, ids: &[i64], now: Timestamp) -> Result<()> {
         for ids in ids.chunks(BATCH as usize) {
-            let mut jobs = store::job::lock_rows(tx, ids).await?;
+            let mut jobs = store::job::rows(&mut **tx, ids).await?;
             let runs = store::run::charged(tx, jobs.values()).await?;
             for id in ids {
                 match jobs.remove(id) {
@@ -318,27 +319,26 @@ impl Mind {
 /// Makes the engine have the queues that are defined. One whose parent is not there, or whose place the engine refuses, is
 /// held out (or stays as it was), and its jobs wait.
 pub fn fold_queues(engine: &mut Engine, definitions: &BTreeMap<String, QueueDefinition>, clusters: &[ClusterFacts]) {
+    let specs = specs(definitions, clusters);
     let mut done: BTreeSet<&str> = BTreeSet::new();
     loop {
-        let next: Vec<&QueueDefinition> = definitions
-            .values()
-            .filter(|queue| {
-                !done.contains(queue.name.as_str()) && queue.parent.as_deref().is_none_or(|parent| done.contains(parent))
-            })
-            .collect();
+        let ready = |queue: &&QueueSpec| {
+            !done.contains(queue.name.as_str()) && queue.parent.as_deref().is_none_or(|parent| done.contains(parent))
+        };
+        let next: Vec<&QueueSpec> = specs.values().filter(ready).collect();
         if next.is_empty() {
             break;
         }
         for queue in next {
             done.insert(&queue.name);
-            if let Err(refused) = engine.apply(Event::Queue(queue.spec(clusters.iter()))) {
+            if let Err(refused) = engine.apply(Event::Queue(queue.clone())) {
                 tracing::warn!(queue.name = queue.name, error = %refused, "a queue can't be taken into account");
             }
         }
     }
     // Children first: a queue with queues below it is not removed.
     let gone: Vec<String> =
-        engine.rows().queues.into_iter().map(|queue| queue.name).filter(|name| !definitions.contains_key(name)).collect();
+        engine.rows().queues.into_iter().map(|queue| queue.name).filter(|name| !specs.contains_key(name)).collect();
     for _ in 0..muster_scheduler_engine::MAX_DEPTH {
         for name in &gone {
             if let Err(refused) = engine.apply(Event::QueueGone(name.clone())) {
@@ -380,7 +380,7 @@ fn row(job: &Job, run: Option<&Run>, attained_ms: i64) -> JobRow {
         None if job.state == JobState::Suspended => EngineState::Suspended,
         None => EngineState::Waiting { not_before: job.not_before.map(time), expected_ms: None, promised: None },
     };
-    JobRow { spec: job.spec(), epoch: Epoch(job.epoch), attained_ms, state }
+    JobRow { spec: job.spec(), epoch: Epoch(job.epoch), attained_ms, learned_speeds: None, state }
 }
 
 pub(super) fn out_of_step(refused: Refused) -> Error {

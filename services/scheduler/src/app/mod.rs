@@ -1,5 +1,6 @@
 //! Use cases: authorise, begin, domain, store, event, commit. One file a noun.
 
+pub mod admission;
 pub mod batch;
 pub mod budgets;
 pub mod control;
@@ -8,6 +9,7 @@ pub mod decide;
 pub mod explain;
 pub mod forecast;
 pub mod jobs;
+mod lately;
 pub mod mind;
 pub mod observe;
 pub mod queues;
@@ -47,8 +49,8 @@ pub struct App {
     pub leadership: Leadership,
     /// The engine between two passes of the leader.
     pub mind: Arc<std::sync::Mutex<Option<Mind>>>,
-    /// An engine of queues and clusters alone, for what can be decided at submit.
-    pub admission: Arc<std::sync::Mutex<Option<submit::Admission>>>,
+    /// What can be decided at submit.
+    pub admissions: admission::Admissions,
     /// Where submits are written, many at a time.
     pub writer: writer::Writer,
     /// Wakes the leader.

@@ -15,7 +15,7 @@ use super::{App, Once};
 use crate::domain::Fault;
 use crate::domain::cost::Usage;
 use crate::domain::desired::queue_item;
-use crate::domain::queue::{QueueDefinition, shown};
+use crate::domain::queue::{Kind, QueueDefinition, shown};
 use crate::error::in_field;
 use crate::store::inbox::{self, Subject};
 use crate::store::queue::{self as store, Queue};
@@ -142,6 +142,11 @@ impl App {
                             queue.namespace
                         ),
                     ));
+                }
+                let is_cohort = |definition: &QueueDefinition| definition.kind == Kind::Cohort;
+                if is_cohort(&read(&queue.manifest)?) != is_cohort(&definition) {
+                    let why = format!("queue {name:?} exists as another kind; a cohort and a queue need names of their own");
+                    return Err(Error::already_exists(format!("queues/{name}"), why));
                 }
                 put.text.clone_into(&mut queue.manifest);
                 if !put.validate_only {

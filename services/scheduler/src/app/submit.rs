@@ -1,26 +1,21 @@
 //! Submitting a job: read it, ask whether any cluster could hold it and whether policy allows it, store it. What is
 //! refused leaves nothing behind.
 
-use std::collections::BTreeMap;
-
 use muster_core::Manifest;
 use muster_core::bundle;
 use muster_core::name::JobName;
-use muster_kit::{Error, Result, Role, db, telemetry};
-use muster_scheduler_engine::{Engine, Rows};
+use muster_kit::{Error, Result, Role, telemetry};
 use prost::Message;
 use serde_json::Value;
 
-use super::queues::read;
+use super::admission::Admission;
 use super::writer::{NewJob, Written};
 use super::{App, JobView, Once};
 use crate::crash;
 use crate::domain::Fault;
-use crate::domain::cluster::{ClusterFacts, Standing};
 use crate::domain::compose::{MAX_NAMES, RunMarks, compose};
 use crate::domain::job::JobState;
 use crate::domain::manifest::{DEFAULT_QUEUE, Kind, Requirements, in_manifest, templates};
-use crate::domain::queue::QueueDefinition;
 use crate::domain::record::{Job, time};
 use crate::error::in_field;
 use crate::peers::{Question, Verdict};
@@ -55,14 +50,6 @@ pub struct Submission<'a> {
     pub validate_only: bool,
 }
 
-/// Queues and clusters as of a revision of the two.
-pub struct Admission {
-    revision: i64,
-    engine: Engine,
-    definitions: BTreeMap<String, QueueDefinition>,
-    clusters: Vec<ClusterFacts>,
-}
-
 /// The word for a kind in the database.
 fn word(kind: Kind) -> &'static str {
     match kind {
@@ -87,17 +74,18 @@ impl App {
         once.caller.require(Role::Operator)?;
         let requirements = Requirements::read(&submission.manifest).map_err(|fault| in_field(MANIFEST, fault))?;
         let mut job = self.job_of(&submission, &requirements)?;
-        // A repetition, or the same job again, is answered before anybody is asked: policies may have changed since.
-        if let Some(response) = self.known(&once, &mut job, &submission, &respond).await? {
-            return Ok(response);
-        }
-        let clusters = self.admit(&job, &submission.manifest.value)?;
-        let verdict = self.verdict(&job, &submission.manifest.value, clusters).await?;
+        let verdict = match self.judge(&job, &submission.manifest.value).await {
+            Ok(verdict) => verdict,
+            // What was accepted before is answered as it was then, by a repetition of the request or by the same job again. What is
+            // accepted now finds that out when it is written.
+            Err(refused) => return self.known(&once, &job, &submission, &respond).await?.ok_or(refused),
+        };
         crash::JUDGED.reached();
         job.policy_revision.clone_from(&verdict.revision);
-        let mut view = JobView { job, run: None, charges: Vec::new(), manifest: Some(submission.text.to_owned()) };
+        let view = JobView { job, run: None, charges: Vec::new(), manifest: Some(submission.text.to_owned()) };
         if submission.validate_only {
-            return Ok(respond(&view));
+            let known = self.known(&once, &view.job, &submission, &respond).await?;
+            return Ok(known.unwrap_or_else(|| respond(&view)));
         }
         let response = respond(&view);
         let new = NewJob {
@@ -117,7 +105,7 @@ impl App {
             Written::Repeated(answer) => Ok(R::decode(answer.as_slice()).map_err(Error::internal)?),
             Written::Taken => {
                 // Somebody was faster: perhaps with the same job.
-                let same = self.known(&once, &mut view.job, &submission, &respond).await?;
+                let same = self.known(&once, &view.job, &submission, &respond).await?;
                 same.ok_or_else(|| taken(&view.job))
             }
         }
@@ -209,7 +197,7 @@ impl App {
     async fn known<Q, R>(
         &self,
         once: &Once<'_, Q>,
-        job: &mut Job,
+        job: &Job,
         submission: &Submission<'_>,
         respond: &impl Fn(&JobView) -> R,
     ) -> Result<Option<R>>
@@ -231,47 +219,10 @@ impl App {
         Ok(Some(respond(&view)))
     }
 
-    /// Whether any cluster of the job's queue could hold it; gives the clusters that its queue may use. A queue that
-    /// isn't there (yet) says nothing.
-    fn admit(&self, job: &Job, manifest: &Value) -> Result<Vec<String>> {
-        let admission = self.admission.lock().expect("no holder of this lock panics");
-        let Some(admission) = admission.as_ref() else { return Ok(Vec::new()) };
-        if !admission.definitions.contains_key(&job.queue) {
-            return Ok(Vec::new());
-        }
-        let mut spec = job.spec();
-        spec.submitted_at = time(job.submitted_at);
-        admission.engine.admit(&spec).map_err(|refused| {
-            let kind = Kind::of(&job.gang.api, kind_word(manifest));
-            let templates = kind.and_then(|kind| templates(kind, manifest)).unwrap_or_default();
-            in_field(MANIFEST, in_manifest(&templates, refused.into()))
-        })?;
-        Ok(admission.usable(&job.queue))
-    }
-
-    /// Reads queues and clusters anew where they have changed.
-    ///
-    /// # Errors
-    /// The database is away.
-    pub async fn refresh_admission(&self) -> Result<()> {
-        let revision = store::queue::revision(&self.pool).await?;
-        if self.admission.lock().expect("no holder of this lock panics").as_ref().is_some_and(|known| known.revision == revision)
-        {
-            return Ok(());
-        }
-        let mut tx = db::begin(&self.pool).await?;
-        let clusters = store::cluster::all(&mut tx).await?;
-        let manifests = store::queue::manifests(&mut tx).await?;
-        tx.rollback().await?;
-        let definitions: BTreeMap<String, QueueDefinition> =
-            manifests.into_iter().map(|(name, manifest)| Ok((name, read(&manifest)?))).collect::<Result<_>>()?;
-        let charged = std::collections::BTreeSet::new();
-        let rows = Rows { clusters: clusters.iter().map(|facts| facts.spec(&charged)).collect(), ..Rows::default() };
-        let mut engine = Engine::restore(rows, time(self.now())).map_err(Error::internal)?;
-        super::mind::fold_queues(&mut engine, &definitions, &clusters);
-        *self.admission.lock().expect("no holder of this lock panics") =
-            Some(Admission { revision, engine, definitions, clusters });
-        Ok(())
+    /// Whether a cluster could hold the job and policy allows it there.
+    async fn judge(&self, job: &Job, manifest: &Value) -> Result<Verdict> {
+        let clusters = admit(&*self.admissions.now().await?, job, manifest)?;
+        self.verdict(job, manifest, clusters).await
     }
 
     /// What policy says of the object a first run would make, on the clusters it may go to.
@@ -306,25 +257,20 @@ impl App {
     }
 }
 
-impl Admission {
-    /// Members that the queue may use, by name; empty where none is known, which means every one.
-    fn usable(&self, queue: &str) -> Vec<String> {
-        let mut owner = self.definitions.get(queue);
-        for _ in 0..muster_scheduler_engine::MAX_DEPTH {
-            match owner {
-                Some(definition) if definition.tiers.is_empty() => {
-                    owner = definition.parent.as_ref().and_then(|parent| self.definitions.get(parent));
-                }
-                Some(_) | None => break,
-            }
-        }
-        let members = self.clusters.iter().filter(|facts| facts.standing != Standing::Absent);
-        let usable = members.filter(|facts| match owner {
-            Some(definition) if !definition.tiers.is_empty() => definition.selects(facts),
-            Some(_) | None => facts.takes_jobs,
-        });
-        usable.map(|facts| facts.name.clone()).collect()
+/// Whether any cluster of the job's queue could hold it; gives the clusters that its queue may use. A queue that isn't there (yet)
+/// says nothing.
+fn admit(admission: &Admission, job: &Job, manifest: &Value) -> Result<Vec<String>> {
+    if !admission.definitions.contains_key(&job.queue) {
+        return Ok(Vec::new());
     }
+    let mut spec = job.spec();
+    spec.submitted_at = time(job.submitted_at);
+    admission.engine.admit(&spec).map_err(|refused| {
+        let kind = Kind::of(&job.gang.api, kind_word(manifest));
+        let templates = kind.and_then(|kind| templates(kind, manifest)).unwrap_or_default();
+        in_field(MANIFEST, in_manifest(&templates, refused.into()))
+    })?;
+    Ok(admission.usable(&job.queue))
 }
 
 fn kind_word(manifest: &Value) -> &str {

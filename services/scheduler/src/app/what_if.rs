@@ -11,7 +11,7 @@ use super::App;
 use super::forecast::{FARTHEST_MS, ForeseenStart, MEDIAN, play};
 use super::mind::Mind;
 use crate::domain::cluster::{ClusterFacts, NodeFacts, Price};
-use crate::domain::queue::QueueDefinition;
+use crate::domain::queue::{QueueDefinition, specs};
 use crate::error::in_field;
 
 /// Changes of one question.
@@ -165,7 +165,7 @@ impl Mind {
                 self.tell_queues();
                 // A queue that the engine does not take stays as it was, which would make the answer wrong.
                 let facts: Vec<ClusterFacts> = self.clusters.values().cloned().collect();
-                let wanted = self.definitions[&name].spec(facts.iter());
+                let wanted = specs(&self.definitions, &facts).remove(&name).expect("it was just defined");
                 match self.engine.rows().queues.into_iter().find(|queue| queue.name == name) {
                     Some(queue) if queue == wanted => Ok(()),
                     Some(_) | None => Err(Error::invalid(field, "its parent is missing, or has jobs of its own")),

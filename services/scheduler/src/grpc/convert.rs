@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use muster_kit::db::etag;
 use muster_kit::time::to_proto;
 use muster_proto::scheduler::v1 as wire;
-use muster_scheduler_engine::{Budget, BudgetLimit, BudgetUnit};
+use muster_scheduler_engine::{Budget, BudgetLimit, BudgetUnit, ModelVerdict, SpeedFrom};
 
 use crate::app::JobView;
 use crate::app::budgets::BudgetView;
@@ -226,8 +226,18 @@ pub fn cost_row(row: &CostRow) -> wire::CostRow {
 /// An explanation on the wire.
 #[must_use]
 pub fn explanation(job: String, explanation: JobExplanation) -> wire::JobExplanation {
-    let JobExplanation { summary, position, waiting, queue_limits, candidates, unblocked_by, expected_start, late_start } =
-        explanation;
+    let JobExplanation {
+        summary,
+        position,
+        waiting,
+        queue_limits,
+        candidates,
+        unblocked_by,
+        queue_shares,
+        preference,
+        expected_start,
+        late_start,
+    } = explanation;
     wire::JobExplanation {
         job,
         summary,
@@ -238,6 +248,8 @@ pub fn explanation(job: String, explanation: JobExplanation) -> wire::JobExplana
         unblocked_by,
         expected_start: expected_start.map(start),
         late_start: late_start.map(start),
+        preference,
+        queue_shares,
     }
 }
 
@@ -299,6 +311,24 @@ fn outcome(outcome: &Outcome) -> wire::WhatIfOutcome {
 }
 
 fn candidate(candidate: Candidate) -> wire::CandidateCluster {
-    let Candidate { cluster, fits, reason, flavor, micros_per_gpu_hour, tier } = candidate;
-    wire::CandidateCluster { cluster: format!("clusters/{cluster}"), fits, reason, flavor, micros_per_gpu_hour, tier }
+    let Candidate { cluster, fits, reason, flavor, micros_per_gpu_hour, tier, models } = candidate;
+    let models = models.into_iter().map(candidate_model).collect();
+    wire::CandidateCluster { cluster: format!("clusters/{cluster}"), fits, reason, flavor, micros_per_gpu_hour, tier, models }
+}
+
+fn candidate_model(model: ModelVerdict) -> wire::CandidateModel {
+    let ModelVerdict { flavor, price_micros, speed, known, work_price_micros } = model;
+    let (source, learned_runs) = match known {
+        SpeedFrom::Said => (wire::candidate_model::SpeedSource::Said, 0),
+        SpeedFrom::Learned { runs } => (wire::candidate_model::SpeedSource::Learned, runs),
+        SpeedFrom::Assumed => (wire::candidate_model::SpeedSource::Assumed, 0),
+    };
+    wire::CandidateModel {
+        flavor,
+        micros_per_gpu_hour: price_micros.unwrap_or(0),
+        speed_permille: u32::try_from(speed).unwrap_or(u32::MAX),
+        speed_source: source.into(),
+        learned_runs,
+        micros_per_work_hour: work_price_micros.unwrap_or(0),
+    }
 }

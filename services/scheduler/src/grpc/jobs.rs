@@ -100,7 +100,6 @@ impl JobService for Jobs {
             model: identifier("job.model", "models", &job.model)?,
             validate_only: request.validate_only,
         };
-        self.app.refresh_admission().await?;
         let once = Once { caller: &caller, method: "CreateJob", request_id: &request.request_id, request };
         Ok(Response::new(self.app.submit(once, submission, self.show()).await?))
     }

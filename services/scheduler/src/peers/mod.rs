@@ -75,11 +75,8 @@ impl Verdict {
 /// The registry, as far as desired state is written to it.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
-    /// Stores bundles: (digest, content).
-    async fn put_bundles(&self, bundles: Vec<(String, Vec<u8>)>) -> Result<()>;
-
-    /// Tells clusters of changes; one answer each, in the same order.
-    async fn apply(&self, leader_epoch: u64, changes: &[Pending]) -> Result<Vec<Answer>>;
+    /// Stores bundles, (digest, content), and tells clusters of changes that name them; an answer to each change, in their order.
+    async fn apply(&self, leader_epoch: u64, bundles: Vec<(String, Vec<u8>)>, changes: &[Pending]) -> Result<Vec<Answer>>;
 
     /// What one cluster was told of ours, as the registry remembers it.
     async fn told(&self, cluster: &str) -> Result<Told>;

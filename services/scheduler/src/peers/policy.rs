@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use muster_kit::gather::Gather;
 use muster_kit::peer::{self, PeerChannel};
 use muster_kit::{Error, Result};
 use muster_proto::policy::v1::evaluate_stream_response::Answer;
@@ -17,35 +18,53 @@ use super::{Policy, Question, Verdict, Violation};
 /// How long a verdict may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Asks over a channel.
+/// Questions of one stream, and streams at a time: a submit's question waits for no more than the answers to those before it.
+const QUESTIONS: usize = 200;
+const STREAMS: usize = 4;
+
+/// Asks over a channel. Single questions that come at one time are asked together.
 pub struct PolicyClient {
-    client: VerdictServiceClient<PeerChannel>,
+    client: Client,
+    single: Gather<EvaluateRequest, Result<Verdict>>,
 }
 
+#[derive(Clone)]
+struct Client(VerdictServiceClient<PeerChannel>);
+
 impl PolicyClient {
-    /// A client over the channel to the policy service.
-    #[must_use]
-    pub fn new(channel: PeerChannel) -> Self {
-        Self { client: VerdictServiceClient::new(channel).max_decoding_message_size(peer::MAX_MESSAGE_BYTES) }
+    /// A client over the channel to the policy service, and the loop that asks single questions until the client is gone.
+    pub fn new(channel: PeerChannel) -> (Self, impl Future<Output = ()> + Send) {
+        let client = Client(VerdictServiceClient::new(channel).max_decoding_message_size(peer::MAX_MESSAGE_BYTES));
+        let (single, asking) = Gather::new(QUESTIONS, STREAMS, {
+            let client = client.clone();
+            move |questions| client.clone().ask(questions)
+        });
+        (Self { client, single }, asking)
     }
 }
 
 #[async_trait]
 impl Policy for PolicyClient {
     async fn evaluate(&self, questions: Vec<Question>) -> Vec<Result<Verdict>> {
-        let count = questions.len();
-        let mut questions = questions.into_iter().map(wire).collect::<Vec<_>>();
-        match questions.len() {
-            0 => Vec::new(),
-            1 => vec![self.one(questions.remove(0)).await],
-            _ => self.several(questions, count).await,
+        let mut questions: Vec<EvaluateRequest> = questions.into_iter().map(wire).collect();
+        if questions.len() != 1 {
+            return self.client.clone().ask(questions).await;
         }
+        vec![self.single.ask(questions.remove(0)).await.flatten()]
     }
 }
 
-impl PolicyClient {
-    async fn one(&self, question: EvaluateRequest) -> Result<Verdict> {
-        match self.client.clone().evaluate(peer::request(question, DEADLINE)).await {
+impl Client {
+    async fn ask(self, mut questions: Vec<EvaluateRequest>) -> Vec<Result<Verdict>> {
+        match questions.len() {
+            0 => Vec::new(),
+            1 => vec![self.one(questions.remove(0)).await],
+            _ => self.several(questions).await,
+        }
+    }
+
+    async fn one(mut self, question: EvaluateRequest) -> Result<Verdict> {
+        match self.0.evaluate(peer::request(question, DEADLINE)).await {
             Ok(answer) => Ok(verdict(answer.into_inner())),
             Err(status) if status.code() == Code::InvalidArgument => Err(Error::invalid("manifest", status.message().to_owned())),
             Err(status) => Err(peer::failed("policy", status)),
@@ -53,10 +72,11 @@ impl PolicyClient {
     }
 
     /// By one stream. Where it breaks, what was not answered is not known.
-    async fn several(&self, questions: Vec<EvaluateRequest>, count: usize) -> Vec<Result<Verdict>> {
+    async fn several(mut self, questions: Vec<EvaluateRequest>) -> Vec<Result<Verdict>> {
+        let count = questions.len();
         let mut verdicts = Vec::with_capacity(count);
         let asked = peer::request(futures::stream::iter(questions), DEADLINE);
-        let broken = match self.client.clone().evaluate_stream(asked).await {
+        let broken = match self.0.evaluate_stream(asked).await {
             Err(status) => status,
             Ok(answers) => {
                 let mut answers = answers.into_inner();

@@ -28,7 +28,7 @@ use crate::store::desired::change::Pending;
 pub const OWNER: &str = "scheduler";
 /// How long a write may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Bundles of one call, by their number and size: the registry takes 1,000 and 16 MiB.
+/// Bundles of one call, by their number and size: the registry takes 1,000, and 16 MiB with the changes that name them.
 const BUNDLES: usize = 500;
 const BUNDLE_BYTES: usize = 12 * 1024 * 1024;
 
@@ -84,23 +84,19 @@ impl RegistryClient {
 
 #[async_trait]
 impl Registry for RegistryClient {
-    async fn put_bundles(&self, bundles: Vec<(String, Vec<u8>)>) -> Result<()> {
-        let mut batch = Vec::new();
+    async fn apply(&self, leader_epoch: u64, bundles: Vec<(String, Vec<u8>)>, changes: &[Pending]) -> Result<Vec<Answer>> {
+        let mut with = Vec::new();
         let mut bytes = 0;
         for (digest, content) in bundles {
-            if batch.len() >= BUNDLES || (bytes + content.len() > BUNDLE_BYTES && !batch.is_empty()) {
-                self.send_bundles(std::mem::take(&mut batch)).await?;
+            if with.len() >= BUNDLES || (bytes + content.len() > BUNDLE_BYTES && !with.is_empty()) {
+                self.send_bundles(std::mem::take(&mut with)).await?;
                 bytes = 0;
             }
             bytes += content.len();
-            batch.push(Bundle { digest, content });
+            with.push(Bundle { digest, content });
         }
-        if batch.is_empty() { Ok(()) } else { self.send_bundles(batch).await }
-    }
-
-    async fn apply(&self, leader_epoch: u64, changes: &[Pending]) -> Result<Vec<Answer>> {
-        let request =
-            ApplyDesiredRequest { owner: OWNER.to_owned(), leader_epoch, changes: changes.iter().map(change).collect() };
+        let changes_wire = changes.iter().map(change).collect();
+        let request = ApplyDesiredRequest { owner: OWNER.to_owned(), leader_epoch, changes: changes_wire, bundles: with };
         let answer =
             self.desired.clone().apply_desired(peer::request(request, DEADLINE)).await.map_err(|status| match status.code() {
                 tonic::Code::Aborted => Error::conflict("NOT_LEADER", status.message().to_owned()),

@@ -4,8 +4,11 @@ use muster_kit::{Result, Tx};
 use sqlx::PgPool;
 
 /// Keeps bundles by their content: (digest, content).
-pub async fn put(tx: &mut Tx, bundles: Vec<(String, Vec<u8>)>) -> Result<()> {
-    let (digests, contents): (Vec<String>, Vec<Vec<u8>>) = bundles.into_iter().unzip();
+pub async fn put(tx: &mut Tx, bundles: &[(String, Vec<u8>)]) -> Result<()> {
+    if bundles.is_empty() {
+        return Ok(());
+    }
+    let (digests, contents): (Vec<String>, Vec<Vec<u8>>) = bundles.iter().cloned().unzip();
     sqlx::query!(
         r#"
         insert into bundle (digest, content)
@@ -22,37 +25,57 @@ pub async fn put(tx: &mut Tx, bundles: Vec<(String, Vec<u8>)>) -> Result<()> {
 
 /// Bundles by digest.
 pub async fn some(pool: &PgPool, digests: &[String]) -> Result<Vec<(String, Vec<u8>)>> {
+    if digests.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows = sqlx::query!("select digest, content from bundle where digest = any($1)", digests).fetch_all(pool).await?;
     Ok(rows.into_iter().map(|row| (row.digest, row.content)).collect())
 }
 
-/// Drops bundles and manifests that nothing names, at most `limit` of each.
-pub async fn sweep(tx: &mut Tx, limit: i64) -> Result<()> {
-    sqlx::query!(
+/// Looks at some bundles after a digest, in their order, and drops those that nothing names; gives the last one that was looked at,
+/// empty where there are no more.
+pub async fn sweep(tx: &mut Tx, after: &str, limit: i64) -> Result<String> {
+    let last = sqlx::query_scalar!(
         r#"
-        delete from bundle
-        where digest in (
-            select digest
-            from bundle b
-            where not exists (select 1 from desired_item i where i.bundle_digest = b.digest)
-            and not exists (select 1 from run r where r.bundle_digest = b.digest and r.wanted)
-            limit $1
+        with looked as (
+            select digest from bundle where digest > $1 order by digest limit $2
+        ), gone as (
+            delete from bundle
+            where digest in (
+                select digest
+                from looked
+                where not exists (select 1 from desired_item i where i.bundle_digest = looked.digest)
+                and not exists (select 1 from run r where r.bundle_digest = looked.digest and r.wanted)
+            )
         )
+        select digest as "digest!" from looked order by digest offset $2 - 1
         "#,
+        after,
         limit
     )
-    .execute(&mut **tx)
+    .fetch_optional(&mut **tx)
     .await?;
-    sqlx::query!(
+    Ok(last.unwrap_or_default())
+}
+
+/// As [`sweep`], of manifests that no job has.
+pub async fn sweep_manifests(tx: &mut Tx, after: &str, limit: i64) -> Result<String> {
+    let last = sqlx::query_scalar!(
         r#"
-        delete from manifest
-        where digest in (
-            select digest from manifest m where not exists (select 1 from job j where j.manifest_digest = m.digest) limit $1
+        with looked as (
+            select digest from manifest where digest > $1 order by digest limit $2
+        ), gone as (
+            delete from manifest
+            where digest in (
+                select digest from looked where not exists (select 1 from job j where j.manifest_digest = looked.digest)
+            )
         )
+        select digest as "digest!" from looked order by digest offset $2 - 1
         "#,
+        after,
         limit
     )
-    .execute(&mut **tx)
+    .fetch_optional(&mut **tx)
     .await?;
-    Ok(())
+    Ok(last.unwrap_or_default())
 }

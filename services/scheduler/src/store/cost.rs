@@ -1,9 +1,12 @@
 //! What runs are charged for.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use muster_kit::{Error, Result, Tx};
+use muster_kit::{Result, Tx};
 use serde::Serialize;
+use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 
 use super::{column, count};
@@ -74,7 +77,7 @@ pub async fn begin(tx: &mut Tx, begun: &[Begun]) -> Result<()> {
         )
         on conflict do nothing
         "#,
-        serde_json::to_value(begun).map_err(Error::internal)?
+        Json(begun) as _
     )
     .execute(&mut **tx)
     .await?;
@@ -95,7 +98,7 @@ pub async fn finish(tx: &mut Tx, ended: &[Ended]) -> Result<()> {
         where c.job_id = n.job_id
         and c.epoch = n.epoch
         "#,
-        serde_json::to_value(ended).map_err(Error::internal)?
+        Json(ended) as _
     )
     .execute(&mut **tx)
     .await?;
@@ -229,6 +232,52 @@ pub async fn of_queue(pool: &PgPool, queue: &str) -> Result<Vec<Charge>> {
             })
         })
         .collect()
+}
+
+/// A queue, and one of those at or below it, of which is asked what they have used lately.
+#[derive(Clone, Debug)]
+pub struct Lately {
+    /// The queue.
+    pub queue: String,
+    /// Itself, or one below it.
+    pub below: String,
+    /// What is so long ago counts for half, in seconds.
+    pub half_life_s: f64,
+}
+
+/// What queues have used on the mean, in thousandths of GPUs, by queue: the mean over all time of GPUs in use, what is a half-life ago
+/// counting for half. A run that began at a and ended at b is in it with `GPUs × (½^((now − b) ÷ half-life) − ½^((now − a) ÷ half-life))`, the
+/// integral of the weights over its time. What ended more than twelve half-lives ago, a 4096th, is left out.
+pub async fn used_lately(executor: impl PgExecutor<'_>, asked: &[Lately], now: Timestamp) -> Result<BTreeMap<String, i64>> {
+    let queues: Vec<String> = asked.iter().map(|asked| asked.queue.clone()).collect();
+    let below: Vec<String> = asked.iter().map(|asked| asked.below.clone()).collect();
+    let half_lives: Vec<f64> = asked.iter().map(|asked| asked.half_life_s).collect();
+    let rows = sqlx::query!(
+        r#"
+        with used as (
+            select
+                asked.queue,
+                c.gpus,
+                greatest(extract(epoch from $4::timestamptz - coalesce(c.finished_at, $4))::float8 / asked.half_life_s, 0) as ended,
+                greatest(extract(epoch from $4 - c.started_at)::float8 / asked.half_life_s, 0) as began
+            from unnest($1::text[], $2::text[], $3::float8[]) as asked (queue, below, half_life_s)
+            join cost c on c.queue = asked.below
+            where c.finished_at is null or c.finished_at > $4 - make_interval(secs => 12 * asked.half_life_s)
+        )
+        select
+            queue as "queue!",
+            round(sum(1000 * gpus * (power(0.5::float8, ended) - power(0.5::float8, least(began, 60)))))::bigint as "gpus!"
+        from used
+        group by queue
+        "#,
+        &queues,
+        &below,
+        &half_lives,
+        now.to_sqlx() as _
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.queue, row.gpus.max(0))).collect())
 }
 
 /// What counts in a budget of some queues now.

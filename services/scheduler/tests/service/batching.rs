@@ -131,6 +131,63 @@ async fn what_is_decided_together_is_one_transaction_and_every_job_has_its_run()
 }
 
 #[tokio::test]
+async fn what_is_allowed_is_numbered_by_one_transaction_for_all_clusters_and_sent_until_it_is_answered() {
+    let mut world = World::with_clusters().await;
+    for number in 0..12 {
+        world.submit(&format!("job-{number:02}"), 1, 1).await;
+    }
+    world.lead.tick().await.unwrap();
+    world.registry.state.lock().unwrap().away = true;
+    assert!(world.tell.tick().await.is_err(), "it is tried again");
+    let transactions = "select count(distinct xmin::text) from (
+        select xmin from desired_change union all select xmin from desired_item union all select xmin from run where not untold
+    ) written";
+    assert_eq!(count(&world, transactions).await, 1);
+    assert_eq!(count(&world, "select count(*) from desired_change").await, 2);
+    assert_eq!(count(&world, "select count(*) from run where bundle_digest is not null and not untold").await, 12);
+
+    world.registry.state.lock().unwrap().away = false;
+    world.settle().await;
+    assert_eq!(count(&world, "select count(*) from desired_change").await, 0);
+    assert_eq!((world.items("idc").len(), world.items("cloud").len()), (9, 5), "each with its queue");
+    assert_eq!(world.registry.state.lock().unwrap().changes, 2);
+    // From now on it is known as whom the registry answers, before it does.
+    world.submit("late", 1, 1).await;
+    world.settle().await;
+    assert_eq!(count(&world, "select count(*) from desired_item where incarnation = 1").await, 15);
+    world.runs("cloud", "late", 1).await;
+    assert_eq!(world.state("late").await.0, State::Running);
+}
+
+#[tokio::test]
+async fn what_nothing_names_any_more_is_dropped_a_part_at_a_time() {
+    let mut world = World::with_clusters().await;
+    let left = "select count(*) from bundle where digest like 'sha256:00000000%'";
+    let strays =
+        "insert into bundle (digest, content) select 'sha256:' || lpad(n::text, 64, '0'), '' from generate_series(1, 4500) n";
+    sqlx::query(strays).execute(world.db.pool()).await.unwrap();
+    world.submit("train", 1, 1).await;
+    world.settle().await;
+    let kept = "select count(*) from bundle where digest not like 'sha256:00000000%'";
+    for expected in [2_500, 500, 0, 0] {
+        assert_eq!(count(&world, left).await, expected);
+        world.pass(11);
+        world.tell.tick().await.unwrap();
+    }
+    assert_eq!(count(&world, kept).await, 2, "the run's and the queue's");
+    world.runs("idc", "train", 1).await;
+    world.ends("idc", "train", 1, RunPhase::Succeeded).await;
+    world.pass(7_200);
+    world.settle().await;
+    for _ in 0..3 {
+        world.pass(11);
+        world.tell.tick().await.unwrap();
+    }
+    assert_eq!(count(&world, kept).await, 1, "the queue's");
+    assert_eq!(count(&world, "select count(*) from manifest").await, 1, "the job's");
+}
+
+#[tokio::test]
 async fn observations_of_one_run_in_one_batch_are_taken_in_their_order_and_unknown_ones_harm_none() {
     let mut world = World::with_clusters().await;
     world.submit("one", 1, 1).await;

@@ -1,7 +1,7 @@
 //! Verdicts: at submit, and again at dispatch.
 
 use muster_kit::reconcile::Reconciler;
-use muster_proto::scheduler::v1::{GetJobRequest, job::State};
+use muster_proto::scheduler::v1::{CreateJobRequest, GetJobRequest, job::State};
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -39,6 +39,23 @@ async fn the_verdict_is_of_the_object_as_it_will_be_and_of_the_clusters_it_may_g
     assert_eq!(asked[0].1, ["cloud"]);
     assert_eq!(asked[0].0["metadata"]["labels"]["muster.dev/queue"], "train");
     assert_eq!(asked[1].1, ["cloud"]);
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_answered_again_however_policies_have_turned() {
+    let mut world = World::with_clusters().await;
+    let request = CreateJobRequest {
+        request_id: "5f0c5f4e-6d60-4d3c-9d4e-0d3b1f6f0a01".to_owned(),
+        ..create("train", &training("train", 1, 1))
+    };
+    let first = world.create(request.clone()).await.expect("allowed");
+    for says in [Says::No(vec![violation("require-limits", "/spec/a")]), Says::Away] {
+        *world.policy.says.lock().unwrap() = says;
+        assert_eq!(world.create(request.clone()).await.expect("a repetition"), first);
+        assert_eq!(world.create(create("train", &training("train", 1, 1))).await.expect("the same job").name, first.name);
+        let other = world.create(create("train", &training("train", 2, 1))).await.unwrap_err();
+        assert_eq!(other.code(), Code::AlreadyExists, "{other:?}");
+    }
 }
 
 #[tokio::test]

@@ -87,7 +87,9 @@ async fn nothing_new_goes_to_a_cordoned_or_suspect_cluster() {
     world.submit("two", 1, 8).await;
     world.settle().await;
     assert_eq!(world.state("two").await.0, State::Queued);
-    assert_eq!(world.explain("two").await.candidates[0].reason, "not heard of lately");
+    let why = world.explain("two").await;
+    let idc = why.candidates.iter().find(|candidate| candidate.cluster == "clusters/idc").expect("idc is a candidate");
+    assert_eq!(idc.reason, "not heard of lately");
 }
 
 #[tokio::test]

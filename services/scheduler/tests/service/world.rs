@@ -18,6 +18,7 @@ use muster_proto::scheduler::v1::queue_service_client::QueueServiceClient;
 use muster_proto::scheduler::v1::{
     CreateJobRequest, ExplainJobRequest, GetJobRequest, Job, JobExplanation, Queue, UpdateQueueRequest, job,
 };
+use muster_scheduler::app::admission::Admissions;
 use muster_scheduler::app::mind::Mind;
 use muster_scheduler::app::observe::{ItemPhase, Observed};
 use muster_scheduler::app::writer::Writer;
@@ -38,6 +39,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
+
+use crate::passes::repeated;
 
 pub type Channel = InterceptedService<Routes, fn(Request<()>) -> std::result::Result<Request<()>, Status>>;
 
@@ -69,12 +72,7 @@ pub struct ToldCluster {
 
 #[async_trait]
 impl Registry for PlayedRegistry {
-    async fn put_bundles(&self, bundles: Vec<(String, Vec<u8>)>) -> Result<()> {
-        self.state.lock().unwrap().bundles.extend(bundles);
-        Ok(())
-    }
-
-    async fn apply(&self, leader_epoch: u64, changes: &[Pending]) -> Result<Vec<Answer>> {
+    async fn apply(&self, leader_epoch: u64, bundles: Vec<(String, Vec<u8>)>, changes: &[Pending]) -> Result<Vec<Answer>> {
         let mut state = self.state.lock().unwrap();
         if state.away {
             return Err(Error::unavailable("PEER_AWAY", "the registry is away"));
@@ -83,6 +81,7 @@ impl Registry for PlayedRegistry {
             return Err(Error::conflict("NOT_LEADER", "an older leader"));
         }
         state.leader_epoch = leader_epoch;
+        state.bundles.extend(bundles);
         let mut answers = Vec::new();
         for change in changes {
             if state.unknown.contains(&change.cluster) {
@@ -186,6 +185,8 @@ pub struct World {
 pub fn app(db: &TestDb, clock: &FakeClock, policy: &Arc<PlayedPolicy>) -> App {
     let (writer, writing) = Writer::new(db.pool().clone(), Arc::new(clock.clone()));
     tokio::spawn(writing);
+    let (admissions, admitting) = Admissions::new(db.pool().clone(), Arc::new(clock.clone()));
+    tokio::spawn(admitting);
     App {
         pool: db.pool().clone(),
         clock: Arc::new(clock.clone()),
@@ -193,7 +194,7 @@ pub fn app(db: &TestDb, clock: &FakeClock, policy: &Arc<PlayedPolicy>) -> App {
         policy: Arc::clone(policy) as Arc<dyn Policy>,
         leadership: Leadership::default(),
         mind: Arc::default(),
-        admission: Arc::default(),
+        admissions,
         writer,
         decide: Wake::default(),
         tell: Wake::default(),
@@ -291,9 +292,9 @@ impl World {
     /// Decides and tells until nothing changes any more.
     pub async fn settle(&self) {
         for _ in 0..2 {
-            self.lead.tick().await.expect("decisions are written");
-            self.tell.tick().await.expect("clusters are told");
-            self.stand.tick().await.expect("clusters are looked at");
+            repeated(&self.lead).await.expect("decisions are written");
+            repeated(&self.tell).await.expect("clusters are told");
+            repeated(&self.stand).await.expect("clusters are looked at");
         }
     }
 

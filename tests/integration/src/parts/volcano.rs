@@ -11,12 +11,16 @@ use serde_json::{Value, json};
 /// Between two looks at all jobs.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Follows the jobs of a cluster for as long as it is polled. An error is one of this round: the next looks again.
+/// Follows the jobs of a cluster for as long as it is polled. An error is one of this round: the next looks again; the same one
+/// is said once.
 pub async fn run(api: ClusterApi) {
+    let mut last = String::new();
     loop {
-        if let Err(error) = round(&api).await {
-            eprintln!("the controller of Volcano's jobs: {error:#}");
+        let error = round(&api).await.err().map_or_else(String::new, |error| format!("{error:#}"));
+        if !error.is_empty() && error != last {
+            eprintln!("the controller of Volcano's jobs: {error}");
         }
+        last = error;
         tokio::time::sleep(EVERY).await;
     }
 }

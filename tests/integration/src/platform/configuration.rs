@@ -15,7 +15,7 @@ impl Platform {
             database_url: self.databases.url(service),
             kafka: self.kafka()?,
             otlp_endpoint: self.spans.endpoint(),
-            peers: Service::ALL.map(|peer| (peer, self.ports[&peer].url())),
+            peers: Service::ALL.map(|peer| (peer, format!("https://{}", self.address(peer)))),
             settings: self.settings(service, suffix)?,
         };
         let text = service::configuration(service, ports, common)?;

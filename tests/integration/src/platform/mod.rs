@@ -12,6 +12,7 @@ mod setup;
 mod simulator;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -28,6 +29,7 @@ pub use simulator::{Cluster, Simulator};
 use crate::clients::{Addresses, Clients};
 use crate::kafka::{PARTITIONS, TOPICS};
 use crate::muster::Muster;
+use crate::proxy::Proxy;
 use crate::spans::Spans;
 
 /// A running Muster.
@@ -40,6 +42,7 @@ pub struct Platform {
     brokers: String,
     _broker: Option<Broker>,
     ports: BTreeMap<Service, Ports>,
+    balancers: BTreeMap<Service, Proxy>,
     pki: Pki,
     token: String,
     setup: Setup,
@@ -75,6 +78,10 @@ impl Platform {
             let chosen = if setup.documented_ports { Ports::documented(service) } else { Ports::free()? };
             ports.insert(service, chosen);
         }
+        let mut balancers = BTreeMap::new();
+        for (service, ports) in ports.iter().filter(|_| setup.balanced) {
+            balancers.insert(*service, Proxy::start(ports.address()).await?);
+        }
         let mut platform = Self {
             agents: BTreeMap::new(),
             replicas: Vec::new(),
@@ -84,6 +91,7 @@ impl Platform {
             brokers,
             _broker: broker,
             ports,
+            balancers,
             pki,
             token: String::new(),
             setup,
@@ -131,13 +139,18 @@ impl Platform {
 
     /// Where the services listen.
     pub fn addresses(&self) -> Addresses {
-        let url = |service| self.ports[&service].url();
+        let url = |service| format!("https://{}", self.address(service));
         Addresses {
             registry: url(Service::Registry),
             scheduler: url(Service::Scheduler),
             rollout: url(Service::Rollout),
             policy: url(Service::Policy),
         }
+    }
+
+    /// Where a service is reached.
+    fn address(&self, service: Service) -> SocketAddr {
+        self.balancers.get(&service).map_or_else(|| self.ports[&service].address(), Proxy::address)
     }
 
     /// The command line, with the administrator's token.
@@ -259,7 +272,7 @@ impl Platform {
             self.cluster(cluster)?,
             name,
             token,
-            self.ports[&Service::Registry].address(),
+            self.address(Service::Registry),
             &self.pki.ca(),
             &self.spans.endpoint(),
         )

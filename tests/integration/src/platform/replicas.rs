@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{Platform, Ports, Replica, Service};
 use crate::process::Crash;
@@ -49,7 +49,7 @@ impl Platform {
     /// # Errors
     /// The signal can't be sent.
     pub fn crash(&mut self, service: Service) -> Result<()> {
-        self.replica(service).process().crash()
+        self.crash_one(service, 0)
     }
 
     /// Starts a service's first process again and waits until it is ready.
@@ -57,10 +57,30 @@ impl Platform {
     /// # Errors
     /// It does not come up.
     pub async fn start_again(&mut self, service: Service) -> Result<()> {
+        self.start_one_again(service, 0).await
+    }
+
+    /// Kills one process of a service, counted from 0 in the order of their first start.
+    ///
+    /// # Errors
+    /// The signal can't be sent.
+    pub fn crash_one(&mut self, service: Service, number: usize) -> Result<()> {
+        self.numbered(service, number)?.process().crash()
+    }
+
+    /// Starts that process again and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start_one_again(&mut self, service: Service, number: usize) -> Result<()> {
         let (programs, leash) = (self.setup.programs.clone(), self.setup.leash.clone());
-        let replica = self.replica(service);
+        let replica = self.numbered(service, number)?;
         replica.start_again(&programs, &leash, Crash::Never)?;
         replica.wait_until_ready().await
+    }
+
+    fn numbered(&mut self, service: Service, number: usize) -> Result<&mut Replica> {
+        self.replicas(service).nth(number).with_context(|| format!("{} has no process {number}", service.name()))
     }
 
     /// Starts a service's first process again after it has ended, to die or to sleep at a crash point. It may be dead before it
@@ -84,6 +104,9 @@ impl Platform {
         self.start_replica_with(service, ports, configuration, &suffix)?;
         let replica = self.replicas.last_mut().expect("one was just added");
         replica.wait_until_ready().await?;
+        if let Some(balancer) = self.balancers.get(&service) {
+            balancer.add(ports.address());
+        }
         Ok(ports.url())
     }
 

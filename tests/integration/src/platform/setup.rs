@@ -30,6 +30,8 @@ pub struct Setup {
     pub guarded_brokers: Option<kafka::Access>,
     /// The documented ports instead of free ones.
     pub documented_ports: bool,
+    /// Everyone reaches a service through a balancer before its processes, as one Kubernetes Service; else its first process.
+    pub balanced: bool,
     /// The simulator's configuration: `clusters` and `images`.
     pub simulation: serde_json::Value,
     /// Real clusters, beside the simulated ones.
@@ -81,6 +83,7 @@ impl Setup {
             brokers: None,
             guarded_brokers: None,
             documented_ports: false,
+            balanced: false,
             simulation: json!({"clusters": []}),
             real: Vec::new(),
             agents: Surroundings::default(),

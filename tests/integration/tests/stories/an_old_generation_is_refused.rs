@@ -43,6 +43,7 @@ async fn change(platform: &Platform, base: u64, generation: u64, leader: u64, te
             upserts: vec![item],
             ..Default::default()
         }],
+        ..Default::default()
     };
     let response = clients.desired().apply_desired(request).await?.into_inner();
     Ok(response.results[0].outcome())

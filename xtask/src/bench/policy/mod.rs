@@ -74,14 +74,16 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 /// The service's own bench, which knows its insides, as xtask must not.
 async fn of_service(policies: &[PathBuf]) -> Result<()> {
     let postgres = postgres::start(Durability::Full).await?;
-    let mut command = workspace::cargo();
-    command
-        .args(["run", "--release", "--quiet", "--package", "muster-policy", "--example", "service_bench", "--"])
-        .arg(postgres.server().url("postgres"));
-    for place in policies {
-        command.arg(fs::canonicalize(place).with_context(|| place.display().to_string())?);
+    for (package, example) in [("muster-policy", "service_bench"), ("muster-agent", "verdict_bench")] {
+        let mut command = workspace::cargo();
+        command
+            .args(["run", "--release", "--quiet", "--package", package, "--example", example, "--"])
+            .arg(postgres.server().url("postgres"));
+        for place in policies {
+            command.arg(fs::canonicalize(place).with_context(|| place.display().to_string())?);
+        }
+        ensure!(Cargo::start(&mut command)?.lines(|line| println!("{line}")).await?, "{example} of {package} failed");
     }
-    ensure!(Cargo::start(&mut command)?.lines(|line| println!("{line}")).await?, "the service could not be measured");
     Ok(())
 }
 

@@ -13,7 +13,8 @@ use super::parts::Parts;
 use super::{IN_FLIGHT, commits, load_of_the_machine};
 use crate::bench::percentile;
 
-const QUEUE: &str = "bench";
+/// The queue of the jobs.
+pub const QUEUE: &str = "bench";
 /// Connections that submit.
 const CONNECTIONS: usize = 4;
 /// How long the last job may take from its submit to its lease.
@@ -90,7 +91,10 @@ fn name(number: usize) -> String {
 }
 
 /// When each job was to be submitted, and how long each submit took from then to its answer, in seconds.
-async fn submit(parts: &Parts, jobs: u32, rate: u32) -> Result<(Vec<Instant>, Vec<f64>)> {
+///
+/// # Errors
+/// A job is refused.
+pub async fn submit(parts: &Parts, jobs: u32, rate: u32) -> Result<(Vec<Instant>, Vec<f64>)> {
     let clients: Vec<Jobs> = (0..CONNECTIONS).map(|_| Ok(parts.clients()?.jobs())).collect::<Result<_>>()?;
     let manifest = fleet::manifest("nvidia.com/gpu", 1);
     let room = Arc::new(tokio::sync::Semaphore::new(IN_FLIGHT));
@@ -120,7 +124,11 @@ async fn submit(parts: &Parts, jobs: u32, rate: u32) -> Result<(Vec<Instant>, Ve
     Ok((submitted, answered))
 }
 
-async fn wait_for_leases(seen: &super::agent::Seen, jobs: usize) -> Result<()> {
+/// Waits until so many jobs are leased.
+///
+/// # Errors
+/// They are not in time.
+pub async fn wait_for_leases(seen: &super::agent::Seen, jobs: usize) -> Result<()> {
     let began = Instant::now();
     while seen.counts().0 < jobs {
         if began.elapsed() > SETTLES_WITHIN {

@@ -14,7 +14,10 @@ use crate::{
 };
 use muster_core::selector::Labels;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+};
 
 /// What is asked, of whatever objects.
 pub struct Judge<'a> {
@@ -68,18 +71,30 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges objects, those of one manifest beside each other. Says what the verdict can't cover.
-    pub fn objects(&self, objects: &'a [Landed], mut said: impl FnMut(Answer<'a>)) -> Vec<Warning> {
+    pub fn objects(&self, objects: &'a [Landed], said: impl FnMut(Answer<'a>)) -> Vec<Warning> {
+        self.objects_by(0..self.policies.len(), objects, said)
+    }
+
+    /// The same by a share of the policies.
+    pub fn objects_by(&self, share: Range<usize>, objects: &'a [Landed], mut said: impl FnMut(Answer<'a>)) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for of_one_manifest in objects.chunk_by(|one, next| one.manifest == next.manifest) {
             let mut seen = Seen::new();
             for object in of_one_manifest {
-                self.object(object, &mut seen, &mut warnings, &mut said);
+                self.object(&share, object, &mut seen, &mut warnings, &mut said);
             }
         }
         warnings
     }
 
-    fn object(&self, landed: &'a Landed, seen: &mut Seen<'a>, warnings: &mut Vec<Warning>, said: &mut impl FnMut(Answer<'a>)) {
+    fn object(
+        &self,
+        share: &Range<usize>,
+        landed: &'a Landed,
+        seen: &mut Seen<'a>,
+        warnings: &mut Vec<Warning>,
+        said: &mut impl FnMut(Answer<'a>),
+    ) {
         let (object, namespace) = (&landed.object, landed.namespace());
         let labels = self.namespaces.get(namespace);
         let injected = (object["kind"] == "Pod").then(|| injection_label(object, labels)).flatten();
@@ -93,7 +108,7 @@ impl<'a> Judge<'a> {
             ..Request::create(object)
         };
         let facts = request.facts();
-        self.each_policy_about(object, |bound| {
+        self.each_policy_about(share, object, |bound| {
             if !bound.namespaces.is_empty() && !namespace_matches(bound.namespaces, namespace) {
                 return;
             }
@@ -112,13 +127,14 @@ impl<'a> Judge<'a> {
         });
     }
 
-    fn each_policy_about(&self, object: &Value, mut ask: impl FnMut(&'a Bound<'a>)) {
+    fn each_policy_about(&self, share: &Range<usize>, object: &Value, mut ask: impl FnMut(&'a Bound<'a>)) {
         let policies = self.policies;
         match self.index {
-            None => policies.iter().for_each(ask),
+            None => policies[share.clone()].iter().for_each(ask),
             Some(index) => {
                 let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-                index.about(kind).into_iter().for_each(|position| ask(&policies[position]));
+                let about = index.about(kind).into_iter().filter(|position| share.contains(position));
+                about.for_each(|position| ask(&policies[position]));
             }
         }
     }

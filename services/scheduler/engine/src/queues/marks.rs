@@ -70,7 +70,7 @@ impl Queues {
             while at != ROOT {
                 let queue = self.get_mut(at);
                 queue.offer.forget();
-                let asks = !queue.order.is_empty() || queue.ranking.asks();
+                let asks = !queue.sections.is_empty() || queue.ranking.asks();
                 let share = queue.share_with(&Vector::default(), everything);
                 let (parent, place) = (queue.parent, queue.place);
                 let parent_entry = self.get_mut(parent);

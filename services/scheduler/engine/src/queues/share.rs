@@ -1,8 +1,33 @@
 //! Weighted dominant shares: of a queue as it is, with a candidate, and without something it gives up.
 
 use super::{Queue, QueueIndex, Queues};
+use crate::engine::Engine;
+use crate::event::Refused;
 use crate::ranking::Share;
 use crate::vector::Vector;
+
+/// What a queue has used lately.
+#[derive(Clone, Debug)]
+pub(crate) struct Lately {
+    /// On the mean, in thousandths of GPUs.
+    pub(crate) gpus: i64,
+    /// Which resources are GPUs.
+    resources: Vec<usize>,
+}
+
+impl Engine {
+    /// Takes in what a queue has used lately.
+    pub(crate) fn used_lately(&mut self, queue: &str, gpus: i64) -> Result<(), Refused> {
+        let index = self.queues.find(queue).ok_or_else(|| Refused::new("queue", format!("queue {queue:?} does not exist")))?;
+        if gpus < 0 {
+            return Err(Refused::new("gpus", "must not be negative"));
+        }
+        let resources = self.resources.all_gpus().to_vec();
+        self.queues.get_mut(index).lately = (gpus > 0).then_some(Lately { gpus, resources });
+        self.queues.mark(index);
+        Ok(())
+    }
+}
 
 impl Queues {
     /// The share of a queue with a candidate, or without one (an empty vector), less something that it gives up.
@@ -55,6 +80,20 @@ impl Queue {
                 let guaranteed = self.guaranteed.get(index).copied().unwrap_or(0.0);
                 if used as f64 > guaranteed {
                     borrowed = borrowed.max((used as f64 - guaranteed) / all as f64);
+                }
+            }
+        }
+        if let Some(lately) = &self.lately {
+            let sum = |of: &dyn Fn(usize) -> f64| lately.resources.iter().map(|index| of(*index)).sum::<f64>();
+            let all = sum(&|index| everything.get(index) as f64);
+            let used = sum(&|index| usage.get(index).saturating_add(candidate.get(index)) as f64);
+            let guaranteed = sum(&|index| self.guaranteed.get(index).copied().unwrap_or(0.0));
+            if all > 0.0 {
+                let mean = lately.gpus as f64;
+                whole = whole.max((used + mean) / all);
+                // What is guaranteed is there whatever was used.
+                if used > guaranteed {
+                    borrowed = borrowed.max((used - guaranteed + (mean - guaranteed).max(0.0)) / all);
                 }
             }
         }

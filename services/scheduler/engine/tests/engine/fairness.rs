@@ -1,7 +1,7 @@
 //! Shares between queues: weighted, dominant-resource, over all clusters.
 
 use crate::world::{Dice, GPU, amounts, cluster, engine, job, plan, queue, submit};
-use muster_scheduler_engine::{Engine, Event, JobId, RunEnd};
+use muster_scheduler_engine::{Engine, Event, JobId, QueueShare, RunEnd};
 
 fn gpus(engine: &Engine, queue: &str) -> i64 {
     engine.usage(queue).expect("a known queue").get(GPU)
@@ -89,4 +89,49 @@ fn shares_stay_within_one_gang_of_the_weights_while_jobs_come_and_go() {
             assert!((gpus(&engine, name) - fair).abs() <= 1, "{name} has {} of a fair {fair}", gpus(&engine, name));
         }
     }
+}
+
+/// Two queues of equal weight with eight jobs of one GPU each, on eight GPUs; `a` has used so many GPUs lately.
+fn after_using(gpus: i64, guaranteed: i64) -> Engine {
+    let mut a = queue("a", 1);
+    a.guarantee = amounts(0, 0, guaranteed);
+    let mut engine = engine(vec![cluster("idc", 1, "V100", 1)], vec![a, queue("b", 1)]);
+    engine.apply(Event::UsedLately { queue: "a".to_owned(), gpus: 1_000 * gpus }).unwrap();
+    for id in 0..16 {
+        submit(&mut engine, job(id, ["a", "b"][id as usize % 2], 1, 1));
+    }
+    engine
+}
+
+#[test]
+fn what_was_used_lately_counts_besides_what_is_used_now() {
+    for (lately, has) in [(0, (4, 4)), (2, (3, 5)), (4, (2, 6)), (8, (0, 8)), (100, (0, 8))] {
+        let mut engine = after_using(lately, 0);
+        let mut restored = Engine::restore(engine.rows(), engine.now()).unwrap();
+        let decided = plan(&mut engine);
+        assert_eq!((gpus(&engine, "a"), gpus(&engine, "b")), has, "{lately}");
+        assert_eq!(plan(&mut restored), decided, "a new leader is told the same");
+    }
+}
+
+#[test]
+fn what_is_guaranteed_is_there_whatever_was_used_lately() {
+    let mut engine = after_using(100, 3);
+    plan(&mut engine);
+    assert_eq!((gpus(&engine, "a"), gpus(&engine, "b")), (3, 5));
+}
+
+#[test]
+fn what_counts_lately_is_explained_and_forgotten_when_it_is_none() {
+    let mut engine = after_using(4, 0);
+    plan(&mut engine);
+    let waits = |engine: &Engine| engine.audit().waiting["a"].first().copied().expect("one waits");
+    let share = |engine: &Engine| engine.explain(waits(engine)).unwrap().shares.remove(0);
+    let QueueShare { share_ppm, used_lately, .. } = share(&engine);
+    assert_eq!((share_ppm, used_lately), (750_000, 4_000), "2 used and 4 lately, of 8");
+    engine.apply(Event::UsedLately { queue: "a".to_owned(), gpus: 0 }).unwrap();
+    assert_eq!((share(&engine).share_ppm, share(&engine).used_lately), (250_000, 0));
+    let refused = engine.apply(Event::UsedLately { queue: "a".to_owned(), gpus: -1 }).unwrap_err();
+    assert_eq!(refused.field, "gpus");
+    assert_eq!(engine.apply(Event::UsedLately { queue: "z".to_owned(), gpus: 1 }).unwrap_err().field, "queue");
 }

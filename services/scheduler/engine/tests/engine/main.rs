@@ -5,6 +5,8 @@ mod explaining;
 mod fairness;
 mod forecasting;
 mod interrupting;
+mod learning;
+mod lending;
 mod overdue;
 mod placing;
 mod properties;

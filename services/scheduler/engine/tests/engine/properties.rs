@@ -191,7 +191,14 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         parent: BTreeMap::from([("b".to_owned(), "lab".to_owned()), ("c".to_owned(), "lab".to_owned())]),
         now: 0,
     };
-    (engine(clusters, vec![lab, a, b, c, queue("d", 1)]), twin)
+    let mut d = queue("d", 1);
+    if dice.roll(2) == 0 {
+        let gpus = |gpus| BTreeMap::from([(GPU.to_owned(), gpus)]);
+        (d.guarantee, d.lending_limit) = (Amounts::new().with(GPU, 16), gpus(3));
+        (b.guarantee, b.lending_limit) = (Amounts::new().with(GPU, 8), gpus(0));
+        c.borrowing_limit = gpus(12);
+    }
+    (engine(clusters, vec![lab, a, b, c, d]), twin)
 }
 
 /// One random fact, folded into both.

@@ -31,8 +31,9 @@ struct Twin {
     /// cpu, memory and GPUs that are free, by cluster and node.
     free: BTreeMap<(String, String), Amounts>,
     flavor: BTreeMap<(String, String), String>,
-    limits: BTreeMap<String, Amounts>,
-    parents: BTreeMap<String, String>,
+    queues: BTreeMap<String, QueueSpec>,
+    /// Everything that there is.
+    everything: Amounts,
     used: BTreeMap<String, Amounts>,
     jobs: BTreeMap<JobId, (JobSpec, Its)>,
     now: i64,
@@ -49,28 +50,62 @@ fn minus(from: &Amounts, what: &Amounts) -> Amounts {
 }
 
 impl Twin {
+    /// A queue and those above it.
+    fn chain(&self, queue: &str) -> Vec<String> {
+        let above = |name: &String| self.queues[name].parent.clone();
+        std::iter::successors(Some(queue.to_owned()), above).collect()
+    }
+
+    /// What is taken of a resource in a queue, or in all (`None`): what is used, and what the queues below keep of what they are
+    /// guaranteed and do not lend.
+    fn taken(&self, queue: Option<&str>, resource: &str) -> i64 {
+        let below: Vec<&QueueSpec> = self.queues.values().filter(|spec| spec.parent.as_deref() == queue).collect();
+        if let (true, Some(queue)) = (below.is_empty(), queue) {
+            return self.used.get(queue).map_or(0, |used| used.get(resource));
+        }
+        let of = |spec: &QueueSpec| {
+            let guarantee = spec.guarantee.get(resource);
+            let keeps = spec.lending_limit.get(resource).map_or(0, |lent| guarantee - lent);
+            self.taken(Some(&spec.name), resource).max(keeps)
+        };
+        below.into_iter().map(of).sum()
+    }
+
+    /// The most that may be taken of a resource in a queue, or in all.
+    fn most(&self, queue: Option<&str>, resource: &str) -> i64 {
+        let Some(queue) = queue else { return self.everything.get(resource) };
+        let spec = &self.queues[queue];
+        let capability = spec.capability.iter().find(|(name, _)| *name == resource).map_or(i64::MAX, |(_, limit)| limit);
+        spec.borrowing_limit.get(resource).map_or(capability, |most| capability.min(spec.guarantee.get(resource) + most))
+    }
+
     fn charge(&mut self, queue: &str, what: &Amounts) {
-        let mut at = Some(queue.to_owned());
-        while let Some(name) = at {
+        let chain = self.chain(queue);
+        let levels = || chain.iter().map(|name| Some(name.as_str())).chain([None]);
+        let asked: Vec<&str> = what.iter().map(|(resource, _)| resource).collect();
+        let taken = |twin: &Self| -> Vec<i64> {
+            levels()
+                .flat_map(|at| asked.iter().map(move |resource| (at, resource)))
+                .map(|(at, resource)| twin.taken(at, resource))
+                .collect()
+        };
+        let before = taken(self);
+        for name in &chain {
             let used = self.used.entry(name.clone()).or_default();
             *used = used.checked_add(what).unwrap();
-            for (resource, limit) in self.limits.get(&name).into_iter().flat_map(Amounts::iter) {
-                assert!(
-                    what.get(resource) == 0 || used.get(resource) <= limit,
-                    "{name} uses {} of {limit} {resource}",
-                    used.get(resource)
-                );
-            }
-            at = self.parents.get(&name).cloned();
+        }
+        let after = taken(self);
+        let each = levels().flat_map(|at| asked.iter().map(move |resource| (at, *resource)));
+        for ((at, resource), (before, after)) in each.zip(before.into_iter().zip(after)) {
+            let most = self.most(at, resource);
+            assert!(after == before || after <= most, "{after} of {most} {resource} are taken in {at:?}");
         }
     }
 
     fn discharge(&mut self, queue: &str, what: &Amounts) {
-        let mut at = Some(queue.to_owned());
-        while let Some(name) = at {
+        for name in self.chain(queue) {
             let used = self.used.get_mut(&name).unwrap();
             *used = minus(used, what);
-            at = self.parents.get(&name).cloned();
         }
     }
 
@@ -134,7 +169,8 @@ impl Twin {
     }
 }
 
-fn world() -> (Engine, Twin) {
+/// A small world, in which queues may keep what they are guaranteed for themselves.
+fn world(limited: bool) -> (Engine, Twin) {
     let clusters = vec![cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
     let below = |name: &str, parent: &str| QueueSpec { parent: Some(parent.to_owned()), ..queue(name, 1 + name.len() as u32) };
     let lab = QueueSpec { capability: Amounts::new().with(GPU, 40), guarantee: Amounts::new().with(GPU, 16), ..queue("lab", 2) };
@@ -143,13 +179,24 @@ fn world() -> (Engine, Twin) {
     let tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(600_000))];
     let c = QueueSpec { tiers, ..below("c", "lab") };
     let d = QueueSpec { reclaimable: false, prefers: Some(Prefers::Fastest), ..queue("d", 3) };
-    let queues = vec![lab, a, b, c, d, queue("e", 1)];
+    let mut queues = vec![lab, a, b, c, d, queue("e", 1)];
+    if limited {
+        let gpus = |gpus| BTreeMap::from([(GPU.to_owned(), gpus)]);
+        let limits =
+            [("lab", 16, Some(12), None), ("b", 8, Some(2), None), ("c", 4, None, Some(10)), ("e", 8, Some(0), Some(12))];
+        for (name, guarantee, lends, borrows) in limits {
+            let spec = queues.iter_mut().find(|spec| spec.name == name).expect("a queue of the world");
+            spec.guarantee = Amounts::new().with(GPU, guarantee);
+            (spec.lending_limit, spec.borrowing_limit) =
+                (lends.map_or_else(BTreeMap::new, gpus), borrows.map_or_else(BTreeMap::new, gpus));
+        }
+    }
     let nodes = clusters.iter().flat_map(|cluster| cluster.nodes.iter().map(move |node| (cluster.name.clone(), node)));
     let twin = Twin {
         free: nodes.clone().map(|(name, node)| ((name, node.name.clone()), node.allocatable.clone())).collect(),
-        flavor: nodes.map(|(name, node)| ((name, node.name.clone()), node.flavor.clone())).collect(),
-        limits: queues.iter().map(|queue| (queue.name.clone(), queue.capability.clone())).collect(),
-        parents: queues.iter().filter_map(|queue| Some((queue.name.clone(), queue.parent.clone()?))).collect(),
+        flavor: nodes.clone().map(|(name, node)| ((name, node.name.clone()), node.flavor.clone())).collect(),
+        queues: queues.iter().map(|queue| (queue.name.clone(), queue.clone())).collect(),
+        everything: nodes.clone().fold(Amounts::new(), |sum, (_, node)| sum.checked_add(&node.allocatable).unwrap()),
         used: BTreeMap::new(),
         jobs: BTreeMap::new(),
         now: 0,
@@ -188,6 +235,10 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
     // Mostly seconds, now and then a good part of a day, so that gangs become overdue.
     twin.now += if dice.roll(200) == 0 { dice.roll(40_000_000) as i64 } else { dice.roll(60_000) as i64 };
     engine.apply(Event::Time(Time(twin.now))).unwrap();
+    if dice.roll(128) == 0 {
+        let queue = QUEUES[dice.roll(5) as usize].to_owned();
+        engine.apply(Event::UsedLately { queue, gpus: 500 * dice.roll(40) as i64 }).unwrap();
+    }
     let event = match dice.roll(16) {
         0..=5 if twin.jobs.len() < MOST_JOBS => {
             twin.next += 1;
@@ -279,10 +330,11 @@ fn compare(engine: &Engine, twin: &Twin) {
     }
 }
 
-/// Plays so many events and stops at the first decision that is wrong. `progress` is told how many are done, now and then.
+/// Plays so many events and stops at the first decision that is wrong; in worlds of odd seeds queues limit what they lend and borrow.
+/// `progress` is told how many are done, now and then.
 pub fn play(seed: u64, events: u64, progress: &dyn Fn(u64)) {
     let mut dice = Dice(seed);
-    let (mut engine, mut twin) = world();
+    let (mut engine, mut twin) = world(seed % 2 == 1);
     for step in 0..events {
         happen(&mut dice, &mut engine, &mut twin);
         let folded =

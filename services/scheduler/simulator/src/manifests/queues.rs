@@ -43,7 +43,21 @@ fn queue(root: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result
     if let Some(budgets) = spec.get("budgets") {
         return Err(budgets.fault("budgets are not simulated: what counts in them is summed up from the platform's tables"));
     }
-    spec.only(&["weight", "capability", "guarantee", "reclaimable", "minRuntime", "parent", "tiers", "placement"])?;
+    if let Some(half_life) = spec.get("usageHalfLife") {
+        return Err(half_life.fault("usage over time is not simulated: it is summed up from the platform's tables"));
+    }
+    spec.only(&[
+        "weight",
+        "capability",
+        "guarantee",
+        "borrowingLimit",
+        "lendingLimit",
+        "reclaimable",
+        "minRuntime",
+        "parent",
+        "tiers",
+        "placement",
+    ])?;
     if let Some(weight) = spec.get("weight") {
         // At most 65,535 by this line.
         queue.weight = weight.whole(1, 65_535)? as u32;
@@ -54,6 +68,15 @@ fn queue(root: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result
     if let Some(guarantee) = spec.get("guarantee") {
         guarantee.only(&["resource"])?;
         queue.guarantee = guarantee.need("resource")?.amounts()?;
+    }
+    if let Some(borrows) = spec.get("borrowingLimit") {
+        queue.borrowing_limit = borrows.limits()?;
+    }
+    if let Some(lends) = spec.get("lendingLimit") {
+        queue.lending_limit = lends.limits()?;
+        if let Some((name, _)) = queue.lending_limit.iter().find(|(name, most)| queue.guarantee.get(name) < **most) {
+            return Err(lends.need(name)?.fault("is more than the guarantee"));
+        }
     }
     if let Some(reclaimable) = spec.get("reclaimable") {
         queue.reclaimable = reclaimable.boolean()?;

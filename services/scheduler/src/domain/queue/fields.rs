@@ -1,5 +1,7 @@
 //! Reading single fields of a queue's manifest. Each names its path where it is at fault.
 
+use std::collections::BTreeMap;
+
 use muster_scheduler_engine::Amounts;
 use serde_json::{Map, Value};
 
@@ -67,4 +69,27 @@ pub(super) fn amounts(path: &str, value: Option<&Value>) -> Result<Amounts, Faul
         Some(_) => return Err(Fault::new(path, "must be an object of quantities by resource name")),
     }
     Ok(amounts)
+}
+
+/// Limits by resource name, in base units; 0 is one too.
+pub(super) fn limits(path: &str, value: Option<&Value>) -> Result<BTreeMap<String, i64>, Fault> {
+    match value {
+        None | Some(Value::Null) => Ok(BTreeMap::new()),
+        Some(Value::Object(entries)) => {
+            entries.iter().map(|(name, value)| Ok((name.clone(), quantity(&format!("{path}[{name}]"), name, value)?))).collect()
+        }
+        Some(_) => Err(Fault::new(path, "must be an object of quantities by resource name")),
+    }
+}
+
+/// A share among siblings; 1 where it is left out.
+pub(super) fn weight(path: &str, value: Option<&Value>) -> Result<u32, Fault> {
+    match value {
+        None | Some(Value::Null) => Ok(1),
+        Some(value) => value
+            .as_u64()
+            .filter(|weight| (1..=65_535).contains(weight))
+            .and_then(|weight| u32::try_from(weight).ok())
+            .ok_or_else(|| Fault::new(path, "must be a whole number from 1 to 65535")),
+    }
 }

@@ -1,8 +1,13 @@
-//! Queues as people write them: `scheduling.volcano.sh/v1beta1 Queue`, and Muster's own kind with tiers.
+//! Queues as people write them: `scheduling.volcano.sh/v1beta1 Queue`, `kueue.x-k8s.io` `ClusterQueue` and `Cohort`, and Muster's own
+//! kind with tiers.
 
 mod budgets;
+mod cohort;
 mod fields;
+mod kueue;
 mod tiers;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::{Manifest, Quantity};
 use muster_scheduler_engine::{Amounts, Prefers, QueueSpec, Tier};
@@ -13,10 +18,11 @@ use serde_json::{Map, Value, json};
 use super::Fault;
 use super::cluster::ClusterFacts;
 use budgets::budgets;
-use fields::{amounts, boolean, guarantee, known, span, text};
+use fields::{amounts, boolean, guarantee, known, limits, span, text, weight};
 use tiers::{prefers, tiers};
 
 pub use budgets::{BudgetDefinition, Window};
+pub use cohort::specs;
 pub use tiers::TierDefinition;
 
 /// API version of Muster's own kind.
@@ -37,6 +43,14 @@ pub struct QueueDefinition {
     pub capability: Amounts,
     /// What it gets before anything is divided by weight, in base units.
     pub guarantee: Amounts,
+    /// How much it may use beyond its guarantee, in base units; what is not named is not limited.
+    pub borrowing_limit: BTreeMap<String, i64>,
+    /// How much of its guarantee others may use, in base units; what is not named is lent whole.
+    pub lending_limit: BTreeMap<String, i64>,
+    /// How its quota comes about.
+    pub kind: Kind,
+    /// Resources of which Kueue's kinds say a quota, be it none.
+    pub covered: BTreeSet<String>,
     /// Whether what it borrowed may be taken back.
     pub reclaimable: bool,
     /// How long its runs are left alone after their start, in milliseconds.
@@ -49,6 +63,20 @@ pub struct QueueDefinition {
     pub prefers: Option<Prefers>,
     /// What it and the queues below it may spend.
     pub budgets: Vec<BudgetDefinition>,
+    /// What it has used lately counts when it is compared with its siblings, in milliseconds after which it counts for half; `None`: as
+    /// the queue above says, else not at all.
+    pub usage_half_life_ms: Option<i64>,
+}
+
+/// How a queue's quota comes about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It has what it says.
+    Queue,
+    /// A member of the cohort above it, which is there by being named.
+    Member,
+    /// A cohort: it has what it says and what its members are guaranteed, and uses no more unless a cohort above it lends that.
+    Cohort,
 }
 
 impl QueueDefinition {
@@ -60,10 +88,15 @@ impl QueueDefinition {
         let strict = match (manifest.api_version(), manifest.kind()) {
             (MUSTER_API, "Queue") => true,
             (api, "Queue") if api.starts_with("scheduling.volcano.sh/") => false,
+            (api, "ClusterQueue") if api.starts_with("kueue.x-k8s.io/") => return kueue::cluster_queue(manifest),
+            (api, "Cohort") if api.starts_with("kueue.x-k8s.io/") => return kueue::cohort(manifest),
             (api, kind) => {
                 return Err(Fault::new(
                     "manifest",
-                    format!("{api} {kind} is no queue: {VOLCANO_API} Queue or {MUSTER_API} Queue is expected"),
+                    format!(
+                        "{api} {kind} is no queue: {VOLCANO_API} Queue, kueue.x-k8s.io ClusterQueue or Cohort, or {MUSTER_API} Queue is \
+                         expected"
+                    ),
                 ));
             }
         };
@@ -76,31 +109,45 @@ impl QueueDefinition {
         if strict {
             strictly(manifest, spec)?;
         }
-        let weight = match spec.get("weight") {
-            None | Some(Value::Null) => 1,
-            Some(value) => value
-                .as_u64()
-                .filter(|weight| (1..=65_535).contains(weight))
-                .and_then(|weight| u32::try_from(weight).ok())
-                .ok_or_else(|| Fault::new("spec.weight", "must be a whole number from 1 to 65535"))?,
-        };
         let capability = amounts("spec.capability", spec.get("capability"))?;
-        let guarantee = guarantee(spec.get("guarantee"))?;
+        let mut guarantee = guarantee(spec.get("guarantee"))?;
+        let (mut borrowing_limit, mut lending_limit) = (BTreeMap::new(), BTreeMap::new());
+        if strict {
+            borrowing_limit = limits("spec.borrowingLimit", spec.get("borrowingLimit"))?;
+            lending_limit = limits("spec.lendingLimit", spec.get("lendingLimit"))?;
+            within_guarantee(&lending_limit, &guarantee, |name| format!("spec.lendingLimit[{name}]"))?;
+        } else {
+            // What Volcano guarantees a queue nobody else gets; what it deserves is lent and comes back.
+            let deserved = amounts("spec.deserved", spec.get("deserved"))?;
+            if let Some((name, _)) = deserved.iter().find(|(name, deserved)| guarantee.get(name) > *deserved) {
+                return Err(Fault::new(format!("spec.deserved[{name}]"), "is less than the guarantee"));
+            }
+            for (name, kept) in guarantee.clone().iter() {
+                lending_limit.insert(name.to_owned(), deserved.get(name).max(kept) - kept);
+            }
+            deserved.iter().for_each(|(name, amount)| guarantee.set(name, amount));
+        }
         if let Some((name, _)) = capability.iter().find(|(name, limit)| guarantee.get(name) > *limit) {
-            return Err(Fault::new(format!("spec.guarantee.resource[{name}]"), "is more than the capability"));
+            let field = if strict || spec.get("deserved").is_none() { "spec.guarantee.resource" } else { "spec.deserved" };
+            return Err(Fault::new(format!("{field}[{name}]"), "is more than the capability"));
         }
         Ok(Self {
             name: manifest.name().to_owned(),
             namespace: manifest.namespace().to_owned(),
-            weight,
+            weight: weight("spec.weight", spec.get("weight"))?,
             capability,
             guarantee,
+            borrowing_limit,
+            lending_limit,
+            kind: Kind::Queue,
+            covered: BTreeSet::new(),
             reclaimable: boolean("spec.reclaimable", spec.get("reclaimable"))?.unwrap_or(true),
             min_runtime_ms: span("spec.minRuntime", spec.get("minRuntime"))?.unwrap_or(QueueSpec::MIN_RUNTIME_MS),
             parent: text("spec.parent", spec.get("parent"))?.filter(|parent| !parent.is_empty() && parent != "root"),
             tiers: if strict { tiers(spec.get("tiers"))? } else { Vec::new() },
             prefers: if strict { prefers(spec.get("placement"))? } else { None },
             budgets: if strict { budgets(spec.get("budgets"))? } else { Vec::new() },
+            usage_half_life_ms: if strict { half_life(spec.get("usageHalfLife"))? } else { None },
         })
     }
 
@@ -128,6 +175,8 @@ impl QueueDefinition {
             weight: self.weight,
             capability: self.capability.clone(),
             guarantee: self.guarantee.clone(),
+            borrowing_limit: self.borrowing_limit.clone(),
+            lending_limit: self.lending_limit.clone(),
             reclaimable: self.reclaimable,
             min_runtime_ms: self.min_runtime_ms,
             tiers: tiers.collect(),
@@ -182,6 +231,10 @@ struct SpecShape {
     weight: Option<IgnoredAny>,
     capability: Option<IgnoredAny>,
     guarantee: Option<IgnoredAny>,
+    #[serde(rename = "borrowingLimit")]
+    borrowing_limit: Option<IgnoredAny>,
+    #[serde(rename = "lendingLimit")]
+    lending_limit: Option<IgnoredAny>,
     reclaimable: Option<IgnoredAny>,
     #[serde(rename = "minRuntime")]
     min_runtime: Option<IgnoredAny>,
@@ -189,6 +242,27 @@ struct SpecShape {
     tiers: Option<IgnoredAny>,
     placement: Option<IgnoredAny>,
     budgets: Option<IgnoredAny>,
+    #[serde(rename = "usageHalfLife")]
+    usage_half_life: Option<IgnoredAny>,
+}
+
+/// Half-lives from a minute to a year make sense.
+const HALF_LIFE_MS: std::ops::RangeInclusive<i64> = 60_000..=366 * 86_400_000;
+
+fn half_life(value: Option<&Value>) -> Result<Option<i64>, Fault> {
+    let path = "spec.usageHalfLife";
+    match span(path, value)? {
+        Some(ms) if !HALF_LIFE_MS.contains(&ms) => Err(Fault::new(path, "must be from a minute to 366 days")),
+        half_life => Ok(half_life),
+    }
+}
+
+/// A queue can't lend more than it is guaranteed.
+fn within_guarantee(lent: &BTreeMap<String, i64>, guarantee: &Amounts, field: impl Fn(&str) -> String) -> Result<(), Fault> {
+    match lent.iter().find(|(name, most)| guarantee.get(name) < **most) {
+        Some((name, _)) => Err(Fault::new(field(name), "is more than the guarantee")),
+        None => Ok(()),
+    }
 }
 
 /// An unknown field is refused by name, with line and column.
@@ -197,7 +271,20 @@ fn strictly(manifest: &Manifest, spec: &Map<String, Value>) -> Result<(), Fault>
         Some(whole) => known("", whole, &["apiVersion", "kind", "metadata", "spec", "status"]),
         None => Ok(()),
     };
-    let fields = ["weight", "capability", "guarantee", "reclaimable", "minRuntime", "parent", "tiers", "placement", "budgets"];
+    let fields = [
+        "weight",
+        "capability",
+        "guarantee",
+        "borrowingLimit",
+        "lendingLimit",
+        "reclaimable",
+        "minRuntime",
+        "parent",
+        "tiers",
+        "placement",
+        "budgets",
+        "usageHalfLife",
+    ];
     whole.and_then(|()| known("spec", spec, &fields)).map_err(|fault| match manifest.read::<Shape>() {
         Err(at) => Fault::new(fault.field, format!("line {}, column {}: {}", at.line, at.column, fault.why)),
         Ok(_) => fault,

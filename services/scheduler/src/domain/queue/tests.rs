@@ -49,6 +49,106 @@ fn a_guarantee_and_a_least_run_time_are_read() {
 }
 
 #[test]
+fn limits_of_lending_and_borrowing_are_read() {
+    let queue = read(
+        "apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {name: train}\nspec:\n  guarantee: {resource: {nvidia.com/gpu: 8, cpu: 4}}\n  \
+         borrowingLimit: {nvidia.com/gpu: 0}\n  lendingLimit: {cpu: 500m}\n",
+    )
+    .expect("a sound queue");
+    let spec = queue.spec([].iter());
+    assert_eq!(spec.borrowing_limit, limits([("nvidia.com/gpu", 0)]));
+    assert_eq!(spec.lending_limit, limits([("cpu", 500)]));
+}
+
+#[test]
+fn what_volcano_guarantees_nobody_else_gets_and_what_a_queue_deserves_is_lent() {
+    let volcano = |spec: &str| {
+        read(&format!("apiVersion: scheduling.volcano.sh/v1beta1\nkind: Queue\nmetadata: {{name: q}}\nspec: {spec}\n"))
+    };
+    let queue = volcano("{guarantee: {resource: {nvidia.com/gpu: 8}}, deserved: {nvidia.com/gpu: 24, cpu: 4}}").expect("sound");
+    assert_eq!(queue.guarantee, Amounts::new().with("nvidia.com/gpu", 24).with("cpu", 4_000));
+    assert_eq!(queue.lending_limit, limits([("nvidia.com/gpu", 16)]));
+    let queue = volcano("{guarantee: {resource: {nvidia.com/gpu: 8}}}").expect("sound");
+    assert_eq!(queue.lending_limit, limits([("nvidia.com/gpu", 0)]));
+    let fault = |spec| volcano(spec).unwrap_err().field;
+    assert_eq!(fault("{guarantee: {resource: {cpu: 3}}, deserved: {cpu: 2}}"), "spec.deserved[cpu]");
+    assert_eq!(fault("{deserved: {cpu: 3}, capability: {cpu: 2}}"), "spec.deserved[cpu]");
+}
+
+fn limits<const SOME: usize>(limits: [(&str, i64); SOME]) -> BTreeMap<String, i64> {
+    limits.into_iter().map(|(name, limit)| (name.to_owned(), limit)).collect()
+}
+
+const MEMBER: &str = "apiVersion: kueue.x-k8s.io/v1beta1
+kind: ClusterQueue
+metadata: {name: vision}
+spec:
+  cohort: research
+  namespaceSelector: {}
+  queueingStrategy: BestEffortFIFO
+  preemption: {reclaimWithinCohort: Any, withinClusterQueue: LowerPriority, borrowWithinCohort: {policy: Never}}
+  fairSharing: {weight: \"2\"}
+  resourceGroups:
+  - coveredResources: [cpu, nvidia.com/gpu]
+    flavors:
+    - name: default
+      resources:
+      - {name: cpu, nominalQuota: \"96\"}
+      - {name: nvidia.com/gpu, nominalQuota: 16, borrowingLimit: 8, lendingLimit: 4}
+";
+
+#[test]
+fn kueues_quotas_are_read_and_a_cohort_has_what_its_members_have() {
+    let member = read(MEMBER).expect("a sound ClusterQueue");
+    assert_eq!((member.parent.as_deref(), member.weight), (Some("research"), 2));
+    let lone = read(
+        "apiVersion: kueue.x-k8s.io/v1beta2\nkind: ClusterQueue\nmetadata: {name: lone}\nspec: {resourceGroups: [{flavors: [{resources: \
+         [{name: cpu, nominalQuota: 0}]}]}]}\n",
+    )
+    .expect("a sound ClusterQueue");
+    let two =
+        read(&MEMBER.replace("name: vision", "name: speech").replace("cohort: research", "cohortName: lab")).expect("sound");
+    let lab = read(
+        "apiVersion: kueue.x-k8s.io/v1beta1\nkind: Cohort\nmetadata: {name: lab}\nspec: {parentName: research, resourceGroups: [{flavors: \
+         [{resources: [{name: nvidia.com/gpu, nominalQuota: 3, borrowingLimit: 5}]}]}]}\n",
+    )
+    .expect("a sound Cohort");
+    let definitions = [member, lone, two, lab].map(|queue| (queue.name.clone(), queue)).into();
+    let specs = specs(&definitions, &[]);
+    let gpus = |name: &str| specs[name].guarantee.get("nvidia.com/gpu");
+    assert_eq!(["vision", "speech", "lab", "research"].map(gpus), [16, 16, 19, 35]);
+    assert_eq!(specs["vision"].borrowing_limit, limits([("nvidia.com/gpu", 8)]));
+    assert_eq!(specs["vision"].lending_limit, limits([("nvidia.com/gpu", 4)]));
+    assert_eq!(specs["lab"].borrowing_limit, limits([("nvidia.com/gpu", 5)]), "as it says");
+    assert_eq!(specs["research"].borrowing_limit, limits([("cpu", 0), ("nvidia.com/gpu", 0)]), "nobody lends to it");
+    assert_eq!(specs["lone"].borrowing_limit, limits([("cpu", 0)]), "without a cohort nothing is borrowed");
+}
+
+#[test]
+fn what_kueue_would_do_and_muster_does_not_is_refused_by_name() {
+    let with = |old: &str, new: &str| {
+        assert!(MEMBER.contains(old), "{old}");
+        read(&MEMBER.replace(old, new)).unwrap_err().field
+    };
+    let flavor = "spec.resourceGroups[0].flavors[0].resources";
+    assert_eq!(with("queueingStrategy: BestEffortFIFO", "queueingStrategy: StrictFIFO"), "spec.queueingStrategy");
+    assert_eq!(with("queueingStrategy: BestEffortFIFO", "stopPolicy: Hold"), "spec.stopPolicy");
+    assert_eq!(with("namespaceSelector: {}", "namespaceSelector: {matchLabels: {a: b}}"), "spec.namespaceSelector");
+    assert_eq!(with("namespaceSelector: {}", "admissionChecks: [quick]"), "spec.admissionChecks");
+    assert_eq!(with("reclaimWithinCohort: Any", "reclaimWithinCohort: Never"), "spec.preemption.reclaimWithinCohort");
+    assert_eq!(with("withinClusterQueue: LowerPriority", "withinClusterQueue: Never"), "spec.preemption.withinClusterQueue");
+    assert_eq!(with("policy: Never", "policy: LowerPriority"), "spec.preemption.borrowWithinCohort.policy");
+    assert_eq!(with("weight: \"2\"", "weight: 500m"), "spec.fairSharing.weight");
+    assert_eq!(with("lendingLimit: 4", "lendingLimit: 17"), format!("{flavor}[1].lendingLimit"));
+    assert_eq!(with("nominalQuota: 16, ", ""), format!("{flavor}[1].nominalQuota"));
+    assert_eq!(with("name: nvidia.com/gpu", "name: cpu"), format!("{flavor}[1].name"));
+    assert_eq!(with("nominalQuota: \"96\"", "nominalQuota: many"), format!("{flavor}[0].nominalQuota"));
+    assert_eq!(with("    - name: default", "    - {name: other}\n    - name: default"), "spec.resourceGroups[0].flavors");
+    assert_eq!(with("  cohort: research\n", ""), format!("{flavor}[1].borrowingLimit"));
+    assert_eq!(with("cohort: research", "cohort: research\n  cohorts: x"), "spec.cohorts");
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let muster = |spec: &str| {
         read(&format!("apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {{name: q}}\nspec: {spec}\n")).unwrap_err().field
@@ -62,8 +162,13 @@ fn what_is_wrong_is_named() {
     assert_eq!(muster("{capability: {cpu: many}}"), "spec.capability[cpu]");
     assert_eq!(muster("{guarantee: {cpu: 1}}"), "spec.guarantee.cpu");
     assert_eq!(muster("{guarantee: {resource: {cpu: 2}}, capability: {cpu: 1}}"), "spec.guarantee.resource[cpu]");
+    assert_eq!(muster("{lendingLimit: {cpu: 1}}"), "spec.lendingLimit[cpu]");
+    assert_eq!(muster("{borrowingLimit: {cpu: -1}}"), "spec.borrowingLimit[cpu]");
     assert_eq!(muster("{minRuntime: soon}"), "spec.minRuntime");
     assert_eq!(muster("{placement: best}"), "spec.placement");
+    for half_life in ["59s", "9000h", "soon"] {
+        assert_eq!(muster(&format!("{{usageHalfLife: {half_life}}}")), "spec.usageHalfLife");
+    }
     assert_eq!(muster("{tiers: [{}]}"), "spec.tiers[0]");
     assert_eq!(muster("{tiers: [{fleet: a, overflowAfter: soon}]}"), "spec.tiers[0].overflowAfter");
     for multiple in ["-1", "1001", "0.0001", "10m", "true"] {

@@ -1,23 +1,27 @@
-//! The verdict at dispatch: of every run that is placed and not yet cleared, taken of the very object that its cluster is to make.
+//! The verdict at dispatch: of every run that is placed and not yet cleared, taken of the very object that its cluster is to make. What
+//! is allowed is numbered by the transaction that writes it down.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use muster_core::bundle;
+use muster_core::manifest::parse_one;
+use muster_core::{Manifest, bundle};
 use muster_kit::error::Kind;
 use muster_kit::{Error, Result, db, lease, telemetry};
 use serde_json::Value;
 
+use super::number;
 use crate::app::App;
 use crate::app::batch::Batch;
 use crate::app::control::{item_of, stop};
 use crate::app::decide::LEASE;
-use crate::domain::cluster::{ClusterFacts, NodeFacts};
+use crate::domain::cluster::ClusterFacts;
 use crate::domain::compose::{RunMarks, compose};
 use crate::domain::job::StopReason;
 use crate::domain::record::{Job, Run};
 use crate::peers::{Question, Verdict};
 use crate::store;
+use crate::store::desired::change::Pending;
 
 /// Runs cleared in one pass.
 const RUNS: i64 = 500;
@@ -30,20 +34,31 @@ struct Composed {
     traceparent: String,
 }
 
-/// Takes the verdicts; false where no run waits for one. A run that can't be judged now holds no other up.
+/// What clearing some runs came to.
+#[derive(Default)]
+pub struct Cleared {
+    /// Whether any run waited for its verdict.
+    pub any: bool,
+    /// Everything that is to be told, in rows already.
+    pub changes: Vec<Pending>,
+    /// The bundles of the runs that were allowed, by digest.
+    pub bundles: BTreeMap<String, Vec<u8>>,
+    /// Why some run could not be judged now.
+    pub away: Option<Error>,
+}
+
+/// Takes the verdicts, and numbers the changes. A run that can't be judged now holds no other up.
 ///
 /// # Errors
-/// Another replica leads by now, the database is away, or the policy service is; what is decided is written in all but the first
-/// two cases.
-pub async fn clear(app: &App, epoch: u64) -> Result<bool> {
+/// Another replica leads by now, or the database is away.
+pub async fn clear(app: &App, epoch: u64, incarnation: Option<u64>) -> Result<Cleared> {
     let runs = store::run::uncleared(&app.pool, RUNS).await?;
     if runs.is_empty() {
-        return Ok(false);
+        return Ok(Cleared::default());
     }
     let (composed, questions): (Vec<Composed>, Vec<Question>) = composed(app, &runs).await?.into_iter().unzip();
     let verdicts = app.policy.evaluate(questions).await;
-    write(app, epoch, composed.into_iter().zip(verdicts).collect()).await?;
-    Ok(true)
+    write(app, epoch, incarnation, composed.into_iter().zip(verdicts).collect()).await
 }
 
 /// The objects of the runs, and what is asked of each.
@@ -51,27 +66,32 @@ async fn composed(app: &App, runs: &[Run]) -> Result<Vec<(Composed, Question)>> 
     let jobs = store::job::rows(&app.pool, &runs.iter().map(|run| run.job_id).collect::<Vec<_>>()).await?;
     let digests: BTreeSet<String> = jobs.values().map(|job| job.manifest_digest.clone()).collect();
     let manifests = store::job::manifests(&app.pool, &digests.into_iter().collect::<Vec<_>>()).await?;
-    let clusters: BTreeSet<&str> = runs.iter().map(|run| run.cluster.as_str()).collect();
-    let mut tx = db::begin(&app.pool).await?;
-    let mut facts: BTreeMap<&str, Option<ClusterFacts>> = BTreeMap::new();
-    for cluster in clusters {
-        facts.insert(cluster, store::cluster::get(&mut tx, cluster).await?);
-    }
-    tx.rollback().await?;
+    let manifests: BTreeMap<&str, Manifest> = manifests
+        .iter()
+        .map(|(digest, text)| Ok((digest.as_str(), parse_one(text).map_err(Error::internal)?)))
+        .collect::<Result<_>>()?;
+    let admission = app.admissions.now().await?;
+    let flavors: BTreeSet<(&str, &str)> = runs.iter().map(|run| (run.cluster.as_str(), run.flavor.as_str())).collect();
+    let must_be_named: BTreeSet<(&str, &str)> = flavors
+        .into_iter()
+        .filter(|(cluster, flavor)| admission.cluster(cluster).is_some_and(|facts| is_chosen_by_label(facts, flavor)))
+        .collect();
     // A job that was deleted since takes its runs along.
     let known = runs.iter().filter_map(|run| {
         let job = jobs.get(&run.job_id)?;
-        let manifest = manifests.get(&job.manifest_digest)?;
-        Some((run, job, manifest, facts.get(run.cluster.as_str()).and_then(Option::as_ref)))
+        Some((run, job, manifests.get(job.manifest_digest.as_str())?))
     });
-    known.map(|(run, job, manifest, facts)| question(run, job, manifest, facts)).collect()
+    let question = |(run, job, manifest): (&Run, &Job, &Manifest)| {
+        let is_named = must_be_named.contains(&(run.cluster.as_str(), run.flavor.as_str()));
+        question(run, job, &manifest.value, is_named.then_some(run.flavor.as_str()))
+    };
+    known.map(question).collect()
 }
 
-fn question(run: &Run, job: &Job, manifest: &str, facts: Option<&ClusterFacts>) -> Result<(Composed, Question)> {
+fn question(run: &Run, job: &Job, manifest: &Value, require_model: Option<&str>) -> Result<(Composed, Question)> {
     let span = tracing::info_span!("dispatch run", run.epoch = run.epoch, cluster.name = run.cluster);
     telemetry::continue_trace(&span, &run.traceparent);
     let traceparent = telemetry::traceparent_of(&span);
-    let manifest = muster_core::manifest::parse_one(manifest).map_err(Error::internal)?;
     let marks = RunMarks {
         namespace: &job.namespace,
         job: &job.name,
@@ -79,16 +99,16 @@ fn question(run: &Run, job: &Job, manifest: &str, facts: Option<&ClusterFacts>) 
         queue: &job.queue,
         traceparent: &traceparent,
         slots: &run.slots,
-        require_model: facts.and_then(|facts| required_model(facts, run)),
+        require_model,
     };
-    let object = compose(&manifest.value, &marks).map_err(Error::internal)?;
+    let object = compose(manifest, &marks).map_err(Error::internal)?;
     let question =
         Question { manifest: object.to_string(), clusters: vec![run.cluster.clone()], namespace: job.namespace.clone() };
     Ok((Composed { job: run.job_id, epoch: run.epoch, object, traceparent }, question))
 }
 
-/// Writes the verdicts down, of the runs that still wait for theirs.
-async fn write(app: &App, epoch: u64, verdicts: Vec<(Composed, Result<Verdict>)>) -> Result<()> {
+/// Writes the verdicts down, of the runs that still wait for theirs, and what the clusters are to be told.
+async fn write(app: &App, epoch: u64, incarnation: Option<u64>, verdicts: Vec<(Composed, Result<Verdict>)>) -> Result<Cleared> {
     let now = app.now();
     let mut tx = db::begin(&app.pool).await?;
     lease::check(&mut tx, LEASE, epoch).await?;
@@ -96,6 +116,11 @@ async fn write(app: &App, epoch: u64, verdicts: Vec<(Composed, Result<Verdict>)>
     let keys: Vec<(i64, u32)> = verdicts.iter().map(|(of, _)| (of.job, of.epoch)).collect();
     let mut runs = store::run::some(&mut tx, &keys).await?;
     runs.retain(|_, run| run.wanted && run.bundle_digest.is_none());
+    // All that will be locked of them at once, in name order as everybody does.
+    let mut clusters: BTreeSet<String> = number::clusters(&mut *tx).await?.into_iter().collect();
+    clusters.extend(runs.values().map(|run| run.cluster.clone()));
+    let clusters: Vec<String> = clusters.into_iter().collect();
+    store::desired::touch(&mut tx, &clusters).await?;
     let items: Vec<_> = runs.values().filter_map(|run| Some(item_of(jobs.get(&run.job_id)?, run))).collect();
     let told = store::desired::told(&mut tx, &items).await?;
     let mut batch = Batch::default();
@@ -116,18 +141,15 @@ async fn write(app: &App, epoch: u64, verdicts: Vec<(Composed, Result<Verdict>)>
             }
         }
     }
-    if !batch.tells() {
-        // Nobody sees an allowed run before the change that names it is numbered, and that commit makes this one durable too.
-        db::commit_lazily(&mut tx).await?;
-    }
-    store::bundle::put(&mut tx, bundles).await?;
+    store::bundle::put(&mut tx, &bundles).await?;
     let ended = batch.wakes_the_leader();
     batch.write(&mut tx, &*app.clock).await?;
+    let changes = number::changes(&mut tx, clusters, incarnation).await?;
     tx.commit().await?;
     if ended {
         app.decide.now();
     }
-    away.map_or(Ok(()), Err)
+    Ok(Cleared { any: true, changes, bundles: bundles.into_iter().collect(), away })
 }
 
 /// The run may be told; gives its bundle.
@@ -162,11 +184,11 @@ fn wait(batch: &mut Batch, job: &mut Job, run: &Run, error: &Error) {
     }
 }
 
-/// The model pods must be bound to: where the cluster has several, and its nodes have the label to choose by.
-fn required_model<'a>(facts: &ClusterFacts, run: &'a Run) -> Option<&'a str> {
+/// Whether pods must be bound to nodes of a model by its label: where the cluster has several models, and its nodes have the label to
+/// choose by.
+fn is_chosen_by_label(facts: &ClusterFacts, flavor: &str) -> bool {
     let models: BTreeSet<&str> =
         facts.nodes.iter().map(|node| node.flavor.as_str()).filter(|flavor| !flavor.is_empty()).collect();
-    let chosen = |node: &&NodeFacts| node.flavor == run.flavor;
-    let labelled = facts.nodes.iter().filter(chosen).all(|node| node.labelled_by_model);
-    (models.len() > 1 && labelled && !run.flavor.is_empty()).then_some(run.flavor.as_str())
+    let labelled = facts.nodes.iter().filter(|node| node.flavor == flavor).all(|node| node.labelled_by_model);
+    models.len() > 1 && labelled && !flavor.is_empty()
 }

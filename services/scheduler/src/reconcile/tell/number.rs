@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::bundle;
-use muster_kit::{Error, Result, Tx, db, lease};
+use muster_kit::{Error, Result, Tx};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use sqlx::PgExecutor;
 
-use crate::app::App;
-use crate::app::decide::LEASE;
 use crate::domain::desired::{Change, Item, MAX_ITEMS, queue_item, run_item};
 use crate::domain::queue::{QueueDefinition, VOLCANO_API};
 use crate::domain::record::run_resource;
@@ -19,51 +18,67 @@ use crate::store::run::ToTell;
 /// Clusters told in one pass; the registry takes as many in one call.
 const CLUSTERS: i64 = 200;
 
-/// The change of each cluster that there is anything to tell: the one that is pending, else a new one.
+/// The clusters that there is anything to tell, in name order.
 ///
 /// # Errors
-/// Another replica leads by now, or the database is away.
-pub async fn changes(app: &App, epoch: u64) -> Result<Vec<Pending>> {
-    let clusters = store::desired::to_tell(&app.pool, CLUSTERS).await?;
+/// The database is away.
+pub async fn clusters(executor: impl PgExecutor<'_>) -> Result<Vec<String>> {
+    store::desired::to_tell(executor, CLUSTERS).await
+}
+
+/// The change of each of these clusters that there is anything to tell: the one that is pending, else a new one. `incarnation` is
+/// the registry's, as far as is known. However many clusters there are, the statements are as many. They are locked in name order
+/// here, unless they are by now.
+///
+/// # Errors
+/// The database is away.
+pub async fn changes(tx: &mut Tx, clusters: Vec<String>, incarnation: Option<u64>) -> Result<Vec<Pending>> {
     if clusters.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tx = db::begin(&app.pool).await?;
-    lease::check(&mut tx, LEASE, epoch).await?;
-    let mut changes = Vec::new();
-    for cluster in clusters {
-        changes.extend(change(&mut tx, &cluster).await?);
+    let mut changes = store::desired::change::pending(tx, &clusters).await?;
+    let waiting: BTreeSet<String> = changes.iter().map(|change| change.cluster.clone()).collect();
+    let free: Vec<String> = clusters.into_iter().filter(|cluster| !waiting.contains(cluster)).collect();
+    let locked = store::desired::lock(tx, &free).await?;
+    let (whole, parts): (Vec<String>, Vec<String>) =
+        free.into_iter().partition(|cluster| locked.get(cluster).is_some_and(|locked| locked.whole));
+    let mut compared = untold(tx, &parts).await?;
+    for cluster in whole {
+        let all = everything(tx, &cluster).await?;
+        compared.push((cluster, all));
     }
-    tx.commit().await?;
+    let (mut numbered, mut more, mut done) = (Vec::new(), Vec::new(), Vec::new());
+    for (cluster, compared) in compared {
+        let Some(locked) = locked.get(&cluster) else { continue };
+        let all = Change::between(&compared.told, &compared.wanted);
+        let mut change = all.clone();
+        // What is left is told next; a run that is told before its queue waits for it in the cluster.
+        let cut = change.cut();
+        if cut || compared.more {
+            more.push(cluster.clone());
+        }
+        if locked.whole && !cut {
+            store::desired::mark_whole(tx, &cluster).await?;
+        } else if !locked.whole {
+            let left = |name: &String| cut && all.touches(name) && !change.touches(name);
+            done.extend(compared.runs.into_iter().filter(|(name, _)| !left(name)).map(|(_, run)| run));
+        }
+        if !change.is_empty() {
+            numbered.push(Pending {
+                content_digest: content_digest(&change),
+                cluster,
+                base_generation: locked.generation,
+                generation: locked.generation + 1,
+                upserts: change.upserts,
+                deletes: change.deletes,
+            });
+        }
+    }
+    store::desired::touch(tx, &more).await?;
+    store::desired::mark_told(tx, &done).await?;
+    store::desired::change::number(tx, &numbered, incarnation).await?;
+    changes.append(&mut numbered);
     Ok(changes)
-}
-
-async fn change(tx: &mut Tx, cluster: &str) -> Result<Option<Pending>> {
-    if let Some(pending) = store::desired::change::pending(tx, cluster).await? {
-        return Ok(Some(pending));
-    }
-    let locked = store::desired::lock(tx, cluster).await?;
-    let Compared { told, wanted, runs, more } =
-        if locked.whole { everything(tx, cluster).await? } else { untold(tx, cluster).await? };
-    let all = Change::between(&told, &wanted);
-    let mut change = all.clone();
-    // What is left is told next; a run that is told before its queue waits for it in the cluster.
-    let cut = change.cut();
-    if cut || more {
-        store::desired::touch(tx, &[cluster.to_owned()]).await?;
-    }
-    if locked.whole && !cut {
-        store::desired::mark_whole(tx, cluster).await?;
-    } else if !locked.whole {
-        let left = |name: &String| cut && all.touches(name) && !change.touches(name);
-        let done: Vec<(i64, u32)> = runs.into_iter().filter(|(name, _)| !left(name)).map(|(_, run)| run).collect();
-        store::desired::mark_told(tx, &done).await?;
-    }
-    if change.is_empty() {
-        return Ok(None);
-    }
-    let digest = content_digest(&change);
-    Ok(Some(store::desired::change::number(tx, cluster, locked.generation, &digest, &change).await?))
 }
 
 /// What is held against what.
@@ -78,23 +93,31 @@ struct Compared {
 
 /// All that a cluster should hold: its allowed runs, and the Volcano queues that they, or runs before them, are in.
 async fn everything(tx: &mut Tx, cluster: &str) -> Result<Compared> {
-    let told = store::desired::items(tx, cluster, None).await?;
+    let told = store::desired::all_items(tx, cluster).await?;
     let runs = store::run::wanted(tx, cluster).await?;
     let queues = told.keys().filter_map(|name| name.strip_prefix("queues/")).map(ToOwned::to_owned).collect();
     let wanted = wanted(tx, cluster, queues, &runs).await?;
     Ok(Compared { told, wanted, runs: Vec::new(), more: false })
 }
 
-/// The runs that may differ from what their cluster was told, and the queues they are in. Nothing else of the cluster is read.
-async fn untold(tx: &mut Tx, cluster: &str) -> Result<Compared> {
-    let runs = store::run::untold(tx, cluster, MAX_ITEMS).await?;
-    let more = runs.len() == MAX_ITEMS;
-    let marked: Vec<(String, (i64, u32))> = runs.iter().map(|run| (run.item(), (run.job_id, run.epoch))).collect();
-    let held: Vec<ToTell> = runs.into_iter().filter(|run| run.wanted).collect();
-    let wanted = wanted(tx, cluster, BTreeSet::new(), &held).await?;
-    let names: BTreeSet<String> = marked.iter().map(|(name, _)| name.clone()).chain(wanted.keys().cloned()).collect();
-    let told = store::desired::items(tx, cluster, Some(&names.into_iter().collect::<Vec<_>>())).await?;
-    Ok(Compared { told, wanted, runs: marked, more })
+/// The runs that may differ from what their clusters were told, and the queues they are in. Nothing else of the clusters is read.
+async fn untold(tx: &mut Tx, clusters: &[String]) -> Result<Vec<(String, Compared)>> {
+    let mut compared = Vec::new();
+    let mut names = Vec::new();
+    for (cluster, runs) in store::run::untold(tx, clusters, MAX_ITEMS).await? {
+        let more = runs.len() == MAX_ITEMS;
+        let marked: Vec<(String, (i64, u32))> = runs.iter().map(|run| (run.item(), (run.job_id, run.epoch))).collect();
+        let held: Vec<ToTell> = runs.into_iter().filter(|run| run.wanted).collect();
+        let wanted = wanted(tx, &cluster, BTreeSet::new(), &held).await?;
+        let of_cluster: BTreeSet<&String> = marked.iter().map(|(name, _)| name).chain(wanted.keys()).collect();
+        names.extend(of_cluster.into_iter().map(|name| (cluster.clone(), name.clone())));
+        compared.push((cluster, Compared { told: BTreeMap::new(), wanted, runs: marked, more }));
+    }
+    let mut told = store::desired::items(tx, &names).await?;
+    for (cluster, compared) in &mut compared {
+        compared.told = told.remove(cluster).unwrap_or_default();
+    }
+    Ok(compared)
 }
 
 /// The items of these runs, and of these queues and those that the runs are in.
@@ -141,7 +164,7 @@ async fn put_queues(tx: &mut Tx, queues: BTreeSet<String>, wanted: &mut BTreeMap
         bundles.push((bundle_digest.clone(), content));
         wanted.insert(queue_item(&queue), Item { bundle_digest, traceparent: String::new(), run: None, after: Vec::new() });
     }
-    store::bundle::put(tx, bundles).await
+    store::bundle::put(tx, &bundles).await
 }
 
 impl ToTell {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use muster_kit::{Result, Tx};
+use serde::Serialize;
+use sqlx::types::Json;
 
-use super::{items, put_items};
-use crate::domain::desired::{Change, Item};
+use super::{ItemRow, items, put_items};
+use crate::domain::desired::Item;
 use crate::peers::Told;
 
 /// A numbered change that is not known to be applied.
@@ -25,60 +27,100 @@ pub struct Pending {
     pub deletes: Vec<String>,
 }
 
-/// The pending change of a cluster.
-pub async fn pending(tx: &mut Tx, cluster: &str) -> Result<Option<Pending>> {
-    let Some(row) = sqlx::query!(
-        "select base_generation, generation, content_digest, upserts, deletes from desired_change where cluster = $1",
-        cluster
+/// The pending changes of clusters, of those that have one.
+pub async fn pending(tx: &mut Tx, clusters: &[String]) -> Result<Vec<Pending>> {
+    let rows = sqlx::query!(
+        r#"
+        select cluster, base_generation, generation, content_digest, upserts, deletes
+        from desired_change
+        where cluster = any($1)
+        order by cluster
+        "#,
+        clusters
     )
-    .fetch_optional(&mut **tx)
-    .await?
-    else {
-        return Ok(None);
-    };
-    Ok(Some(Pending {
-        cluster: cluster.to_owned(),
+    .fetch_all(&mut **tx)
+    .await?;
+    let names: Vec<(String, String)> =
+        rows.iter().flat_map(|row| row.upserts.iter().map(|name| (row.cluster.clone(), name.clone()))).collect();
+    let mut held = items(tx, &names).await?;
+    let pending = rows.into_iter().map(|row| Pending {
+        upserts: held.remove(&row.cluster).unwrap_or_default(),
+        cluster: row.cluster,
         base_generation: row.base_generation,
         generation: row.generation,
         content_digest: row.content_digest,
-        upserts: items(tx, cluster, Some(&row.upserts)).await?,
         deletes: row.deletes,
-    }))
+    });
+    Ok(pending.collect())
 }
 
-/// Numbers a change: from now on it is what the cluster was told, and it is sent until it is answered.
-pub async fn number(tx: &mut Tx, cluster: &str, base: i64, content_digest: &str, change: &Change) -> Result<Pending> {
-    let generation = base + 1;
-    let items: Vec<_> = change.upserts.iter().map(|(name, item)| (name.as_str(), generation, item)).collect();
-    put_items(tx, cluster, &items).await?;
-    sqlx::query!("delete from desired_item where cluster = $1 and name = any($2)", cluster, &change.deletes)
+#[derive(Serialize)]
+struct ChangeRow<'a> {
+    cluster: &'a str,
+    base_generation: i64,
+    generation: i64,
+    content_digest: &'a str,
+    upserts: Vec<&'a str>,
+    deletes: &'a [String],
+}
+
+/// Numbers changes, one a cluster: from now on they are what the clusters were told, and they are sent until they are answered,
+/// by the registry in this incarnation as far as is known.
+pub async fn number(tx: &mut Tx, changes: &[Pending], incarnation: Option<u64>) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut put = Vec::new();
+    let (mut rows, mut deleted) = (Vec::with_capacity(changes.len()), (Vec::new(), Vec::new()));
+    for Pending { cluster, base_generation, generation, content_digest, upserts, deletes } in changes {
+        put.extend(upserts.iter().map(|(name, item)| ItemRow::of(cluster, name, *generation, item)));
+        for name in deletes {
+            deleted.0.push(cluster.clone());
+            deleted.1.push(name.clone());
+        }
+        let upserts = upserts.keys().map(String::as_str).collect();
+        rows.push(ChangeRow {
+            cluster,
+            base_generation: *base_generation,
+            generation: *generation,
+            content_digest,
+            upserts,
+            deletes,
+        });
+    }
+    put_items(tx, &put, incarnation).await?;
+    if !deleted.0.is_empty() {
+        sqlx::query!(
+            "delete from desired_item where (cluster, name) in (select * from unnest($1::text[], $2::text[]))",
+            &deleted.0,
+            &deleted.1
+        )
         .execute(&mut **tx)
         .await?;
-    let upserts: Vec<String> = change.upserts.keys().cloned().collect();
+    }
     sqlx::query!(
         r#"
-        insert into desired_change (cluster, base_generation, generation, content_digest, upserts, deletes)
-        values ($1, $2, $3, $4, $5, $6)
+        with change as (
+            insert into desired_change (cluster, base_generation, generation, content_digest, upserts, deletes)
+            select cluster, base_generation, generation, content_digest, upserts, deletes
+            from jsonb_to_recordset($1) as n (
+                cluster text, base_generation bigint, generation bigint, content_digest text, upserts text[], deletes text[]
+            )
+            returning cluster, generation
+        )
+        update desired_cluster d
+        set generation = change.generation
+        from change
+        where d.cluster = change.cluster
         "#,
-        cluster,
-        base,
-        generation,
-        content_digest,
-        &upserts,
-        &change.deletes
+        Json(rows) as _
     )
     .execute(&mut **tx)
     .await?;
-    sqlx::query!("update desired_cluster set generation = $2 where cluster = $1", cluster, generation).execute(&mut **tx).await?;
-    removed(tx, cluster, &change.deletes, generation).await?;
-    Ok(Pending {
-        cluster: cluster.to_owned(),
-        base_generation: base,
-        generation,
-        content_digest: content_digest.to_owned(),
-        upserts: change.upserts.clone(),
-        deletes: change.deletes.clone(),
-    })
+    for change in changes {
+        removed(tx, &change.cluster, &change.deletes, change.generation).await?;
+    }
+    Ok(())
 }
 
 /// A change is in the registry, in this incarnation of its.
@@ -89,7 +131,14 @@ pub async fn applied(tx: &mut Tx, change: &Pending, incarnation: u64) -> Result<
         .await?;
     let names: Vec<String> = upserts.keys().cloned().collect();
     sqlx::query!(
-        "update desired_item set incarnation = $3 where cluster = $1 and generation = $2 and name = any($4)",
+        r#"
+        update desired_item
+        set incarnation = $3
+        where cluster = $1
+        and generation = $2
+        and name = any($4)
+        and incarnation is distinct from $3
+        "#,
         cluster,
         generation,
         incarnation.cast_signed(),
@@ -104,8 +153,8 @@ pub async fn applied(tx: &mut Tx, change: &Pending, incarnation: u64) -> Result<
 pub async fn adopt(tx: &mut Tx, cluster: &str, told: &Told) -> Result<()> {
     sqlx::query!("delete from desired_change where cluster = $1", cluster).execute(&mut **tx).await?;
     sqlx::query!("delete from desired_item where cluster = $1", cluster).execute(&mut **tx).await?;
-    let items: Vec<_> = told.items.iter().map(|(name, (generation, item))| (name.as_str(), *generation, item)).collect();
-    put_items(tx, cluster, &items).await?;
+    let rows = told.items.iter().map(|(name, (generation, item))| ItemRow::of(cluster, name, *generation, item));
+    put_items(tx, &rows.collect::<Vec<_>>(), None).await?;
     for (name, generation) in &told.removed {
         removed(tx, cluster, std::slice::from_ref(name), *generation).await?;
     }

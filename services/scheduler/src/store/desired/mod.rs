@@ -4,10 +4,10 @@ pub mod change;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_kit::{Error, Result, Tx};
+use muster_kit::{Result, Tx};
 use serde::Serialize;
-use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::PgExecutor;
+use sqlx::types::Json;
 
 use super::column;
 use crate::domain::desired::Item;
@@ -73,7 +73,7 @@ pub async fn told(tx: &mut Tx, items: &[(String, String)]) -> Result<BTreeSet<(S
 }
 
 /// Clusters with something to tell, those with a pending change included.
-pub async fn to_tell(pool: &PgPool, limit: i64) -> Result<Vec<String>> {
+pub async fn to_tell(executor: impl PgExecutor<'_>, limit: i64) -> Result<Vec<String>> {
     let clusters = sqlx::query_scalar!(
         r#"
         select cluster as "cluster!"
@@ -87,7 +87,7 @@ pub async fn to_tell(pool: &PgPool, limit: i64) -> Result<Vec<String>> {
         "#,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     Ok(clusters)
 }
@@ -100,54 +100,84 @@ pub struct Locked {
     pub whole: bool,
 }
 
-/// Takes a cluster's lock; clears the mark that there is something to tell.
-pub async fn lock(tx: &mut Tx, cluster: &str) -> Result<Locked> {
-    let locked = sqlx::query_as!(
-        Locked,
-        r#"
-        insert into desired_cluster (cluster, dirty)
-        values ($1, false)
-        on conflict (cluster) do update
-        set dirty = false
-        returning generation, whole
-        "#,
-        cluster
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(locked)
-}
-
-/// What a cluster was told: of all items, or of those with these names.
-pub async fn items(tx: &mut Tx, cluster: &str, names: Option<&[String]>) -> Result<BTreeMap<String, Item>> {
+/// Takes the locks of clusters; clears the marks that there is something to tell them.
+pub async fn lock(tx: &mut Tx, clusters: &[String]) -> Result<BTreeMap<String, Locked>> {
+    if clusters.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let rows = sqlx::query!(
         r#"
-        select name, bundle_digest, traceparent, run, movable, after
-        from desired_item
-        where cluster = $1
-        and ($2::text[] is null or name = any($2))
+        insert into desired_cluster (cluster, dirty)
+        select distinct cluster, false from unnest($1::text[]) as asked (cluster) order by cluster
+        on conflict (cluster) do update
+        set dirty = false
+        returning cluster, generation, whole
         "#,
-        cluster,
-        names
+        clusters
     )
     .fetch_all(&mut **tx)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let item = Item {
-                bundle_digest: row.bundle_digest,
-                traceparent: row.traceparent,
-                run: row.run.map(|run| (run, row.movable)),
-                after: row.after,
-            };
-            (row.name, item)
-        })
-        .collect())
+    Ok(rows.into_iter().map(|row| (row.cluster, Locked { generation: row.generation, whole: row.whole })).collect())
+}
+
+struct HeldRow {
+    cluster: String,
+    name: String,
+    bundle_digest: String,
+    traceparent: String,
+    run: Option<String>,
+    movable: bool,
+    after: Vec<String>,
+}
+
+/// What clusters were told of items, by cluster and item.
+pub type Held = BTreeMap<String, BTreeMap<String, Item>>;
+
+fn held(rows: Vec<HeldRow>) -> Held {
+    let mut held = Held::new();
+    for HeldRow { cluster, name, bundle_digest, traceparent, run, movable, after } in rows {
+        let item = Item { bundle_digest, traceparent, run: run.map(|run| (run, movable)), after };
+        held.entry(cluster).or_default().insert(name, item);
+    }
+    held
+}
+
+/// What a cluster was told of all items.
+pub async fn all_items(tx: &mut Tx, cluster: &str) -> Result<BTreeMap<String, Item>> {
+    let rows = sqlx::query_as!(
+        HeldRow,
+        "select cluster, name, bundle_digest, traceparent, run, movable, after from desired_item where cluster = $1",
+        cluster
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(held(rows).remove(cluster).unwrap_or_default())
+}
+
+/// What was told of some (cluster, item).
+pub async fn items(tx: &mut Tx, items: &[(String, String)]) -> Result<Held> {
+    if items.is_empty() {
+        return Ok(Held::new());
+    }
+    let (clusters, names): (Vec<String>, Vec<String>) = items.iter().cloned().unzip();
+    let rows = sqlx::query_as!(
+        HeldRow,
+        r#"
+        select cluster, name, bundle_digest, traceparent, run, movable, after
+        from desired_item
+        where (cluster, name) in (select * from unnest($1::text[], $2::text[]))
+        "#,
+        &clusters,
+        &names
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(held(rows))
 }
 
 #[derive(Serialize)]
 struct ItemRow<'a> {
+    cluster: &'a str,
     name: &'a str,
     generation: i64,
     bundle_digest: &'a str,
@@ -157,33 +187,38 @@ struct ItemRow<'a> {
     after: &'a [String],
 }
 
-/// Writes down that a cluster holds items: (name, generation, item).
-async fn put_items(tx: &mut Tx, cluster: &str, items: &[(&str, i64, &Item)]) -> Result<()> {
-    let row = |(name, generation, item): &(&'_ str, i64, &'_ Item)| {
+impl<'a> ItemRow<'a> {
+    fn of(cluster: &'a str, name: &'a str, generation: i64, item: &'a Item) -> Self {
         let Item { bundle_digest, traceparent, run, after } = item;
         let movable = run.as_ref().is_some_and(|(_, movable)| *movable);
         let run = run.as_ref().map(|(run, _)| run.as_str());
-        serde_json::to_value(ItemRow { name, generation: *generation, bundle_digest, traceparent, run, movable, after })
-    };
-    let rows: Value = items.iter().map(row).collect::<Result<_, _>>().map_err(Error::internal)?;
+        Self { cluster, name, generation, bundle_digest, traceparent, run, movable, after }
+    }
+}
+
+/// Writes down that clusters hold items, as the registry will say in this incarnation, if that is known.
+async fn put_items(tx: &mut Tx, items: &[ItemRow<'_>], incarnation: Option<u64>) -> Result<()> {
+    if items.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
         r#"
-        insert into desired_item (cluster, name, generation, bundle_digest, traceparent, run, movable, after)
-        select $1, name, generation, bundle_digest, traceparent, run, movable, after
-        from jsonb_to_recordset($2) as n (
-            name text, generation bigint, bundle_digest text, traceparent text, run text, movable boolean, after text[]
+        insert into desired_item (cluster, name, generation, incarnation, bundle_digest, traceparent, run, movable, after)
+        select cluster, name, generation, $2, bundle_digest, traceparent, run, movable, after
+        from jsonb_to_recordset($1) as n (
+            cluster text, name text, generation bigint, bundle_digest text, traceparent text, run text, movable boolean, after text[]
         )
         on conflict (cluster, name) do update
         set generation = excluded.generation,
-            incarnation = null,
+            incarnation = excluded.incarnation,
             bundle_digest = excluded.bundle_digest,
             traceparent = excluded.traceparent,
             run = excluded.run,
             movable = excluded.movable,
             after = excluded.after
         "#,
-        cluster,
-        rows
+        Json(items) as _,
+        incarnation.map(u64::cast_signed)
     )
     .execute(&mut **tx)
     .await?;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use muster_kit::{Error, Result, Tx};
 use muster_scheduler_engine::Finished;
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use super::{corrupt, count, json};
 use crate::domain::job::JobState;
@@ -166,7 +166,10 @@ pub async fn lock_rows(tx: &mut Tx, ids: &[i64]) -> Result<BTreeMap<i64, Job>> {
 }
 
 /// Jobs by row, those that are there, as they are.
-pub async fn rows(pool: &PgPool, ids: &[i64]) -> Result<BTreeMap<i64, Job>> {
+pub async fn rows(executor: impl PgExecutor<'_>, ids: &[i64]) -> Result<BTreeMap<i64, Job>> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let rows = sqlx::query_as!(
         JobRow,
         r#"
@@ -179,7 +182,7 @@ pub async fn rows(pool: &PgPool, ids: &[i64]) -> Result<BTreeMap<i64, Job>> {
         "#,
         ids
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter().map(|row| Ok((row.job_id, row.try_into()?))).collect()
 }
@@ -249,7 +252,7 @@ pub async fn for_engine(tx: &mut Tx, after: i64, limit: i64) -> Result<Vec<Job>>
 }
 
 /// The jobs that ran and ended last, newest first. One that goes on from checkpoints lasted as long as all its runs did,
-/// another as long as its last one; each run counts with its speed.
+/// another as long as its last one; each run counts with its speed. The GPU model is that of a job that ran on one only, in one run.
 pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Finished>> {
     let rows = sqlx::query!(
         r#"
@@ -266,7 +269,13 @@ pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Finished>> {
                     ) from run
                     where run.job_id = job.job_id and run.finished_at > run.started_at
                 )
-            end))::bigint as lasted_ms
+            end))::bigint as lasted_ms,
+            case when coalesce(gang -> 'speeds', '{}') = '{}' then (
+                select case when count(*) = 1 then min(run.flavor) end from run
+                where run.job_id = job.job_id
+                and run.finished_at > run.started_at
+                and (gang ->> 'restart_ms' is not null or run.epoch = job.epoch)
+            ) end as model
         from job
         where finished_at is not null and started_at is not null and not charged
         order by finished_at desc
@@ -281,6 +290,7 @@ pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Finished>> {
         queue: row.queue,
         gpus: row.gpus.into(),
         lasted_ms: row.lasted_ms.unwrap_or_default(),
+        model: row.model,
     });
     Ok(finished.collect())
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use muster_kit::{Error, Result, Tx};
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::types::Json;
 
 use super::super::{column, json};
 use crate::domain::record::{Job, Transition};
@@ -98,7 +99,7 @@ pub async fn insert(tx: &mut Tx, jobs: &[&Job]) -> Result<Vec<Option<i64>>> {
         on conflict on constraint job_name_is_unique do nothing
         returning job_id, namespace, name
         "#,
-        serde_json::to_value(rows).map_err(Error::internal)?
+        Json(rows) as _
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -172,7 +173,7 @@ pub async fn update(tx: &mut Tx, jobs: &[&Job]) -> Result<()> {
         where j.job_id = n.job_id
         and j.version = n.version
         "#,
-        serde_json::to_value(rows).map_err(Error::internal)?
+        Json(rows) as _
     )
     .execute(&mut **tx)
     .await?;

@@ -229,27 +229,51 @@ pub async fn wanted(tx: &mut Tx, cluster: &str) -> Result<Vec<ToTell>> {
     rows.into_iter().map(ToTell::try_from).collect()
 }
 
-/// The runs that may differ from what their cluster was told of them, oldest job first.
-pub async fn untold(tx: &mut Tx, cluster: &str, limit: usize) -> Result<Vec<ToTell>> {
-    let rows = sqlx::query_as!(
-        ToTellRow,
+/// The runs that may differ from what their clusters were told of them, by cluster, oldest job first and at most `limit` of each.
+pub async fn untold(tx: &mut Tx, clusters: &[String], limit: usize) -> Result<BTreeMap<String, Vec<ToTell>>> {
+    if clusters.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows = sqlx::query!(
         r#"
         select
-            r.job_id, r.epoch, j.namespace, j.name, j.queue, j.kind, j.movable, r.wanted, r.bundle_digest, r.traceparent
-        from run r
+            asked.cluster as "cluster!", r.job_id, r.epoch, j.namespace, j.name, j.queue, j.kind, j.movable, r.wanted, r.bundle_digest,
+            r.traceparent
+        from unnest($1::text[]) as asked (cluster)
+        cross join lateral (
+            select *
+            from run u
+            where u.cluster = asked.cluster
+            and u.untold
+            and (u.bundle_digest is not null or not u.wanted)
+            order by u.job_id, u.epoch
+            limit $2
+        ) r
         join job j on j.job_id = r.job_id
-        where r.cluster = $1
-        and r.untold
-        and (r.bundle_digest is not null or not r.wanted)
-        order by r.job_id, r.epoch
-        limit $2
+        order by asked.cluster, r.job_id, r.epoch
         "#,
-        cluster,
+        clusters,
         limit as i64
     )
     .fetch_all(&mut **tx)
     .await?;
-    rows.into_iter().map(ToTell::try_from).collect()
+    let mut untold: BTreeMap<String, Vec<ToTell>> = BTreeMap::new();
+    for row in rows {
+        let run = ToTell {
+            job_id: row.job_id,
+            epoch: count("an epoch", row.epoch)?,
+            namespace: row.namespace,
+            job: row.name,
+            queue: row.queue,
+            kind: row.kind,
+            movable: row.movable,
+            wanted: row.wanted,
+            bundle_digest: row.bundle_digest,
+            traceparent: row.traceparent,
+        };
+        untold.entry(row.cluster).or_default().push(run);
+    }
+    Ok(untold)
 }
 
 /// Takes finished runs that ended before an instant out of their clusters, at most `limit`; gives the clusters concerned.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use muster_kit::{Error, Result, Tx};
+use muster_kit::{Result, Tx};
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::types::Json;
 
 use super::super::{column, json};
 use crate::domain::job::StopReason;
@@ -66,7 +67,7 @@ pub async fn insert(tx: &mut Tx, runs: &[(Run, i64)]) -> Result<()> {
             state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint
         )
         "#,
-        serde_json::to_value(rows).map_err(Error::internal)?
+        Json(rows) as _
     )
     .execute(&mut **tx)
     .await?;
@@ -130,7 +131,7 @@ pub async fn update<'a>(tx: &mut Tx, runs: impl Iterator<Item = &'a Run>) -> Res
         where r.job_id = n.job_id
         and r.epoch = n.epoch
         "#,
-        serde_json::to_value(rows).map_err(Error::internal)?
+        Json(rows) as _
     )
     .execute(&mut **tx)
     .await?;

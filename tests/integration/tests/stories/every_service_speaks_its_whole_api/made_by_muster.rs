@@ -269,6 +269,13 @@ impl Scene<'_> {
         let observed = self.api.method("WatchObserved")?;
         let mut stream = self.api.open(&service, observed, &json!({"owner": "rollout"})).await?;
         stream.message().await?.context("an observation")?;
+        let verdicts = self.api.method("ReadVerdicts")?;
+        let of_nobody = json!({"cluster": "clusters/walk-nobody", "owner": "policy", "name": "policies"});
+        let refused = self.api.refusal(self.clients, verdicts, &of_nobody).await?;
+        has_reason(&refused, Code::PermissionDenied, "PERMISSION_DENIED", verdicts.full_name())?;
+        let policy = self.platform.clients_as_service(Service::Policy)?;
+        let missing = self.api.refusal(&policy, verdicts, &of_nobody).await?;
+        has_reason(&missing, Code::NotFound, "NOT_FOUND", verdicts.full_name())?;
 
         for (method, request, code, reason) in [
             ("EnrolmentService.Enrol", json!({"token": "mste-nobody"}), Code::InvalidArgument, "INVALID_FIELD"),
