@@ -163,7 +163,7 @@ async fn play_it(ground: &mut Ground, plan: &Plan, number: usize, promised: &mut
     serves(&mut ground.scene, &second).await?;
     let complete_after = mended.elapsed();
     let unknown_for = staleness::end_unknown_for(&ground.scene, &[&before, &meanwhile]).await?;
-    let weights_stale_for = staleness::weights_stale_for(&ground.scene, &[&first, &second])?;
+    let weights_stale_for = staleness::weights_stale_for(&ground.scene, &[&first, &second]).await?;
     let memory = invariants::at_rest(ground, &promised.jobs, &promised.versions).await?;
     Ok(Recovery { at, job, event, well_after, complete_after, unknown_for, weights_stale_for, memory })
 }

@@ -47,14 +47,20 @@ pub async fn end_unknown_for(scene: &Scene, jobs: &[&str]) -> Result<Duration> {
 /// one of the releases of these versions.
 ///
 /// # Errors
-/// No weight was ever decided for the last of them, or one that no other replaced never stood.
-pub fn weights_stale_for(scene: &Scene, versions: &[&str]) -> Result<Duration> {
+/// No weight was ever decided for the last of them, which has completed, or one that no other replaced never stood.
+pub async fn weights_stale_for(scene: &Scene, versions: &[&str]) -> Result<Duration> {
+    let newest = versions.last().context("versions")?;
+    // What was decided while the broker was away is published when it is back.
+    eventually(&format!("the end of the release of {newest} is on its topic"), async || {
+        let count = told(scene, newest).iter().filter(|event| header(event, "ce_type").contains("release.completed")).count();
+        Ok(look(count > 0, (), || format!("{} events of it", told(scene, newest).len())))
+    })
+    .await?;
     let mut decisions = Vec::new();
     for version in versions {
         decisions.extend(decided(scene, version)?);
     }
     decisions.sort_by_key(|decision| decision.time);
-    let newest = versions.last().context("versions")?;
     ensure!(decisions.iter().any(|decision| decision.version == *newest), "no weight was decided for {newest}");
     let routings = routings(scene, SERVE_ONLINE)?;
     let mut longest = Duration::ZERO;
@@ -96,9 +102,9 @@ impl Decision {
 
 /// The weights that were decided for a version in the cluster with the routes, oldest first.
 fn decided(scene: &Scene, version: &str) -> Result<Vec<Decision>> {
-    let (model, cluster) = (format!("models/resnet50/versions/{version}"), format!("clusters/{SERVE_ONLINE}"));
+    let cluster = format!("clusters/{SERVE_ONLINE}");
     let mut decisions: Vec<Decision> = Vec::new();
-    for event in scene.topics.of("muster.releases").iter().filter(|event| event.data["modelVersion"] == model.as_str()) {
+    for event in &told(scene, version) {
         let targets = event.data["targets"].as_array().into_iter().flatten();
         let weight = targets.filter(|target| target["cluster"] == cluster.as_str()).find_map(|target| target["weight"].as_i64());
         let Some(weight) = weight else { continue };
@@ -107,6 +113,14 @@ fn decided(scene: &Scene, version: &str) -> Result<Vec<Decision>> {
         }
     }
     Ok(decisions)
+}
+
+/// What was published of the releases of a version.
+fn told(scene: &Scene, version: &str) -> Vec<Event> {
+    let model = format!("models/resnet50/versions/{version}");
+    let mut events = scene.topics.of("muster.releases");
+    events.retain(|event| event.data["modelVersion"] == model.as_str());
+    events
 }
 
 fn header<'a>(event: &'a Event, name: &str) -> &'a str {
