@@ -41,6 +41,10 @@ fn spec(draw: &mut Draw, restart: Option<&str>) -> Value {
     security(draw, &mut spec);
     identity(draw, &mut spec);
     placement(draw, &mut spec);
+    // The API server takes no kernel settings of namespaces that are the host's.
+    if spec["hostNetwork"] == true || spec["hostIPC"] == true {
+        spec["securityContext"].as_object_mut().map(|context| context.remove("sysctls"));
+    }
     spec
 }
 
@@ -86,7 +90,8 @@ fn identity(draw: &mut Draw, spec: &mut Value) {
         3 => spec["priorityClassName"] = json!("system-cluster-critical"),
         4 => spec["dnsPolicy"] = json!("Default"),
         5 => spec["hostAliases"] = json!([{"ip": "10.0.0.1", "hostnames": ["a"]}]),
-        6 => spec["shareProcessNamespace"] = json!(true),
+        // The API server takes one of the two.
+        6 if spec.get("hostPID").is_none() => spec["shareProcessNamespace"] = json!(true),
         _ => {}
     }
 }
@@ -203,7 +208,8 @@ fn context(draw: &mut Draw, container: &mut Value) {
 }
 
 fn ports(draw: &mut Draw, name: &str, container: &mut Value) {
-    let number = 8000 + name.len();
+    // Another for each container: on the host no two may have the same.
+    let number = 8000 + name.bytes().map(u32::from).sum::<u32>();
     container["ports"] = match draw.below(6) {
         0 => json!([{"containerPort": number}]),
         1 => json!([{"containerPort": number, "hostPort": 0, "name": "http"}]),

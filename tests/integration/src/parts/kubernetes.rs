@@ -103,6 +103,8 @@ impl Kubernetes {
             .arguments(["--service-cluster-ip-range", "10.96.0.0/16", "--endpoint-reconciler-type", "none"])
             .arguments(["--audit-policy-file", &text("audit-policy.yaml"), "--audit-log-path", &text("audit.jsonl")])
             .arguments(["--audit-log-mode", "blocking", "--audit-log-maxsize", "2000"])
+            // As everybody's clusters: device plugins and networks need it.
+            .argument("--allow-privileged=true")
             .argument(format!("--disable-admission-plugins={}", plugins.join(",")))
             .log(at("kube-apiserver.log"));
         let mut server = Part::start(server, leash)?;
