@@ -7,7 +7,7 @@
 
 mod hub;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use hub::Hub;
 use jiff::Timestamp;
 use muster_agent::{
@@ -15,17 +15,12 @@ use muster_agent::{
     link::Telling,
     policy::evaluate,
 };
-use muster_core::{manifest::parse_documents, version::Version};
+use muster_core::version::Version;
 use muster_fleet_registry::link::verdicts::{Incoming, Stored};
-use muster_policy_evaluator::{Surroundings, speed};
+use muster_policy_evaluator::{Surroundings, conformance::manifests_below, speed};
 use prost::Message as _;
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 const CLUSTERS: usize = 10;
 const WORKLOADS: usize = 10_000;
@@ -36,10 +31,9 @@ const CHANGED: usize = 100;
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [url, places @ ..] = arguments.as_slice() else { bail!("usage: verdict_bench DATABASE_URL POLICIES…") };
-    let mut policies = Vec::new();
-    for place in places {
-        below(&PathBuf::from(place), &mut policies)?;
-    }
+    let places: Vec<PathBuf> = places.iter().map(PathBuf::from).collect();
+    let manifests = manifests_below(&places)?.into_iter().map(|(_, manifest)| manifest.value);
+    let policies: Vec<Value> = manifests.filter(|manifest| manifest["kind"] == "ClusterPolicy").collect();
     if policies.is_empty() {
         bail!("there is no policy");
     }
@@ -125,18 +119,4 @@ fn changed(mut workloads: Vec<Value>) -> Vec<Value> {
         workloads[number]["metadata"]["name"] = name;
     }
     workloads
-}
-
-fn below(place: &Path, policies: &mut Vec<Value>) -> Result<()> {
-    if place.is_dir() {
-        let mut entries: Vec<PathBuf> = fs::read_dir(place)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-        entries.sort();
-        entries.retain(|entry| entry.file_name().is_none_or(|name| !name.to_string_lossy().starts_with('.')));
-        return entries.iter().try_for_each(|entry| below(entry, policies));
-    }
-    if place.extension().is_some_and(|extension| extension == "yaml") {
-        let documents = parse_documents(&fs::read_to_string(place)?).with_context(|| place.display().to_string())?;
-        policies.extend(documents.into_iter().map(|document| document.value).filter(|value| value["kind"] == "ClusterPolicy"));
-    }
-    Ok(())
 }

@@ -38,18 +38,11 @@ use crate::setup::postgres;
 pub enum Command {
     /// Jobs to their clusters, commits to health, events to canaries, rollbacks; memory
     MainJob {
-        /// Use the programs as they were built last
-        #[arg(long)]
-        no_build: bool,
-        /// Programs built as they are deployed, instead of as they are developed
-        #[arg(long)]
-        release: bool,
+        #[command(flatten)]
+        programs: Programs,
         /// Once more on a real Kafka and real Kubernetes clusters, beside the embedded ones
         #[arg(long)]
         real: bool,
-        /// Print the figures as JSON, for programs
-        #[arg(long)]
-        json: bool,
         /// Jobs submitted
         #[arg(long, default_value_t = 500)]
         jobs: u32,
@@ -59,15 +52,8 @@ pub enum Command {
     },
     /// How long a user waits when one of a service's two processes is killed
     Failover {
-        /// Use the programs as they were built last
-        #[arg(long)]
-        no_build: bool,
-        /// Programs built as they are deployed, instead of as they are developed
-        #[arg(long)]
-        release: bool,
-        /// Print the figures as JSON, for programs
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        programs: Programs,
         /// Kills of each service
         #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
         times: u32,
@@ -78,25 +64,36 @@ pub enum Command {
     Policy(policy::Arguments),
 }
 
+/// Which programs are measured, and for whom.
+#[derive(clap::Args)]
+pub struct Programs {
+    /// Use the programs as they were built last
+    #[arg(long)]
+    no_build: bool,
+    /// Programs built as they are deployed, instead of as they are developed
+    #[arg(long)]
+    release: bool,
+    /// Print the figures as JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
 /// Measures and prints.
 ///
 /// # Errors
 /// Something could not be set up, or did not happen.
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::MainJob { no_build, release, real, json, jobs, clusters } => {
-            let profile = if release { Profile::Release } else { Profile::Dev };
-            let surroundings = Surroundings::start(profile, !no_build, if real { For::Tests } else { For::Demo }).await?;
-            figure::print(&main_job(&surroundings, real, jobs, clusters).await?, json)
+        Command::MainJob { programs, real, jobs, clusters } => {
+            let surroundings = Surroundings::start(&programs, if real { For::Tests } else { For::Demo }).await?;
+            figure::print(&main_job(&surroundings, real, jobs, clusters).await?, programs.json)
         }
-        Command::Failover { no_build, release, json, times } => {
-            let profile = if release { Profile::Release } else { Profile::Dev };
-            let surroundings = Surroundings::start(profile, !no_build, For::Demo).await?;
+        Command::Failover { programs, times } => {
+            let surroundings = Surroundings::start(&programs, For::Demo).await?;
             let mut figures = machine::measure(&surroundings.postgres).await?;
-            let setup = surroundings.setup(failover::simulation(times))?;
-            let setup = Setup { balanced: true, ..setup };
+            let setup = Setup { balanced: true, ..surroundings.setup(failover::simulation(times))? };
             figures.extend(failover::measure(setup, times).await?);
-            figure::print(&figures, json)
+            figure::print(&figures, programs.json)
         }
         Command::Policy(arguments) => policy::run(arguments).await,
         Command::Scheduler(arguments) => scheduler::run(arguments).await,
@@ -111,11 +108,12 @@ struct Surroundings {
 }
 
 impl Surroundings {
-    async fn start(profile: Profile, build: bool, needs: For) -> Result<Self> {
+    async fn start(programs: &Programs, needs: For) -> Result<Self> {
+        let profile = if programs.release { Profile::Release } else { Profile::Dev };
         doctor::check(needs)?;
         let kustomize = kustomize::program().await?;
         let postgres = postgres::start(Durability::Full).await?;
-        if build {
+        if !programs.no_build {
             build::programs(profile).await?;
         }
         Ok(Self { profile, kustomize, postgres })

@@ -20,7 +20,7 @@ use muster_kit::{
     watch::Tail,
 };
 use muster_proto::{
-    agent::v1::{Bundle, DesiredItem, EnrolRequest, hub_message},
+    agent::v1::{Bundle, DesiredItem, EnrolRequest, HubMessage, hub_message},
     registry::v1::{self as wire, cluster::State, cluster_change_result::Outcome},
 };
 use muster_testkit::TestDb;
@@ -30,6 +30,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// A registry without its server: use cases and reconcilers are called by hand, time stands still.
@@ -293,8 +294,8 @@ async fn bundles_come_with_the_changes_that_name_them_and_go_on_with_their_items
     );
 }
 
-/// The items that the agent of a cluster is sent, and the bundles that come along.
-async fn sent(registry: &Registry, cluster: &str) -> (Vec<String>, Vec<Bundle>) {
+/// A replica that holds the stream of a cluster's agent, and what the agent hears.
+async fn connected(registry: &Registry, cluster: &str) -> (Sender, mpsc::Receiver<Result<HubMessage, tonic::Status>>) {
     let id = uuid::Uuid::new_v4();
     let cluster_id = sqlx::query_scalar("update cluster set session = $1 where name = $2 returning cluster_id")
         .bind(id)
@@ -302,9 +303,15 @@ async fn sent(registry: &Registry, cluster: &str) -> (Vec<String>, Vec<Bundle>) 
         .fetch_one(&registry.app.pool)
         .await
         .expect("a session");
-    let (outbox, mut messages) = tokio::sync::mpsc::channel(8);
+    let (outbox, messages) = mpsc::channel(8);
     let sender = Sender { app: registry.app.clone(), sessions: Sessions::default() };
     sender.sessions.add(Session { id, cluster_id, outbox, sent: 0, told_to_leave: false });
+    (sender, messages)
+}
+
+/// The items that the agent of a cluster is sent, and the bundles that come along.
+async fn sent(registry: &Registry, cluster: &str) -> (Vec<String>, Vec<Bundle>) {
+    let (sender, mut messages) = connected(registry, cluster).await;
     sender.tick().await.expect("sent");
     let message = messages.try_recv().expect("a message").expect("no refusal").message;
     let Some(hub_message::Message::Desired(desired)) = message else { panic!("{message:?}") };
@@ -322,15 +329,7 @@ async fn a_change_that_begins_at_the_end_of_a_message_is_sent_whole() {
         let change = change(generation - 1, generation, &format!("{generation}"), &upserts, &[]);
         assert_eq!(registry.apply(1, change).await.expect("taken").outcome(), Outcome::Applied);
     }
-    let id = uuid::Uuid::new_v4();
-    let cluster_id = sqlx::query_scalar("update cluster set session = $1 returning cluster_id")
-        .bind(id)
-        .fetch_one(&registry.app.pool)
-        .await
-        .expect("a session");
-    let (outbox, mut sent) = tokio::sync::mpsc::channel(8);
-    let sender = Sender { app: registry.app.clone(), sessions: Sessions::default() };
-    sender.sessions.add(Session { id, cluster_id, outbox, sent: 0, told_to_leave: false });
+    let (sender, mut sent) = connected(&registry, "edge-01").await;
     let mut names = std::collections::BTreeSet::new();
     for _ in 0..3 {
         sender.tick().await.expect("sent");

@@ -120,6 +120,19 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The word in Kyverno's reports, and ours for what it has none for.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail { .. } => "fail",
+            Self::Skip { .. } => "skip",
+            Self::Error { .. } => "error",
+            Self::NotEvaluated { .. } => "not evaluated",
+        }
+    }
+}
+
 /// A rule's answer to one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleResult<'p> {

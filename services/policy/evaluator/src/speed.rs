@@ -141,21 +141,11 @@ fn answers_about(policies: &[Policy], objects: &[Value]) -> Vec<Answer> {
                 policy: policy.name().to_owned(),
                 rule: result.rule.to_owned(),
                 object: name.to_owned(),
-                outcome: word(&result.outcome),
+                outcome: result.outcome.word(),
             }));
         }
     }
     answers
-}
-
-fn word(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Pass => "pass",
-        Outcome::Fail { .. } => "fail",
-        Outcome::Skip { .. } => "skip",
-        Outcome::Error { .. } => "error",
-        Outcome::NotEvaluated { .. } => "not evaluated",
-    }
 }
 
 /// Judges all objects by all policies again and again on threads of its own, for at least so long. `clock` says how long

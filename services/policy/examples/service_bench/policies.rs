@@ -1,15 +1,12 @@
 //! Policies from files, and what binds them.
 
-use anyhow::{Context, Result, ensure};
-use muster_core::manifest::parse_documents;
+use anyhow::{Result, ensure};
+use muster_policy_evaluator::conformance::manifests_below;
 use muster_proto::policy::v1::{
     self as wire, fleet_policy_service_client::FleetPolicyServiceClient, policy_service_client::PolicyServiceClient,
 };
 use serde_json::{Value, json};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 use tonic::transport::Channel;
 
 /// A binding holds no more.
@@ -17,26 +14,10 @@ const BOUND_TOGETHER: usize = 200;
 
 /// Every policy below some places; tests that lie beside them are passed over.
 pub fn read(places: &[PathBuf]) -> Result<Vec<Value>> {
-    let mut policies = Vec::new();
-    for place in places {
-        below(place, &mut policies)?;
-    }
+    let manifests = manifests_below(places)?.into_iter().map(|(_, manifest)| manifest.value);
+    let policies: Vec<Value> = manifests.filter(|manifest| manifest["kind"] == "ClusterPolicy").collect();
     ensure!(!policies.is_empty(), "there is no policy");
     Ok(policies)
-}
-
-fn below(place: &Path, policies: &mut Vec<Value>) -> Result<()> {
-    if place.is_dir() {
-        let mut entries: Vec<PathBuf> = fs::read_dir(place)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-        entries.sort();
-        entries.retain(|entry| entry.file_name().is_none_or(|name| !name.to_string_lossy().starts_with('.')));
-        return entries.iter().try_for_each(|entry| below(entry, policies));
-    }
-    if place.extension().is_some_and(|extension| extension == "yaml") {
-        let documents = parse_documents(&fs::read_to_string(place)?).with_context(|| place.display().to_string())?;
-        policies.extend(documents.into_iter().map(|document| document.value).filter(|value| value["kind"] == "ClusterPolicy"));
-    }
-    Ok(())
 }
 
 /// Makes the policies and binds them all to one fleet.

@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use super::mind::fold_queues;
 use super::queues::read;
 use crate::domain::cluster::{ClusterFacts, Standing};
-use crate::domain::queue::QueueDefinition;
+use crate::domain::queue::{QueueDefinition, upwards};
 use crate::domain::record::time;
 use crate::store;
 
@@ -40,20 +40,9 @@ impl Admission {
     /// Members that the queue may use, by name; empty where none is known, which means every one.
     #[must_use]
     pub fn usable(&self, queue: &str) -> Vec<String> {
-        let mut owner = self.definitions.get(queue);
-        for _ in 0..muster_scheduler_engine::MAX_DEPTH {
-            match owner {
-                Some(definition) if definition.tiers.is_empty() => {
-                    owner = definition.parent.as_ref().and_then(|parent| self.definitions.get(parent));
-                }
-                Some(_) | None => break,
-            }
-        }
+        let owner = upwards(queue, &self.definitions).find(|definition| !definition.tiers.is_empty());
         let members = self.clusters.iter().filter(|facts| facts.standing != Standing::Absent);
-        let usable = members.filter(|facts| match owner {
-            Some(definition) if !definition.tiers.is_empty() => definition.selects(facts),
-            Some(_) | None => facts.takes_jobs,
-        });
+        let usable = members.filter(|facts| owner.map_or(facts.takes_jobs, |definition| definition.selects(facts)));
         usable.map(|facts| facts.name.clone()).collect()
     }
 }

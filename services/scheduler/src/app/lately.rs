@@ -9,22 +9,14 @@ use muster_scheduler_engine::Event;
 
 use super::budgets::with_those_below;
 use super::mind::{Mind, out_of_step};
-use crate::domain::queue::QueueDefinition;
+use crate::domain::queue::{QueueDefinition, upwards};
 use crate::store;
 use crate::store::cost::Lately;
 
 /// The half-life that counts for a queue: its own, or that of the nearest queue above that says one.
 #[must_use]
 pub(super) fn half_life_ms(name: &str, definitions: &BTreeMap<String, QueueDefinition>) -> Option<i64> {
-    let mut at = definitions.get(name);
-    for _ in 0..muster_scheduler_engine::MAX_DEPTH {
-        let queue = at?;
-        if queue.usage_half_life_ms.is_some() {
-            return queue.usage_half_life_ms;
-        }
-        at = queue.parent.as_ref().and_then(|parent| definitions.get(parent));
-    }
-    None
+    upwards(name, definitions).find_map(|queue| queue.usage_half_life_ms)
 }
 
 impl Mind {

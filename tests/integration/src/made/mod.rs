@@ -12,7 +12,7 @@ mod workloads;
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::selector::Labels;
-use muster_policy_evaluator::{Bound, Decision, Outcome, Policy, Request, Surroundings, decide, landed};
+use muster_policy_evaluator::{Bound, Decision, Policy, Request, Surroundings, decide, landed};
 use serde_json::Value;
 
 pub use controllers::{Family, Schedules, make};
@@ -86,7 +86,7 @@ fn by_kind(decision: &Decision) -> Answers {
     let mut answers = Answers::new();
     for result in &decision.results {
         let kind = result.resource.split(' ').next().unwrap_or_default().to_owned();
-        answers.entry(kind).or_default().insert((result.policy.clone(), result.rule.clone(), word(&result.outcome)));
+        answers.entry(kind).or_default().insert((result.policy.clone(), result.rule.clone(), result.outcome.word()));
     }
     answers
 }
@@ -95,20 +95,9 @@ fn answers_about(policies: &[Policy], object: &Value, labels: &Labels) -> BTreeS
     let request = Request { namespace_labels: Some(labels), ..Request::create(object) };
     let about = |policy: &Policy| -> Vec<Answer> {
         let results = policy.evaluate(&request);
-        results.iter().map(|result| (policy.name().to_owned(), result.rule.to_owned(), word(&result.outcome))).collect()
+        results.iter().map(|result| (policy.name().to_owned(), result.rule.to_owned(), result.outcome.word())).collect()
     };
     policies.iter().flat_map(about).collect()
-}
-
-/// The word for an outcome in Kyverno's reports, and ours for what it has none for.
-pub fn word(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Pass => "pass",
-        Outcome::Fail { .. } => "fail",
-        Outcome::Skip { .. } => "skip",
-        Outcome::Error { .. } => "error",
-        Outcome::NotEvaluated { .. } => "not evaluated",
-    }
 }
 
 fn text(value: &Value) -> &str {

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use muster_core::manifest::parse_documents;
+use muster_core::Manifest;
 use muster_integration_tests::parts::postgres::Durability;
 use muster_policy_evaluator::Policy;
+use muster_policy_evaluator::conformance::manifests_below;
 use muster_policy_evaluator::speed::{self, Answer};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -25,8 +26,6 @@ use crate::setup::build::Cargo;
 use crate::setup::{self, postgres};
 use crate::workspace;
 
-/// Folders deeper than this are a loop of links.
-const MAX_DEPTH: usize = 16;
 /// How long each kind of rule is asked.
 const ASKED_FOR: Duration = Duration::from_secs(3);
 
@@ -158,29 +157,10 @@ fn verdicts(answers: &[Answer], objects: &[Value]) -> BTreeSet<kyverno::Verdict>
 }
 
 fn read_policies(places: &[PathBuf]) -> Result<Vec<Policy>> {
-    let mut policies = Vec::new();
-    for place in places {
-        read_below(place, 0, &mut policies)?;
-    }
-    ensure!(!policies.is_empty(), "there is no policy");
-    Ok(policies)
-}
-
-fn read_below(place: &Path, depth: usize, policies: &mut Vec<Policy>) -> Result<()> {
-    ensure!(depth <= MAX_DEPTH, "{}: nested deeper than {MAX_DEPTH} folders", place.display());
-    if place.is_dir() {
-        let mut entries: Vec<PathBuf> = fs::read_dir(place)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-        entries.sort();
-        // Suites beside the policies hold tests, not policies.
-        entries.retain(|entry| entry.file_name().is_none_or(|name| !name.to_string_lossy().starts_with('.')));
-        return entries.iter().try_for_each(|entry| read_below(entry, depth + 1, policies));
-    }
-    if place.extension().is_some_and(|extension| extension == "yaml") {
-        for document in parse_documents(&fs::read_to_string(place)?).with_context(|| place.display().to_string())? {
-            if Policy::reads(document.api_version(), document.kind()) {
-                policies.push(Policy::parse(&document.value).with_context(|| place.display().to_string())?);
-            }
-        }
-    }
-    Ok(())
+    let mut manifests = manifests_below(places)?;
+    manifests.retain(|(_, manifest)| Policy::reads(manifest.api_version(), manifest.kind()));
+    ensure!(!manifests.is_empty(), "there is no policy");
+    let read =
+        |(file, manifest): &(PathBuf, Manifest)| Policy::parse(&manifest.value).with_context(|| file.display().to_string());
+    manifests.iter().map(read).collect()
 }

@@ -90,7 +90,7 @@ fn of_foreign(policies: &[Policy], places: &[PathBuf], program: &Path, count: us
         for policy in policies {
             ours.extend(policy.evaluate(&request).into_iter().map(|result| {
                 let called = format!("{} object-{}", object["kind"].as_str().unwrap_or_default(), objects.len());
-                (policy.name().to_owned(), result.rule.to_owned(), called, made::word(&result.outcome).to_owned())
+                (policy.name().to_owned(), result.rule.to_owned(), called, result.outcome.word().to_owned())
             }));
         }
         objects.push(object);

@@ -1,9 +1,10 @@
-//! Suites where they lie: files are found below a folder, read, and run on several threads.
+//! Suites and manifests where they lie: files are found below a folder and read, suites are run on several threads.
 //!
 //! The one place of this crate that reads files; the verdicts themselves need none.
 
 use super::{Row, SuiteError, run_suite};
 use jiff::Timestamp;
+use muster_core::manifest::{Manifest, parse_documents};
 use std::{
     fs,
     io::ErrorKind,
@@ -12,12 +13,12 @@ use std::{
     thread,
 };
 
-/// Folders deeper than this are not suites but a loop of links.
+/// Folders deeper than this are a loop of links.
 const MAX_DEPTH: usize = 16;
 /// What a suite's own file is called.
 const SUITE: &str = "kyverno-test.yaml";
 
-/// Why no suite could be found.
+/// Why what lies in files could not be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", path.display())]
 pub struct FolderError {
@@ -53,6 +54,38 @@ pub fn find_suites(path: &Path) -> Result<Vec<PathBuf>, FolderError> {
         return Err(fault(path, &format!("no {SUITE} below it")));
     }
     Ok(suites)
+}
+
+/// The documents of files, and of every `.yaml` file below folders, in path order. What is hidden is passed over: suites lie
+/// there beside policies.
+///
+/// # Errors
+/// Where one can't be read.
+pub fn manifests_below(places: &[PathBuf]) -> Result<Vec<(PathBuf, Manifest)>, FolderError> {
+    let mut found = Vec::new();
+    for place in places {
+        read_below(place, 0, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn read_below(place: &Path, depth: usize, found: &mut Vec<(PathBuf, Manifest)>) -> Result<(), FolderError> {
+    if depth > MAX_DEPTH {
+        return Err(fault(place, &format!("nested deeper than {MAX_DEPTH} folders")));
+    }
+    if place.is_dir() {
+        let entries = fs::read_dir(place).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+        let mut entries: Vec<PathBuf> = entries.map_err(|error| fault(place, &error))?;
+        entries.sort();
+        entries.retain(|entry| entry.file_name().is_none_or(|name| !name.to_string_lossy().starts_with('.')));
+        return entries.iter().try_for_each(|entry| read_below(entry, depth + 1, found));
+    }
+    if place.extension().is_some_and(|extension| extension == "yaml") {
+        let text = fs::read_to_string(place).map_err(|error| fault(place, &error))?;
+        let documents = parse_documents(&text).map_err(|error| fault(place, &error))?;
+        found.extend(documents.into_iter().map(|document| (place.to_owned(), document)));
+    }
+    Ok(())
 }
 
 /// Runs suites on so many threads, each against the files beside it; the answers are in the order of `suites`. `now` is

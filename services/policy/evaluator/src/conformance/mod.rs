@@ -8,7 +8,7 @@ mod documents;
 mod folder;
 mod summary;
 
-pub use folder::{FolderError, SuiteRun, find_suites, run_suites};
+pub use folder::{FolderError, SuiteRun, find_suites, manifests_below, run_suites};
 pub use summary::{Summary, Tally};
 
 use crate::{BodyKind, Operation, Outcome, Policy, Request};

@@ -10,7 +10,7 @@ mod tiers;
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::{Manifest, Quantity};
-use muster_scheduler_engine::{Amounts, Prefers, QueueSpec, Tier};
+use muster_scheduler_engine::{Amounts, MAX_DEPTH, Prefers, QueueSpec, Tier};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
@@ -263,6 +263,15 @@ fn within_guarantee(lent: &BTreeMap<String, i64>, guarantee: &Amounts, field: im
         Some((name, _)) => Err(Fault::new(field(name), "is more than the guarantee")),
         None => Ok(()),
     }
+}
+
+/// A queue and those above it, from below; as many as a tree is deep.
+pub fn upwards<'a>(
+    name: &str,
+    definitions: &'a BTreeMap<String, QueueDefinition>,
+) -> impl Iterator<Item = &'a QueueDefinition> + use<'a> {
+    let above = |queue: &&QueueDefinition| queue.parent.as_ref().and_then(|parent| definitions.get(parent));
+    std::iter::successors(definitions.get(name), above).take(MAX_DEPTH)
 }
 
 /// An unknown field is refused by name, with line and column.
