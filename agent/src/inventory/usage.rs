@@ -10,7 +10,7 @@ use crate::{
     reconcile::run_of_label,
 };
 use muster_core::{
-    labels::{GPU_PRODUCT, GPU_RESOURCE, RUN},
+    labels::{GPU_PRODUCT, GPU_RESOURCE, HOSTNAME, RUN, says_where},
     quantity::Quantity,
     selector::Labels,
 };
@@ -24,15 +24,8 @@ pub type Amounts = BTreeMap<String, Quantity>;
 const MAX_LABELS: usize = 32;
 /// Nodes of an inventory, at most: what the wire takes.
 const MAX_NODES: usize = 10_000;
-/// Labels that placement reads come first; the others fill what is left.
-const FIRST_LABELS: [&str; 6] = [
-    "kubernetes.io/hostname",
-    "topology.kubernetes.io/zone",
-    "topology.kubernetes.io/region",
-    "node.kubernetes.io/instance-type",
-    "kubernetes.io/arch",
-    GPU_PRODUCT,
-];
+/// Labels that placement reads come first, then those that say where the node stands; the others fill what is left.
+const FIRST_LABELS: [&str; 4] = [HOSTNAME, "node.kubernetes.io/instance-type", "kubernetes.io/arch", GPU_PRODUCT];
 
 /// What the cluster has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -165,7 +158,8 @@ pub fn take<'a>(nodes: impl Iterator<Item = &'a Value>, pods: impl Iterator<Item
 fn node(live: &Value) -> Node {
     let all = labels(live, "/metadata/labels");
     let mut kept: Labels = FIRST_LABELS.iter().filter_map(|name| Some(((*name).to_owned(), all.get(*name)?.clone()))).collect();
-    for (name, value) in &all {
+    let (first, others): (Vec<_>, Vec<_>) = all.iter().partition(|(name, _)| says_where(name));
+    for (name, value) in first.into_iter().chain(others) {
         if kept.len() < MAX_LABELS {
             kept.insert(name.clone(), value.clone());
         }
@@ -247,5 +241,16 @@ mod tests {
         });
         let taken = take([node].iter(), [].iter());
         assert_eq!((taken.nodes[0].schedulable, taken.nodes[0].flavor.as_str()), (false, ""));
+    }
+
+    #[test]
+    fn labels_that_say_where_a_node_stands_are_kept_before_others() {
+        let mut labels: serde_json::Map<String, Value> =
+            (0..40).map(|number| (format!("a.example.com/feature-{number}"), json!("true"))).collect();
+        labels.insert("topology.kubernetes.io/rack".to_owned(), json!("r7"));
+        labels.insert("x.example.com/row".to_owned(), json!("3"));
+        let kept = node(&json!({"metadata": {"name": "n1", "labels": labels}})).labels;
+        assert_eq!(kept.len(), MAX_LABELS);
+        assert_eq!((kept["topology.kubernetes.io/rack"].as_str(), kept["x.example.com/row"].as_str()), ("r7", "3"));
     }
 }

@@ -24,5 +24,59 @@ pub const VERSION: &str = "version";
 pub const GPU_RESOURCE: &str = "nvidia.com/gpu";
 /// The node label that names the GPU model (NVIDIA GPU feature discovery).
 pub const GPU_PRODUCT: &str = "nvidia.com/gpu.product";
+/// The node label with the node's own name.
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The environment variable in which a pod finds its run epoch.
 pub const RUN_EPOCH_ENV: &str = "MUSTER_RUN_EPOCH";
+
+/// One of these words in its key makes a node label one that says where the node stands.
+const WHERE: [&str; 15] = [
+    "topology",
+    "region",
+    "zone",
+    "datacenter",
+    "room",
+    "row",
+    "block",
+    "rack",
+    "switch",
+    "leaf",
+    "spine",
+    "nvlink",
+    "clique",
+    "domain",
+    "slice",
+];
+
+/// Whether a node label says where its node stands, so that workers may be asked to stand together in one of its values:
+/// `topology.kubernetes.io/zone`, `cloud.provider.com/topology-rack`, `nvidia.com/gpu.clique`.
+#[must_use]
+pub fn says_where(key: &str) -> bool {
+    has_word(key, |word| WHERE.contains(&word))
+}
+
+/// Whether a node label says which rack its node stands in.
+#[must_use]
+pub fn says_rack(key: &str) -> bool {
+    has_word(key, |word| word == "rack")
+}
+
+fn has_word(key: &str, is: impl Fn(&str) -> bool) -> bool {
+    key.split(['/', '.', '-', '_']).any(is)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_say_where_a_node_stands_are_told_by_their_words() {
+        for key in ["topology.kubernetes.io/zone", "cloud.provider.com/topology-rack", "nvidia.com/gpu.clique", "example.com/row"] {
+            assert!(says_where(key), "{key}");
+        }
+        for key in [HOSTNAME, GPU_PRODUCT, "kubernetes.io/arch", "example.com/tracks"] {
+            assert!(!says_where(key), "{key}");
+        }
+        assert!(says_rack("cloud.provider.com/topology-rack") && says_rack("example.com/rack") && !says_rack("example.com/tracks"));
+    }
+}

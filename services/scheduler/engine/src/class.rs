@@ -305,6 +305,9 @@ pub fn check(gang: &Gang) -> Result<(), Refused> {
             format!("{speed} thousandths is not from 1 to {}", Gang::MOST_SPEED),
         ));
     }
+    if gang.topology.as_ref().is_some_and(|topology| topology.level.is_empty()) {
+        return Err(Refused::new("topology.level", "must not be empty"));
+    }
     // A thousandth of the range leaves room for sums over queues without a check at every addition.
     match gang.total() {
         Err(name) => Err(Refused::new(format!("groups[{name}]"), "the sum over all workers is too large to be counted")),

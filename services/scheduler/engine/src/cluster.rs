@@ -72,11 +72,10 @@ impl Cluster {
             || old.apis != spec.apis
             || old.prices != spec.prices
             || old.nodes.len() != spec.nodes.len()
-            || old
-                .nodes
-                .iter()
-                .zip(&spec.nodes)
-                .any(|(old, new)| old.name != new.name || old.flavor != new.flavor || old.allocatable != new.allocatable)
+            || old.nodes.iter().zip(&spec.nodes).any(|(old, new)| {
+                (&old.name, &old.flavor, &old.domains) != (&new.name, &new.flavor, &new.domains)
+                    || old.allocatable != new.allocatable
+            })
     }
 
     /// Whether the API a gang needs is there, as far as is known.

@@ -7,9 +7,9 @@ use crate::class::{self, Class, FlavorId, NORMAL_SPEED, time_of};
 use crate::cluster::{Cluster, candidates, tier_of};
 use crate::engine::{Engine, State};
 use crate::event::{ClusterState, JobId, Refused, Time};
-use crate::nodes::{Nodes, Shortage};
+use crate::nodes::{Nodes, Place, Shortage};
 use crate::queues::{Excess, QueueIndex, ROOT, Work};
-use crate::reason::{ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing};
+use crate::reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, level_word};
 use crate::spec::JobSpec;
 
 impl Engine {
@@ -80,7 +80,8 @@ impl Engine {
             let excess = self.queues.excess(job.queue, queue, &class.total);
             holds.extend(excess.into_iter().map(|excess| self.limit_exceeded(queue, excess)));
         }
-        let prices = clusters.iter().filter(|verdict| matches!(verdict.reason, Reason::Room | Reason::Full(_)));
+        let prices =
+            clusters.iter().filter(|verdict| matches!(verdict.reason, Reason::Room | Reason::Full(_) | Reason::Apart(_)));
         let prices = prices.filter_map(|verdict| self.cheapest(class, &verdict.cluster));
         let least = prices.min_by_key(|(price, speed)| time_of(*price, *speed));
         let lasts_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), least.map_or(NORMAL_SPEED, |(_, speed)| speed));
@@ -103,9 +104,13 @@ impl Engine {
                 }
             }
             let closed = clusters.iter().any(|verdict| matches!(verdict.reason, Reason::TierClosed { .. }));
+            let apart = clusters.iter().any(|verdict| matches!(verdict.reason, Reason::Apart(_)));
             if full {
                 holds.push(Hold::Room { short_of });
-            } else if !closed {
+            }
+            if let Some(level) = class.gang.required_level().filter(|_| apart) {
+                holds.push(Hold::Together { level: level.to_owned() });
+            } else if !full && !closed {
                 holds.push(Hold::NoCluster);
             }
             if closed && let Some((tier, at)) = next_tier {
@@ -186,18 +191,38 @@ impl Engine {
                 present: nodes.flavors().map(|flavor| self.flavors.name(flavor).to_owned()).collect(),
             };
         }
+        if let Some(level) = class.gang.required_level().filter(|level| !nodes.has_level(level)) {
+            return Reason::NoLevel { level: level.to_owned() };
+        }
         let in_empty = empty_fits
             .entry(cluster.spec.name.clone())
             .or_insert_with(|| self.try_flavors(class, &nodes.emptied(&self.resources), &flavors));
         if let Err(shortage) = in_empty {
-            return Reason::TooSmall(self.gap(class, shortage));
+            return match self.apart(class, &nodes.emptied(&self.resources), &flavors, shortage) {
+                Ok(apart) => Reason::NoDomain(apart),
+                Err(gap) => Reason::TooSmall(gap),
+            };
         }
         if tier >= open {
             return Reason::TierClosed { opens: if tier == open { opens } else { None } };
         }
         match self.try_flavors(class, nodes, &flavors) {
             Ok(()) => Reason::Room,
-            Err(shortage) => Reason::Full(self.gap(class, &shortage)),
+            Err(shortage) => match self.apart(class, nodes, &flavors, &shortage) {
+                Ok(apart) => Reason::Apart(apart),
+                Err(gap) => Reason::Full(gap),
+            },
+        }
+    }
+
+    /// How far a gang is from fitting into one domain, if it would fit into several; else how far it is from fitting anywhere.
+    fn apart(&self, class: &Class, nodes: &Nodes, flavors: &[Option<FlavorId>], shortage: &Shortage) -> Result<Apart, Gap> {
+        let (Some(level), Some(domain)) = (class.gang.required_level(), &shortage.domain) else {
+            return Err(self.gap(class, shortage));
+        };
+        match self.try_with(flavors, |flavor| nodes.clone().place_anywhere(class, flavor, &self.resources, &self.mix)) {
+            Ok(()) => Ok(Apart { level: level.to_owned(), domain: domain.clone(), gap: self.gap(class, shortage) }),
+            Err(anywhere) => Err(self.gap(class, &anywhere)),
         }
     }
 
@@ -211,9 +236,17 @@ impl Engine {
 
     /// Whether the gang fits with one of the models; else the shortage of the one that comes closest.
     fn try_flavors(&self, class: &Class, nodes: &Nodes, flavors: &[Option<FlavorId>]) -> Result<(), Shortage> {
+        self.try_with(flavors, |flavor| nodes.clone().place(class, flavor, &self.resources, &self.mix))
+    }
+
+    fn try_with(
+        &self,
+        flavors: &[Option<FlavorId>],
+        place: impl Fn(Option<FlavorId>) -> Result<Vec<Place>, Shortage>,
+    ) -> Result<(), Shortage> {
         let mut closest: Option<Shortage> = None;
         for flavor in flavors {
-            match nodes.clone().place(class, *flavor, &self.resources, &self.mix) {
+            match place(*flavor) {
                 Ok(_) => return Ok(()),
                 Err(shortage) if closest.as_ref().is_none_or(|known| known.fitting < shortage.fitting) => {
                     closest = Some(shortage)
@@ -270,7 +303,7 @@ impl Engine {
         // The tables are copied, so that a job that is refused leaves no trace; they are small.
         let class = class::build(&spec.gang, &mut self.resources.clone(), &mut self.flavors.clone(), &mut self.mix.clone());
         let tiers = self.queues.tiers(queue);
-        let mut refusals = Vec::new();
+        let (mut refusals, mut apart, mut without_room) = (Vec::new(), false, false);
         let known = self.sites.iter().filter_map(|site| Some((&site.nodes, site.cluster.as_ref()?)));
         for (nodes, cluster) in known.filter(|(_, cluster)| tier_of(tiers, &cluster.spec).is_some()) {
             let flavors = self.flavors_for(&class, nodes);
@@ -285,9 +318,24 @@ impl Engine {
                 refusals.push(format!("{} has no such GPU", cluster.spec.name));
                 continue;
             }
-            match self.try_flavors(&class, &nodes.emptied(&self.resources), &flavors) {
-                Ok(()) => return Ok(()),
-                Err(shortage) => refusals.push(format!("{}: {}", cluster.spec.name, self.admit_gap(&spec.gang, &shortage))),
+            if let Some(level) = class.gang.required_level().filter(|level| !nodes.has_level(level)) {
+                apart = true;
+                refusals.push(format!("no node of {} has the label {level}", cluster.spec.name));
+                continue;
+            }
+            let emptied = nodes.emptied(&self.resources);
+            let Err(shortage) = self.try_flavors(&class, &emptied, &flavors) else { return Ok(()) };
+            let cluster = &cluster.spec.name;
+            match self.apart(&class, &emptied, &flavors, &shortage) {
+                Ok(Apart { level, domain, .. }) => {
+                    apart = true;
+                    let gap = self.admit_gap(&spec.gang, &shortage);
+                    refusals.push(format!("{cluster}, in one {}, {domain:?}: {gap}", level_word(&level)));
+                }
+                Err(_) => {
+                    without_room = true;
+                    refusals.push(format!("{cluster}: {}", self.admit_gap(&spec.gang, &shortage)));
+                }
             }
         }
         if refusals.is_empty() {
@@ -295,7 +343,7 @@ impl Engine {
         }
         refusals.truncate(8);
         Err(Refused::new(
-            "groups",
+            if apart && !without_room { "topology" } else { "groups" },
             format!("no cluster of the queue could hold the gang, even when empty: {}", refusals.join("; ")),
         ))
     }

@@ -145,7 +145,10 @@ impl Engine {
         let class = self.classes.get(entry.class);
         let nodes = &self.sites[promise.cluster].nodes;
         let there = promise.places.iter().all(|place| nodes.free_on(place.node).is_some());
-        if !there || self.queues.limit(entry.queue, &class.total, Work::default).is_some() {
+        if !there
+            || !nodes.is_together(class, &promise.places)
+            || self.queues.limit(entry.queue, &class.total, Work::default).is_some()
+        {
             return None;
         }
         let (queue, class) = (entry.queue, entry.class);

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::amounts::show;
 use crate::event::{Epoch, JobId, Time};
 use crate::prefer::{ModelVerdict, Preference};
-use crate::spec::{Budget, BudgetUnit};
+use crate::spec::{Budget, BudgetUnit, Topology};
 
 /// Everything there is to say about an unfinished job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +131,11 @@ pub enum Hold {
         /// Their names.
         short_of: BTreeSet<String>,
     },
+    /// There is room on a cluster it may use, but not where the gang could stand together.
+    Together {
+        /// The level of which it needs one domain.
+        level: String,
+    },
     /// No cluster it may use could hold it at all.
     NoCluster,
     /// A further tier opens by itself.
@@ -204,6 +209,42 @@ pub enum Reason {
     TooSmall(Gap),
     /// The gang does not fit now.
     Full(Gap),
+    /// None of its nodes says where on the level it stands on which the gang must stand together.
+    NoLevel {
+        /// Which level.
+        level: String,
+    },
+    /// No single domain of that level can hold the gang, even with nothing else there, though all of them together can.
+    NoDomain(Apart),
+    /// No single domain has room for the gang now, though the cluster has.
+    Apart(Apart),
+}
+
+/// How far a gang that must stand in one domain is from fitting into one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apart {
+    /// The level.
+    pub level: String,
+    /// Its domain that comes closest.
+    pub domain: String,
+    /// How far the gang is from fitting there.
+    pub gap: Gap,
+}
+
+/// A level in a word: `rack` for `cloud.provider.com/topology-rack`, `node` for a single one.
+pub(crate) fn level_word(level: &str) -> &str {
+    if level == Topology::NODE {
+        return "node";
+    }
+    let name = level.rsplit('/').next().unwrap_or(level);
+    name.strip_prefix("topology-").unwrap_or(name)
+}
+
+impl fmt::Display for Apart {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { level, domain, gap } = self;
+        write!(out, "{domain:?} comes closest of {level}: {gap}")
+    }
 }
 
 /// How far the gang is from fitting.
@@ -257,6 +298,14 @@ impl fmt::Display for Reason {
             Self::NoFlavor { wanted, present } => write!(out, "has no {}, only {}", list(wanted), list(present)),
             Self::TooSmall(gap) => write!(out, "too small even when empty: {gap}"),
             Self::Full(gap) => write!(out, "{gap}"),
+            Self::NoLevel { level } => write!(out, "no node has the label {level}, in one value of which the gang must stand"),
+            Self::NoDomain(apart) => {
+                let word = level_word(&apart.level);
+                write!(out, "no single {word} could hold the gang even when empty, though the cluster could; {apart}")
+            }
+            Self::Apart(apart) => {
+                write!(out, "no single {} has room for the gang, though the cluster has; {apart}", level_word(&apart.level))
+            }
         }
     }
 }
@@ -312,6 +361,7 @@ impl fmt::Display for Hold {
                     short_of.iter().cloned().collect::<Vec<_>>().join(" and ")
                 )
             }
+            Self::Together { level } => write!(out, "room in a single {} of a cluster it may use", level_word(level)),
             Self::NoCluster => write!(out, "a cluster it may use that can hold it"),
             Self::TierOpens { tier, at } => write!(out, "tier {tier} opens at {} ms", at.0),
             Self::BackOff { until } => write!(out, "back-off until {} ms", until.0),

@@ -18,6 +18,8 @@ pub struct NodeSpec {
     pub allocatable: Amounts,
     /// What pods ask for that were not placed by this engine.
     pub used_by_others: Amounts,
+    /// Where it stands: the name of its domain by level, as in `topology.kubernetes.io/rack` and `r7`.
+    pub domains: BTreeMap<String, String>,
 }
 
 impl NodeSpec {
@@ -30,6 +32,7 @@ impl NodeSpec {
                 flavor: flavor.to_owned(),
                 allocatable: allocatable.clone(),
                 used_by_others: Amounts::new(),
+                domains: BTreeMap::new(),
             })
             .collect()
     }
@@ -207,6 +210,29 @@ pub struct WorkerGroup {
     pub each: Amounts,
 }
 
+/// Where the workers of a gang are to stand together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topology {
+    /// Whose domains count: a level of [`NodeSpec::domains`], or [`Topology::NODE`].
+    pub level: String,
+    /// What if no domain has room.
+    pub mode: TopologyMode,
+}
+
+impl Topology {
+    /// The level on which each node is a domain.
+    pub const NODE: &str = "kubernetes.io/hostname";
+}
+
+/// What a gang does for which no domain has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TopologyMode {
+    /// It waits.
+    Required,
+    /// It goes into the fewest domains.
+    Preferred,
+}
+
 /// All workers of a job. Placed whole in one cluster, all replicas charged, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gang {
@@ -224,6 +250,8 @@ pub struct Gang {
     /// How fast it works on a GPU model, in thousandths of the speed at which durations are counted, 1 to [`Gang::MOST_SPEED`];
     /// [`Gang::NORMAL_SPEED`] on models that are not named.
     pub speeds: BTreeMap<String, u32>,
+    /// Where inside a cluster its workers are to stand together; `None`: anywhere.
+    pub topology: Option<Topology>,
 }
 
 impl Gang {
@@ -237,6 +265,11 @@ impl Gang {
     pub fn work_ms(&self, model: &str, lasted_ms: i64) -> i64 {
         let speed = self.speeds.get(model).copied().unwrap_or(Self::NORMAL_SPEED);
         crate::class::work_of(lasted_ms, i64::from(speed))
+    }
+
+    /// The level in one of whose domains it must stand.
+    pub(crate) fn required_level(&self) -> Option<&str> {
+        self.topology.as_ref().filter(|topology| topology.mode == TopologyMode::Required).map(|topology| topology.level.as_str())
     }
 
     /// Workers of all groups.

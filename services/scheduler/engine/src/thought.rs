@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::amounts::WHOLE;
 use crate::class::{Class, FlavorId};
-use crate::nodes::{Held, NodeIndex, Nodes};
+use crate::nodes::{Held, NodeIndex, Nodes, Rooms};
 use crate::vector::Vector;
 
 /// Nodes with some runs gone.
@@ -13,16 +13,16 @@ pub(crate) struct Thought {
     flavor: Option<FlavorId>,
     /// What is free on nodes on which something was freed.
     free: BTreeMap<NodeIndex, Vector>,
-    /// Per group of the gang how many of its workers have room, each node counted for as many as there are at most.
-    room: Vec<u64>,
+    /// What there is room for in each domain, if the gang must stand in one, or in all.
+    room: Rooms,
 }
 
 impl Thought {
     /// The nodes as they are. Parts of GPUs are taken to have room.
     pub(crate) fn new(class: &Class, flavor: Option<FlavorId>, nodes: &Nodes) -> Self {
         let mut room = nodes.room(class, flavor);
-        for (group, room) in class.groups.iter().zip(&mut room).filter(|(group, _)| group.part > 0) {
-            *room = u64::from(group.replicas);
+        for (index, group) in class.groups.iter().enumerate().filter(|(_, group)| group.part > 0) {
+            room.fill(index, u64::from(group.replicas));
         }
         Self { flavor, free: BTreeMap::new(), room }
     }
@@ -37,17 +37,18 @@ impl Thought {
         if let Some(gpu) = nodes.parts_of(node) {
             free.put(gpu, free.get(gpu) + held.parts.len() as i64 * WHOLE);
         }
-        for (group, room) in class.groups.iter().zip(&mut self.room) {
+        let Some(domain) = nodes.domain_of(class.gang.required_level(), node) else { return };
+        for (index, group) in class.groups.iter().enumerate() {
             if group.part == 0 && nodes.may_take(group, self.flavor, node) {
                 let most = group.replicas;
                 let gained = group.each.fits_into(free).min(most) - group.each.fits_into(&before).min(most);
-                *room += u64::from(gained);
+                self.room.gain(domain, index, u64::from(gained));
             }
         }
     }
 
     /// Whether each group of the gang would fit alone. For a gang of one group that is enough.
     pub(crate) fn could_fit(&self, class: &Class) -> bool {
-        class.groups.iter().zip(&self.room).all(|(group, room)| *room >= u64::from(group.replicas))
+        self.room.enough(class).next().is_some()
     }
 }

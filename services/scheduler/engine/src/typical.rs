@@ -83,6 +83,7 @@ mod tests {
             api: String::new(),
             restart_ms: None,
             speeds: BTreeMap::from([("K80".to_owned(), speed)]),
+            topology: None,
         };
         build(&gang, &mut ResourceTable::default(), flavors, &mut Mix::default())
     }

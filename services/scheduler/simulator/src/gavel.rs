@@ -92,7 +92,13 @@ fn pool(gpus_each: u32) -> ClusterSpec {
             let gpus = left.min(GPUS_PER_NODE);
             let name = format!("{}-{}", model.to_lowercase(), nodes.len());
             let allocatable = Amounts::new().with(GPU, gpus);
-            nodes.push(NodeSpec { name, flavor: model.to_owned(), allocatable, used_by_others: Amounts::new() });
+            nodes.push(NodeSpec {
+                name,
+                flavor: model.to_owned(),
+                allocatable,
+                used_by_others: Amounts::new(),
+                domains: BTreeMap::new(),
+            });
             left -= gpus;
         }
     }

@@ -2,7 +2,7 @@
 //! `sn,cpu_milli,memory_mib,gpu,model`. Pods: `name,cpu_milli,memory_mib,num_gpu,gpu_milli` and, where there is one, `gpu_spec`,
 //! the models that will do (`V100M16|V100M32`); further columns are ignored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use muster_scheduler_engine::{Amounts, CPU, Gang, MEMORY, NodeSpec};
@@ -63,7 +63,7 @@ pub fn nodes(file: &Path) -> Result<Vec<NodeSpec>, Fault> {
         if nodes.len() == MOST_LINES {
             return Err(row.fault("", format!("more than {MOST_LINES} nodes")));
         }
-        nodes.push(NodeSpec { name, flavor, allocatable, used_by_others: Amounts::new() });
+        nodes.push(NodeSpec { name, flavor, allocatable, used_by_others: Amounts::new(), domains: BTreeMap::new() });
     }
     if nodes.is_empty() {
         return Err(table.fault("", "has no node"));

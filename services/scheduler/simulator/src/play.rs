@@ -355,7 +355,15 @@ pub(crate) fn gang_of(name: &str, replicas: u32, each: Amounts, restart_ms: Opti
 /// A gang that is placed whole.
 pub(crate) fn gang(groups: Vec<WorkerGroup>, restart_ms: Option<i64>) -> Gang {
     let min_available = groups.iter().map(|group| group.replicas).sum();
-    Gang { groups, min_available, flavors: BTreeSet::new(), api: String::new(), restart_ms, speeds: BTreeMap::new() }
+    Gang {
+        groups,
+        min_available,
+        flavors: BTreeSet::new(),
+        api: String::new(),
+        restart_ms,
+        speeds: BTreeMap::new(),
+        topology: None,
+    }
 }
 
 fn spec(workload: &Workload, index: usize, job: &Job) -> JobSpec {

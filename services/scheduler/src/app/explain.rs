@@ -239,7 +239,10 @@ fn reason(reason: &Reason) -> String {
         | Reason::NoApi { .. }
         | Reason::NoFlavor { .. }
         | Reason::TooSmall(_)
-        | Reason::Full(_) => reason.to_string(),
+        | Reason::Full(_)
+        | Reason::NoLevel { .. }
+        | Reason::NoDomain(_)
+        | Reason::Apart(_) => reason.to_string(),
     }
 }
 
@@ -250,6 +253,7 @@ fn hold(hold: &Hold) -> String {
         Hold::Room { .. } => {
             format!("no cluster it may use has {hold}").replace("has room on a cluster it may use;", "has room;")
         }
+        Hold::Together { .. } => format!("no cluster it may use has {hold}").replace(" of a cluster it may use", ""),
         Hold::NoCluster => "no cluster it may use could hold it".to_owned(),
         Hold::Capability { .. } | Hold::Borrowing { .. } | Hold::Lending { .. } | Hold::Budget { .. } | Hold::Resume => {
             hold.to_string()
@@ -284,6 +288,7 @@ fn unblock(hold: &Hold, budget_windows: &BTreeMap<(String, usize), Window>, now:
         Hold::Room { short_of } => {
             format!("{} is freed on a cluster it may use", short_of.iter().cloned().collect::<Vec<_>>().join(" and "))
         }
+        Hold::Together { .. } => format!("there is {hold}"),
         Hold::NoCluster => "a cluster that can hold it joins its queue's tiers".to_owned(),
         Hold::TierOpens { tier, at } => format!("tier {} opens at {}", tier + 1, instant(*at)),
         Hold::BackOff { until } => format!("its back-off ends at {}", instant(*until)),

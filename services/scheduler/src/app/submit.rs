@@ -235,6 +235,7 @@ impl App {
             traceparent: &job.traceparent,
             slots: &[],
             require_model: None,
+            domains: None,
         };
         let composed = compose(manifest, &marks).map_err(|fault| in_field(MANIFEST, fault))?;
         let question = Question { manifest: composed.to_string(), clusters, namespace: job.namespace.clone() };
@@ -266,9 +267,12 @@ fn admit(admission: &Admission, job: &Job, manifest: &Value) -> Result<Vec<Strin
     let mut spec = job.spec();
     spec.submitted_at = time(job.submitted_at);
     admission.engine.admit(&spec).map_err(|refused| {
-        let kind = Kind::of(&job.gang.api, kind_word(manifest));
-        let templates = kind.and_then(|kind| templates(kind, manifest)).unwrap_or_default();
-        in_field(MANIFEST, in_manifest(&templates, refused.into()))
+        let fault: Fault = refused.into();
+        let fault = match Kind::of(&job.gang.api, kind_word(manifest)) {
+            Ok(kind) => in_manifest(kind, manifest, &templates(kind, manifest).unwrap_or_default(), fault),
+            Err(_) => fault,
+        };
+        in_field(MANIFEST, fault)
     })?;
     Ok(admission.usable(&job.queue))
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_core::Quantity;
 use muster_core::selector::Labels;
-use muster_scheduler_engine::{Amounts, BoundNode, ClusterSpec, ClusterState, NodeSpec};
+use muster_core::{Quantity, labels};
+use muster_scheduler_engine::{Amounts, BoundNode, ClusterSpec, ClusterState, NodeSpec, Slot};
 use serde::{Deserialize, Serialize};
 
 use super::queue::base_units;
@@ -79,6 +79,24 @@ pub struct NodeFacts {
     pub schedulable: bool,
     /// Whether it has the label by which pods choose the GPU model, with the flavor as its value.
     pub labelled_by_model: bool,
+    /// Labels that say where it stands ([`labels::says_where`]), and the one with its name if that is another than the node's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub domains: BTreeMap<String, String>,
+}
+
+/// The level of racks, whatever the nodes' label for it is: what Volcano's first tier means here.
+pub const RACK: &str = "rack";
+
+impl NodeFacts {
+    /// The label, with its value here, by which pods are bound to the node's domain of a level; `None` if it is in none.
+    #[must_use]
+    pub fn domain(&self, level: &str) -> Option<(&str, &str)> {
+        match level {
+            RACK => self.domains.iter().find(|(key, _)| labels::says_rack(key)).map(|(key, value)| (key.as_str(), value.as_str())),
+            labels::HOSTNAME => Some((labels::HOSTNAME, self.domains.get(labels::HOSTNAME).unwrap_or(&self.name))),
+            _ => self.domains.get_key_value(level).map(|(key, value)| (key.as_str(), value.as_str())),
+        }
+    }
 }
 
 /// Quantities in base units. What is negative in a report counts as nothing.
@@ -103,7 +121,9 @@ impl ClusterFacts {
             } else {
                 allocatable.clone()
             };
-            NodeSpec { name: node.name.clone(), flavor: node.flavor.clone(), allocatable, used_by_others }
+            let rack = node.domain(RACK).map(|(_, rack)| (RACK.to_owned(), rack.to_owned()));
+            let domains = node.domains.clone().into_iter().chain(rack).collect();
+            NodeSpec { name: node.name.clone(), flavor: node.flavor.clone(), allocatable, used_by_others, domains }
         });
         ClusterSpec {
             name: self.name.clone(),
@@ -121,6 +141,20 @@ impl ClusterFacts {
             nodes: nodes.collect(),
             prices: self.prices.iter().map(|(flavor, price)| (flavor.clone(), price.micros_per_gpu_hour)).collect(),
         }
+    }
+
+    /// The labels by which pods are bound to the domains of a level that a plan is in, with the domains' names; empty where the plan
+    /// names a node that is in none.
+    #[must_use]
+    pub fn domains_of(&self, level: &str, slots: &[Slot]) -> BTreeMap<String, BTreeSet<String>> {
+        let planned: BTreeSet<&str> = slots.iter().map(|slot| slot.node.as_str()).collect();
+        let nodes: Vec<&NodeFacts> = self.nodes.iter().filter(|node| planned.contains(node.name.as_str())).collect();
+        let mut domains: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for node in &nodes {
+            let Some((key, value)) = node.domain(level) else { return BTreeMap::new() };
+            domains.entry(key.to_owned()).or_default().insert(value.to_owned());
+        }
+        if nodes.len() == planned.len() { domains } else { BTreeMap::new() }
     }
 
     /// Where the pods of a run are, as far as they are bound.

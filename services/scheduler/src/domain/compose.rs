@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::labels;
-use muster_scheduler_engine::Slot;
+use muster_scheduler_engine::{Slot, TopologyMode};
 use serde_json::{Map, Value, json};
 
 use super::Fault;
@@ -27,12 +27,18 @@ pub struct RunMarks<'a> {
     pub slots: &'a [Slot],
     /// The GPU model pods must be bound to, where nodes have the label for it and the cluster has several.
     pub require_model: Option<&'a str>,
+    /// The domains the plan is in, by the label that names them, where the job asked for its workers to stand together.
+    pub domains: Option<(TopologyMode, &'a Domains)>,
 }
+
+/// Names of domains by the node label that says them.
+pub type Domains = BTreeMap<String, BTreeSet<String>>;
 
 /// Characters of a namespace and a job's name together: a label's value has 63, of which two are dots and six an epoch's.
 pub const MAX_NAMES: usize = 55;
-/// The weight of the preference for planned nodes, of 100.
+/// The weight of the preference for planned nodes, of 100, and for the planned domains of a job that prefers few of them.
 const PLAN_WEIGHT: u32 = 50;
+const DOMAIN_WEIGHT: u32 = 100;
 
 /// `namespace.job.epoch`: the value of the run's label, by which the agent finds a run's pods and a pod's run. Names are
 /// kept short enough at submit ([`MAX_NAMES`]).
@@ -85,14 +91,17 @@ pub fn compose(manifest: &Value, marks: &RunMarks<'_>) -> Result<Value, Fault> {
                 set_epoch(container, marks.epoch);
             }
         }
-        let nodes: BTreeMap<&str, u32> =
-            marks.slots.iter().filter(|slot| slot.group == index).map(|slot| (slot.node.as_str(), slot.workers)).collect();
-        prefer(spec, nodes.keys().copied().collect());
-        if let Some(model) = marks.require_model.filter(|_| asks_for_gpus(spec)) {
-            let selector = spec.entry("nodeSelector").or_insert_with(|| json!({}));
-            if let Some(selector) = selector.as_object_mut() {
-                selector.entry(labels::GPU_PRODUCT).or_insert_with(|| json!(model));
+        let nodes: BTreeSet<String> =
+            marks.slots.iter().filter(|slot| slot.group == index).map(|slot| slot.node.clone()).collect();
+        prefer(spec, PLAN_WEIGHT, labels::HOSTNAME, &nodes);
+        for (key, values, mode) in marks.domains.iter().flat_map(|(mode, of)| of.iter().map(move |(key, of)| (key, of, mode))) {
+            match (mode, values.first()) {
+                (TopologyMode::Required, Some(value)) => select(spec, key, value),
+                (TopologyMode::Required, None) | (TopologyMode::Preferred, _) => prefer(spec, DOMAIN_WEIGHT, key, values),
             }
+        }
+        if let Some(model) = marks.require_model.filter(|_| asks_for_gpus(spec)) {
+            select(spec, labels::GPU_PRODUCT, model);
         }
     }
     Ok(composed)
@@ -146,9 +155,17 @@ fn set_epoch(container: &mut Value, epoch: u32) {
     env.push(json!({"name": labels::RUN_EPOCH_ENV, "value": epoch.to_string()}));
 }
 
-/// Adds a preference for the planned nodes: the cluster's own scheduler binds, and may know better.
-fn prefer(spec: &mut Map<String, Value>, nodes: BTreeSet<&str>) {
-    if nodes.is_empty() {
+/// Binds a pod to nodes with a label, unless it says itself which value it wants.
+fn select(spec: &mut Map<String, Value>, key: &str, value: &str) {
+    let selector = spec.entry("nodeSelector").or_insert_with(|| json!({}));
+    if let Some(selector) = selector.as_object_mut() {
+        selector.entry(key).or_insert_with(|| json!(value));
+    }
+}
+
+/// Adds a preference for nodes with one of a label's values: the cluster's own scheduler binds, and may know better.
+fn prefer(spec: &mut Map<String, Value>, weight: u32, key: &str, values: &BTreeSet<String>) {
+    if values.is_empty() {
         return;
     }
     let affinity = spec.entry("affinity").or_insert_with(|| json!({}));
@@ -156,8 +173,8 @@ fn prefer(spec: &mut Map<String, Value>, nodes: BTreeSet<&str>) {
     let preferred = node_affinity.entry("preferredDuringSchedulingIgnoredDuringExecution").or_insert_with(|| json!([]));
     if let Some(preferred) = preferred.as_array_mut() {
         preferred.push(json!({
-            "weight": PLAN_WEIGHT,
-            "preference": {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}]},
+            "weight": weight,
+            "preference": {"matchExpressions": [{"key": key, "operator": "In", "values": values}]},
         }));
     }
 }
@@ -168,7 +185,7 @@ mod tests {
     use muster_core::manifest::parse_one;
 
     fn marks<'a>(epoch: u32, slots: &'a [Slot]) -> RunMarks<'a> {
-        RunMarks { namespace: "ml", job: "train", epoch, queue: "q", traceparent: "00-aa-bb-01", slots, require_model: None }
+        RunMarks { namespace: "ml", job: "train", epoch, queue: "q", traceparent: "00-aa-bb-01", slots, require_model: None, domains: None }
     }
 
     #[test]
@@ -219,6 +236,24 @@ mod tests {
         let composed = compose(&manifest.value, &marks(1, &[])).expect("a job");
         assert_eq!(composed["metadata"]["name"], "train");
         assert_eq!(composed["spec"]["suspend"], false);
+    }
+
+    #[test]
+    fn pods_are_bound_to_the_domain_they_must_stand_in_and_prefer_those_they_would_rather() {
+        let manifest =
+            parse_one("apiVersion: batch/v1\nkind: Job\nmetadata: {name: train}\nspec: {template: {spec: {containers: [{name: c}]}}}\n").unwrap();
+        let spec = |mode: TopologyMode, racks: &[&str]| {
+            let racks = racks.iter().map(|rack| (*rack).to_owned()).collect();
+            let domains = BTreeMap::from([("example.com/rack".to_owned(), racks)]);
+            let marks = RunMarks { domains: Some((mode, &domains)), ..marks(1, &[]) };
+            compose(&manifest.value, &marks).expect("a job").pointer("/spec/template/spec").cloned().unwrap()
+        };
+        assert_eq!(spec(TopologyMode::Required, &["r1"])["nodeSelector"], json!({"example.com/rack": "r1"}));
+        let preferred = json!({"matchExpressions": [{"key": "example.com/rack", "operator": "In", "values": ["r1", "r2"]}]});
+        assert_eq!(
+            spec(TopologyMode::Preferred, &["r1", "r2"])["affinity"]["nodeAffinity"],
+            json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": preferred}]})
+        );
     }
 
     #[test]

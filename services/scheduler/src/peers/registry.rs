@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use muster_core::Quantity;
-use muster_core::labels::GPU_PRODUCT;
+use muster_core::{Quantity, labels};
 use muster_kit::peer::{self, PeerChannel};
 use muster_kit::{Error, Result, time};
 use muster_proto::agent::v1::{Bundle, DesiredItem, Node, Observation, RunOptions, observation, run_status};
@@ -238,7 +237,11 @@ fn quantities(amounts: BTreeMap<String, String>) -> BTreeMap<String, Quantity> {
 }
 
 fn node(node: Node) -> NodeFacts {
-    let labelled_by_model = !node.flavor.is_empty() && node.labels.get(GPU_PRODUCT) == Some(&node.flavor);
+    let labelled_by_model = !node.flavor.is_empty() && node.labels.get(labels::GPU_PRODUCT) == Some(&node.flavor);
+    let says_where = |(key, value): &(&String, &String)| {
+        labels::says_where(key) || (*key == labels::HOSTNAME && **value != node.name)
+    };
+    let domains = node.labels.iter().filter(says_where).map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut used_by_run: BTreeMap<String, BTreeMap<String, Quantity>> = BTreeMap::new();
     for usage in node.used_by_run {
         used_by_run.insert(usage.run, quantities(usage.requests));
@@ -251,6 +254,7 @@ fn node(node: Node) -> NodeFacts {
         used_by_run,
         schedulable: node.schedulable,
         labelled_by_model,
+        domains,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_kit::{Error, Result};
-use muster_scheduler_engine::{Amounts, Gang, Slot, WorkerGroup};
+use muster_scheduler_engine::{Amounts, Gang, Slot, Topology, TopologyMode, WorkerGroup};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,6 +21,16 @@ struct GangRow {
     /// By GPU model, in thousandths.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     speeds: BTreeMap<String, u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topology: Option<TopologyRow>,
+}
+
+/// The level, by whether it is required or only preferred.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TopologyRow {
+    Required(String),
+    Preferred(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,7 +58,7 @@ fn write<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
-    let Gang { groups, min_available, flavors, api, restart_ms, speeds } = gang;
+    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology } = gang;
     let groups = groups.iter().map(|WorkerGroup { name, replicas, each }| GroupRow {
         name: name.clone(),
         replicas: *replicas,
@@ -61,18 +71,26 @@ pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
         api: api.clone(),
         restart_ms: *restart_ms,
         speeds: speeds.clone(),
+        topology: topology.as_ref().map(|Topology { level, mode }| match mode {
+            TopologyMode::Required => TopologyRow::Required(level.clone()),
+            TopologyMode::Preferred => TopologyRow::Preferred(level.clone()),
+        }),
     })
 }
 
 pub(super) fn read_gang(value: Value) -> Result<Gang> {
-    let GangRow { groups, min_available, flavors, api, restart_ms, speeds } =
+    let GangRow { groups, min_available, flavors, api, restart_ms, speeds, topology } =
         serde_json::from_value(value).map_err(|error| corrupt("a gang", error))?;
     let groups = groups.into_iter().map(|GroupRow { name, replicas, each }| WorkerGroup {
         name,
         replicas,
         each: each.into_iter().collect(),
     });
-    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds })
+    let topology = topology.map(|row| match row {
+        TopologyRow::Required(level) => Topology { level, mode: TopologyMode::Required },
+        TopologyRow::Preferred(level) => Topology { level, mode: TopologyMode::Preferred },
+    });
+    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds, topology })
 }
 
 pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {

@@ -15,4 +15,5 @@ mod policy;
 mod shares;
 mod standing;
 mod submitting;
+mod topology;
 mod world;

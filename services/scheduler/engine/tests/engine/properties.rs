@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{Dice, GPU, PART, amounts, cluster, engine, job, part, plan, queue, shared, tier};
+use crate::world::{Dice, GPU, PART, RACK, amounts, cluster, engine, job, part, plan, queue, racked, shared, tier, together};
 use muster_scheduler_engine::{
-    Amounts, BoundNode, ClusterSpec, ClusterState, Engine, Event, JobId, JobSpec, Placement, Reason, RunEnd, Standing, TierOpens,
-    Time, WorkerGroup,
+    Amounts, BoundNode, ClusterSpec, ClusterState, Engine, Event, JobId, JobSpec, Placement, Reason, RunEnd, Slot, Standing,
+    TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 /// What the test itself believes, kept in the slowest and plainest way.
@@ -90,6 +90,15 @@ impl Twin {
                 assert!(gang.flavors.is_empty() || gang.flavors.contains(&node.flavor));
             }
         }
+        let together = gang.topology.as_ref().filter(|topology| topology.mode == TopologyMode::Required);
+        if let Some(Topology { level, .. }) = together {
+            let domain = |slot: &Slot| -> Option<&String> {
+                let node = cluster.nodes.iter().find(|node| node.name == slot.node).expect("it was just there");
+                if level == Topology::NODE { Some(&node.name) } else { node.domains.get(level) }
+            };
+            let domains: BTreeSet<Option<&String>> = placement.slots.iter().map(domain).collect();
+            assert!(domains.len() == 1 && !domains.contains(&None), "{:?} stands in {domains:?} of {level}", placement.job);
+        }
         let (id, queue) = (placement.job, self.jobs[&placement.job].queue.clone());
         assert!(!self.aside.contains(&id), "a suspended job is not placed");
         let (name, slots) = (placement.cluster.clone(), placement.slots.clone());
@@ -154,6 +163,10 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     if dice.roll(3) == 0 {
         spec.gang.flavors.insert(["V100", "A100"][dice.roll(2) as usize].to_owned());
     }
+    if dice.roll(3) == 0 {
+        let mode = [TopologyMode::Required, TopologyMode::Preferred][dice.roll(2) as usize];
+        spec = together(spec, [RACK, Topology::NODE][dice.roll(2) as usize], mode);
+    }
     spec
 }
 
@@ -169,9 +182,9 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
     mixed.prices.insert("A100".to_owned(), 5);
     let size = dice.roll(2);
     let clusters = vec![
-        shared(cluster("idc", 3, "V100", 1)),
+        shared(racked(cluster("idc", 3, "V100", 1), 2)),
         cluster("cloud", 2 + size as u32, "A100", 9),
-        shared(mixed),
+        shared(racked(mixed, 2)),
         cluster("plain", 2, "", 0),
     ];
     let (mut a, mut b, mut c) = (queue("a", 1), queue("b", 3), queue("c", 1));
@@ -259,6 +272,13 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
                 [ClusterState::Live, ClusterState::Live, ClusterState::Cordoned, ClusterState::Lost][dice.roll(4) as usize];
             let index = dice.roll(cluster.nodes.len() as u64) as usize;
             let gpus = cluster.nodes[index].allocatable.gpus();
+            // A node may be moved to another rack, or out of all.
+            let moved = dice.roll(6);
+            if moved < 2 {
+                cluster.nodes[index].domains.insert(RACK.to_owned(), format!("r{moved}"));
+            } else if moved == 2 {
+                cluster.nodes[index].domains.clear();
+            }
             cluster.nodes[index].used_by_others =
                 amounts(dice.roll(20) as i64, dice.roll(100) as i64, dice.roll(gpus as u64 + 1) as i64);
             Event::Cluster(cluster.clone())

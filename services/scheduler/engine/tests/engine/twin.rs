@@ -4,12 +4,12 @@
 //! The tests play what a build for development does in half a minute; `cargo run --release -p muster-scheduler-engine --example twin`
 //! plays as many as it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{Dice, GPU, amounts, cluster, engine, job, queue, tier};
+use crate::world::{Dice, GPU, RACK, amounts, cluster, engine, job, queue, racked, tier, together};
 use muster_scheduler_engine::{
     Amounts, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement, Prefers, QueueSpec, RunEnd,
-    TierOpens, Time,
+    TierOpens, Time, Topology, TopologyMode,
 };
 
 /// Events of each test.
@@ -31,6 +31,8 @@ struct Twin {
     /// cpu, memory and GPUs that are free, by cluster and node.
     free: BTreeMap<(String, String), Amounts>,
     flavor: BTreeMap<(String, String), String>,
+    /// By node: they are of the same name in each cluster, and in the same rack.
+    rack: BTreeMap<String, String>,
     queues: BTreeMap<String, QueueSpec>,
     /// Everything that there is.
     everything: Amounts,
@@ -113,6 +115,12 @@ impl Twin {
         let (spec, its) = self.jobs.get(&placement.job).expect("only known jobs are placed").clone();
         assert!(matches!(its, Its::Waiting), "{:?} is placed while {its:?}", placement.job);
         let mut took = Vec::new();
+        if let Some(Topology { level, mode: TopologyMode::Required }) = &spec.gang.topology {
+            let nodes = placement.slots.iter().map(|slot| &slot.node);
+            let domains: BTreeSet<&String> =
+                if level == Topology::NODE { nodes.collect() } else { nodes.map(|node| &self.rack[node]).collect() };
+            assert_eq!(domains.len(), 1, "{:?} stands in {domains:?} of {level}", placement.job);
+        }
         for (index, group) in spec.gang.groups.iter().enumerate() {
             let slots = placement.slots.iter().filter(|slot| slot.group == index);
             assert_eq!(slots.clone().map(|slot| slot.workers).sum::<u32>(), group.replicas, "a gang is whole");
@@ -171,7 +179,8 @@ impl Twin {
 
 /// A small world, in which queues may keep what they are guaranteed for themselves.
 fn world(limited: bool) -> (Engine, Twin) {
-    let clusters = vec![cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
+    let clusters = [cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
+    let clusters = clusters.map(|cluster| racked(cluster, 2)).to_vec();
     let below = |name: &str, parent: &str| QueueSpec { parent: Some(parent.to_owned()), ..queue(name, 1 + name.len() as u32) };
     let lab = QueueSpec { capability: Amounts::new().with(GPU, 40), guarantee: Amounts::new().with(GPU, 16), ..queue("lab", 2) };
     let a = QueueSpec { capability: amounts(200, 0, 20), ..queue("a", 1) };
@@ -195,6 +204,7 @@ fn world(limited: bool) -> (Engine, Twin) {
     let twin = Twin {
         free: nodes.clone().map(|(name, node)| ((name, node.name.clone()), node.allocatable.clone())).collect(),
         flavor: nodes.clone().map(|(name, node)| ((name, node.name.clone()), node.flavor.clone())).collect(),
+        rack: nodes.clone().map(|(_, node)| (node.name.clone(), node.domains[RACK].clone())).collect(),
         queues: queues.iter().map(|queue| (queue.name.clone(), queue.clone())).collect(),
         everything: nodes.clone().fold(Amounts::new(), |sum, (_, node)| sum.checked_add(&node.allocatable).unwrap()),
         used: BTreeMap::new(),
@@ -219,6 +229,10 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     if dice.roll(3) == 0 {
         let speeds = [("V100", 250 + 250 * dice.roll(8) as u32), ("A100", 2_000)];
         spec.gang.speeds = speeds.into_iter().map(|(model, speed)| (model.to_owned(), speed)).collect();
+    }
+    if dice.roll(4) == 0 {
+        let mode = [TopologyMode::Required, TopologyMode::Preferred][dice.roll(2) as usize];
+        spec = together(spec, [RACK, Topology::NODE][dice.roll(2) as usize], mode);
     }
     if dice.roll(4) == 0 {
         spec.gang.groups.push(muster_scheduler_engine::WorkerGroup {

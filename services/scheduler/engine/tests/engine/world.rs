@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_scheduler_engine::{
     Amounts, ClusterSpec, ClusterState, Decision, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec, Tier,
-    TierOpens, Time, WorkerGroup,
+    TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 pub const GPU: &str = "nvidia.com/gpu";
@@ -46,6 +46,23 @@ pub fn cluster(name: &str, nodes: u32, flavor: &str, price_micros: i64) -> Clust
     }
 }
 
+/// The node label that says the rack.
+pub const RACK: &str = "topology.kubernetes.io/rack";
+
+/// The same cluster with so many of its nodes in a rack, `r0`, `r1` and so on.
+pub fn racked(mut cluster: ClusterSpec, nodes: usize) -> ClusterSpec {
+    for (number, node) in cluster.nodes.iter_mut().enumerate() {
+        node.domains.insert(RACK.to_owned(), format!("r{}", number / nodes));
+    }
+    cluster
+}
+
+/// The job, whose workers are to stand together on a level.
+pub fn together(mut job: JobSpec, level: &str, mode: TopologyMode) -> JobSpec {
+    job.gang.topology = Some(Topology { level: level.to_owned(), mode });
+    job
+}
+
 /// Parts of a GPU, in thousandths.
 pub const PART: &str = "nvidia.com/gpu-milli";
 
@@ -78,6 +95,7 @@ pub fn gang(workers: u32, each: Amounts) -> Gang {
         api: String::new(),
         restart_ms: None,
         speeds: BTreeMap::new(),
+        topology: None,
     }
 }
 

@@ -5,6 +5,7 @@ mod pod;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,15 +80,21 @@ impl Requirements {
             api: manifest.api_version().to_owned(),
             restart_ms: restart_ms(value)?,
             speeds: speeds(value)?,
+            topology: topology::read(kind, value, &templates)?.map(|(topology, _)| topology),
         };
-        muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(&templates, refused.into()))?;
+        muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(kind, value, &templates, refused.into()))?;
         Ok(Self { kind, gang, queue: queue(kind, value), priority_class: priority_class(kind, value, &templates) })
     }
 }
 
 /// Puts a fault of the gang at the path the manifest has for it.
 #[must_use]
-pub fn in_manifest(templates: &[Template], fault: Fault) -> Fault {
+pub fn in_manifest(kind: Kind, value: &Value, templates: &[Template], fault: Fault) -> Fault {
+    if fault.field == "topology"
+        && let Ok(Some((_, path))) = topology::read(kind, value, templates)
+    {
+        return Fault::new(path, fault.why);
+    }
     let Some(rest) = fault.field.strip_prefix("groups[") else {
         let field = match fault.field.as_str() {
             "groups" => "spec",

@@ -1,7 +1,7 @@
 //! Manifests people have, and manifests that are wrong.
 
 use muster_core::manifest::parse_one;
-use muster_scheduler_engine::Amounts;
+use muster_scheduler_engine::{Amounts, Topology, TopologyMode};
 
 use super::*;
 
@@ -153,4 +153,55 @@ fn a_job_says_how_fast_it_is_on_which_model() {
     for wrong in ["V100", "V100=fast", "V100=0", "V100=-1", "V100=1001", "=1", "V100=1,V100=2", "V100=NaN"] {
         assert_eq!(job(wrong).unwrap_err().field, "metadata.annotations[muster.dev/gpu-speeds]", "{wrong}");
     }
+}
+
+fn with_topology(of_job: &str, of_task: &str, spec: &str) -> Result<Option<Topology>, Fault> {
+    let text = format!(
+        "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {{name: train, annotations: {{{of_job}}}}}\nspec: {{{spec} tasks: [{{replicas: 2, template: \
+         {{metadata: {{annotations: {{{of_task}}}}}, spec: {{containers: [{{name: c}}]}}}}}}, {{template: {{spec: {{containers: [{{name: c}}]}}}}}}]}}\n"
+    );
+    read(&text).map(|job| job.gang.topology)
+}
+
+#[test]
+fn workers_stand_together_where_kueue_or_volcano_would_put_them_so() {
+    let wish = |level: &str, mode| Some(Topology { level: level.to_owned(), mode });
+    let rack = "kueue.x-k8s.io/podset-required-topology: cloud.provider.com/topology-rack";
+    let required = wish("cloud.provider.com/topology-rack", TopologyMode::Required);
+    assert_eq!(with_topology("", rack, "").unwrap(), required);
+    assert_eq!(with_topology(rack, rack, "").unwrap(), required);
+    let node = "kueue.x-k8s.io/podset-preferred-topology: kubernetes.io/hostname";
+    assert_eq!(with_topology(node, "", "").unwrap(), wish(Topology::NODE, TopologyMode::Preferred));
+    assert_eq!(with_topology("", "kueue.x-k8s.io/podset-unconstrained-topology: \"true\"", "").unwrap(), None);
+    let tier = |spec: &str| with_topology("", "", &format!("networkTopology: {spec},")).unwrap();
+    assert_eq!(tier("{mode: hard, highestTierAllowed: 1}"), wish("rack", TopologyMode::Required));
+    assert_eq!(tier("{mode: soft, highestTierAllowed: 4}"), wish("rack", TopologyMode::Preferred));
+    assert_eq!(tier("{}"), wish("rack", TopologyMode::Required));
+}
+
+#[test]
+fn a_topology_that_would_not_be_held_is_refused_by_its_field() {
+    let field = |of_job: &str, of_task: &str, spec: &str| with_topology(of_job, of_task, spec).unwrap_err().field;
+    let kueue = "kueue.x-k8s.io/podset-required-topology";
+    assert_eq!(field(&format!("{kueue}: kubernetes.io/arch"), "", ""), format!("metadata.annotations[{kueue}]"));
+    let of_task = "spec.tasks[0].template.metadata.annotations";
+    assert_eq!(field("", &format!("{kueue}: 7"), ""), format!("{of_task}[{kueue}]"));
+    let both = format!("{kueue}: example.com/rack, kueue.x-k8s.io/podset-preferred-topology: example.com/block");
+    assert_eq!(field("", &both, ""), format!("{of_task}[kueue.x-k8s.io/podset-preferred-topology]"));
+    assert_eq!(
+        field(&format!("{kueue}: example.com/rack"), &format!("{kueue}: example.com/block"), ""),
+        format!("{of_task}[{kueue}]")
+    );
+    let slices = "kueue.x-k8s.io/podset-slice-required-topology";
+    assert_eq!(field("", &format!("{slices}: example.com/rack"), ""), format!("{of_task}[{slices}]"));
+    let volcano = |spec: &str| field("", "", &format!("networkTopology: {spec},"));
+    assert_eq!(volcano("{mode: hard, highestTierAllowed: 2}"), "spec.networkTopology.highestTierAllowed");
+    assert_eq!(volcano("{mode: firm}"), "spec.networkTopology.mode");
+    assert_eq!(volcano("{highestTierName: leaf}"), "spec.networkTopology.highestTierName");
+    assert_eq!(field(&format!("{kueue}: example.com/row"), "", "networkTopology: {mode: soft},"), "spec.networkTopology");
+    let partition = read(
+        "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {name: j}\nspec: {tasks: [{partitionPolicy: {networkTopology: {}}, template: {spec: {containers: \
+         [{name: c}]}}}]}\n",
+    );
+    assert_eq!(partition.unwrap_err().field, "spec.tasks[0].partitionPolicy.networkTopology");
 }

@@ -8,6 +8,7 @@ use muster_core::manifest::parse_one;
 use muster_core::{Manifest, bundle};
 use muster_kit::error::Kind;
 use muster_kit::{Error, Result, db, lease, telemetry};
+use muster_scheduler_engine::{Topology, TopologyMode};
 use serde_json::Value;
 
 use super::number;
@@ -16,7 +17,7 @@ use crate::app::batch::Batch;
 use crate::app::control::{item_of, stop};
 use crate::app::decide::LEASE;
 use crate::domain::cluster::ClusterFacts;
-use crate::domain::compose::{RunMarks, compose};
+use crate::domain::compose::{Domains, RunMarks, compose};
 use crate::domain::job::StopReason;
 use crate::domain::record::{Job, Run};
 use crate::peers::{Question, Verdict};
@@ -83,12 +84,21 @@ async fn composed(app: &App, runs: &[Run]) -> Result<Vec<(Composed, Question)>> 
     });
     let question = |(run, job, manifest): (&Run, &Job, &Manifest)| {
         let is_named = must_be_named.contains(&(run.cluster.as_str(), run.flavor.as_str()));
-        question(run, job, &manifest.value, is_named.then_some(run.flavor.as_str()))
+        let domains = job.gang.topology.as_ref().and_then(|Topology { level, mode }| {
+            Some((*mode, admission.cluster(&run.cluster)?.domains_of(level, &run.slots)))
+        });
+        question(run, job, &manifest.value, is_named.then_some(run.flavor.as_str()), domains.as_ref())
     };
     known.map(question).collect()
 }
 
-fn question(run: &Run, job: &Job, manifest: &Value, require_model: Option<&str>) -> Result<(Composed, Question)> {
+fn question(
+    run: &Run,
+    job: &Job,
+    manifest: &Value,
+    require_model: Option<&str>,
+    domains: Option<&(TopologyMode, Domains)>,
+) -> Result<(Composed, Question)> {
     let span = tracing::info_span!("dispatch run", run.epoch = run.epoch, cluster.name = run.cluster);
     telemetry::continue_trace(&span, &run.traceparent);
     let traceparent = telemetry::traceparent_of(&span);
@@ -100,6 +110,7 @@ fn question(run: &Run, job: &Job, manifest: &Value, require_model: Option<&str>)
         traceparent: &traceparent,
         slots: &run.slots,
         require_model,
+        domains: domains.map(|(mode, domains)| (*mode, domains)),
     };
     let object = compose(manifest, &marks).map_err(Error::internal)?;
     let question =
