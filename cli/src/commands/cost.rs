@@ -1,4 +1,4 @@
-//! `muster cost`: GPU-hours and money by queue, job, model or cluster.
+//! `muster cost`: GPU-hours, money, energy and emissions by queue, job, model or cluster.
 
 use super::App;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 use clap::ValueEnum;
 use jiff::Timestamp;
 use muster_proto::scheduler::v1::{
-    CostRow, ReportCostRequest, queue_service_client::QueueServiceClient, report_cost_request::GroupBy,
+    CostRow, ReportCostRequest, Usage, queue_service_client::QueueServiceClient, report_cost_request::GroupBy,
 };
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
@@ -104,7 +104,7 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
     app.printer.value(&json!({ "rows": rows }))
 }
 
-/// The rows and one sum a currency.
+/// The rows and one sum a currency. Energy and emissions are shown where something is known of them.
 fn table(by: By, rows: &[CostRow]) -> Table {
     let title = match by {
         By::Queue => "QUEUE",
@@ -112,26 +112,29 @@ fn table(by: By, rows: &[CostRow]) -> Table {
         By::Model => "MODEL",
         By::Cluster => "CLUSTER",
     };
-    let mut table = Table::new([title, "RUNS", "GPU-HOURS", "COST"]);
-    let mut sums: BTreeMap<&str, (u64, f64, i64)> = BTreeMap::new();
+    let energy = rows.iter().filter_map(|row| row.usage.as_ref()).any(|usage| usage.energy_kwh > 0.0);
+    let titles = [title, "RUNS", "GPU-HOURS", "COST", "ENERGY", "EMISSIONS"];
+    let mut table = Table::new(titles.into_iter().take(if energy { 6 } else { 4 }));
+    let mut sums: BTreeMap<&str, (u64, Usage)> = BTreeMap::new();
     for CostRow { key, usage, runs } in rows {
         let (gpu_hours, cost) = human::usage(usage.as_ref());
         let name = if key.is_empty() { "(none)".to_owned() } else { short(key) };
-        table.row([name, runs.to_string(), gpu_hours, cost]);
+        let [kwh, emissions] = human::energy(usage.as_ref());
+        table.row([name, runs.to_string(), gpu_hours, cost, kwh, emissions]);
         if let Some(usage) = usage {
-            let (all_runs, gpu_seconds, micros) = sums.entry(&usage.currency).or_default();
+            let (all_runs, sum) = sums.entry(&usage.currency).or_default();
             *all_runs += u64::from(*runs);
-            *gpu_seconds += usage.gpu_seconds;
-            *micros = micros.saturating_add(usage.cost_micros);
+            sum.currency.clone_from(&usage.currency);
+            sum.gpu_seconds += usage.gpu_seconds;
+            sum.cost_micros = sum.cost_micros.saturating_add(usage.cost_micros);
+            sum.energy_kwh += usage.energy_kwh;
+            sum.emission_grams += usage.emission_grams;
         }
     }
-    for (currency, (runs, gpu_seconds, micros)) in sums {
-        table.row([
-            "total".to_owned(),
-            runs.to_string(),
-            format!("{:.2}", gpu_seconds / 3_600.0),
-            human::money(micros, currency),
-        ]);
+    for (runs, sum) in sums.into_values() {
+        let (gpu_hours, cost) = human::usage(Some(&sum));
+        let [kwh, emissions] = human::energy(Some(&sum));
+        table.row(["total".to_owned(), runs.to_string(), gpu_hours, cost, kwh, emissions]);
     }
     table
 }
@@ -140,13 +143,12 @@ fn table(by: By, rows: &[CostRow]) -> Table {
 mod tests {
     use super::*;
     use crate::output::table::Titles;
-    use muster_proto::scheduler::v1::Usage;
 
     #[test]
     fn a_report_sums_up_a_currency_at_a_time() {
         let row = |key: &str, gpu_seconds: f64, cost_micros: i64, currency: &str| CostRow {
             key: key.to_owned(),
-            usage: Some(Usage { gpu_seconds, cost_micros, currency: currency.to_owned() }),
+            usage: Some(Usage { gpu_seconds, cost_micros, currency: currency.to_owned(), ..Usage::default() }),
             runs: 1,
         };
         let rows =
@@ -160,5 +162,21 @@ total    2      1.50        3.00 EUR
 total    1      0.02        0.0000 USD
 ";
         assert_eq!(table(By::Model, &rows).render(Titles::Shown, 0), expected);
+    }
+
+    #[test]
+    fn energy_and_emissions_stand_beside_money_where_they_are_known() {
+        let usage = Usage { gpu_seconds: 14_400.0, energy_kwh: 1.2, emission_grams: 480.0, ..Usage::default() };
+        let known = CostRow { key: "queues/a".to_owned(), usage: Some(usage), runs: 1 };
+        let rows = [known, CostRow { key: "queues/b".to_owned(), usage: Some(Usage::default()), runs: 1 }];
+        let words = table(By::Queue, &rows).render(Titles::Shown, 0);
+        let cells = |line: &str| -> Vec<String> {
+            line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+        };
+        let lines: Vec<Vec<String>> = words.lines().map(cells).collect();
+        assert_eq!(lines[0], ["QUEUE", "RUNS", "GPU-HOURS", "COST", "ENERGY", "EMISSIONS"]);
+        assert_eq!(lines[1].last().map(String::as_str), Some("0.48 kg CO2e"));
+        assert!(lines[1].contains(&"1.20 kWh".to_owned()) && !lines[2].iter().any(|cell| cell.contains("kWh")), "{words}");
+        assert!(lines[3].contains(&"total".to_owned()) && lines[3].contains(&"1.20 kWh".to_owned()), "{words}");
     }
 }

@@ -126,8 +126,12 @@ mod tests {
             allocatable: BTreeMap::from([("nvidia.com/gpu".to_owned(), "8".to_owned())]),
             ..Node::default()
         };
-        let price =
-            FlavorPrice { flavor: "V100".to_owned(), micros_per_gpu_hour: 1_200_000, currency: "EUR".to_owned(), watts: 300 };
+        let price = FlavorPrice {
+            flavor: "V100".to_owned(),
+            micros_per_gpu_hour: 1_200_000,
+            currency: "EUR".to_owned(),
+            ..FlavorPrice::default()
+        };
         let cluster_message = Cluster {
             name: "clusters/a".to_owned(),
             inventory: Some(Inventory { nodes: vec![node.clone(), node], ..Inventory::default() }),

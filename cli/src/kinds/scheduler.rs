@@ -176,7 +176,7 @@ mod tests {
             cluster: "clusters/train-idc".to_owned(),
             flavor: "V100".to_owned(),
             gpus: 4,
-            usage: Some(Usage { gpu_seconds: 5_400.0, cost_micros: 1_500_000, currency: "EUR".to_owned() }),
+            usage: Some(Usage { gpu_seconds: 5_400.0, cost_micros: 1_500_000, currency: "EUR".to_owned(), ..Usage::default() }),
             reason: "4 of 4 pods run".to_owned(),
             ..Job::default()
         };

@@ -104,6 +104,13 @@ pub fn usage(usage: Option<&Usage>) -> (String, String) {
     })
 }
 
+/// Energy and emissions; empty where nothing is known.
+pub fn energy(usage: Option<&Usage>) -> [String; 2] {
+    let shown = |amount: f64, unit: &str| if amount > 0.0 { format!("{amount:.2} {unit}") } else { String::new() };
+    usage
+        .map_or_else(Default::default, |usage| [shown(usage.energy_kwh, "kWh"), shown(usage.emission_grams / 1_000.0, "kg CO2e")])
+}
+
 /// Namespace and name of a resource name with two identifiers.
 pub fn last_two(name: &str) -> [String; 2] {
     let mut ids = name.split('/').skip(1).step_by(2).map(str::to_owned);

@@ -71,12 +71,15 @@ mod tests {
 
     #[test]
     fn labels_that_say_where_a_node_stands_are_told_by_their_words() {
-        for key in ["topology.kubernetes.io/zone", "cloud.provider.com/topology-rack", "nvidia.com/gpu.clique", "example.com/row"] {
+        for key in ["topology.kubernetes.io/zone", "cloud.provider.com/topology-rack", "nvidia.com/gpu.clique", "example.com/row"]
+        {
             assert!(says_where(key), "{key}");
         }
         for key in [HOSTNAME, GPU_PRODUCT, "kubernetes.io/arch", "example.com/tracks"] {
             assert!(!says_where(key), "{key}");
         }
-        assert!(says_rack("cloud.provider.com/topology-rack") && says_rack("example.com/rack") && !says_rack("example.com/tracks"));
+        assert!(
+            says_rack("cloud.provider.com/topology-rack") && says_rack("example.com/rack") && !says_rack("example.com/tracks")
+        );
     }
 }

@@ -78,12 +78,13 @@ pub fn cluster(cluster: &Cluster) -> Result<wire::Cluster> {
 }
 
 fn price(price: &FlavorPrice) -> wire::FlavorPrice {
-    let FlavorPrice { flavor, micros_per_gpu_hour, currency, watts } = price;
+    let FlavorPrice { flavor, micros_per_gpu_hour, currency, watts, grams_per_kwh } = price;
     wire::FlavorPrice {
         flavor: flavor.clone(),
         micros_per_gpu_hour: *micros_per_gpu_hour,
         currency: currency.clone(),
         watts: *watts,
+        grams_per_kwh: grams_per_kwh.clone(),
     }
 }
 

@@ -34,7 +34,7 @@ impl Rules {
     pub fn apply(&self, cluster: &mut Cluster) -> bool {
         let members = self.fleets.iter().filter(|fleet| fleet.has(&cluster.name, &cluster.labels));
         let fleets: Vec<String> = members.map(|fleet| fleet.name.clone()).collect();
-        let prices = price::resolve(&self.books, &cluster.name, &cluster.labels, &cluster.flavors());
+        let prices = price::resolve(&self.books, (&cluster.name, &cluster.region), &cluster.labels, &cluster.flavors());
         let changed = fleets != cluster.fleets || prices != cluster.prices;
         cluster.fleets = fleets;
         cluster.prices = prices;

@@ -61,6 +61,9 @@ pub struct FlavorPrice {
     pub currency: String,
     /// Watts one GPU draws; 0 if unsaid.
     pub watts: u32,
+    /// Grams of CO2e per kWh of the cluster's electricity, one number for each hour of the day in UTC or one for all; none if unsaid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grams_per_kwh: Vec<u32>,
 }
 
 /// A cluster as it is stored.

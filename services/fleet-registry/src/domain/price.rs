@@ -1,8 +1,10 @@
-//! Price books: what a GPU-hour of a flavor costs in which clusters.
+//! Price books: what a GPU-hour of a flavor costs in which clusters, what power a GPU draws, and how much carbon dioxide making that
+//! power emits where.
 
 use super::cluster::FlavorPrice;
 use muster_core::{LabelSelector, Manifest, ManifestError, Quantity, name, selector::Labels};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// What a price book's manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +15,28 @@ pub struct PriceBookSpec {
     pub currency: String,
     /// In the order of the manifest; a later one counts over an earlier one.
     pub prices: Vec<Price>,
+    /// In the order of the manifest; a later one counts over an earlier one.
+    pub carbon: Vec<Carbon>,
+}
+
+/// Hours of a day.
+pub const HOURS: usize = 24;
+/// Grams of CO2e per kWh; coal emits a thousand.
+const MOST_GRAMS: u32 = 10_000;
+/// Watts of one GPU.
+const MOST_WATTS: u32 = 100_000;
+
+/// The carbon intensity of some clusters' electricity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carbon {
+    /// Clusters by region.
+    pub regions: Vec<String>,
+    /// Clusters by list.
+    pub clusters: Vec<String>,
+    /// Clusters by label.
+    pub selector: Option<LabelSelector>,
+    /// Grams of CO2e per kWh: one number for each hour of the day in UTC, or one for all.
+    pub grams_per_kwh: Vec<u32>,
 }
 
 /// One line of a price book.
@@ -51,6 +75,34 @@ struct Metadata {
 struct Spec {
     currency: String,
     prices: Vec<Line>,
+    #[serde(default)]
+    carbon: Vec<CarbonLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct CarbonLine {
+    #[serde(default)]
+    regions: Vec<String>,
+    #[serde(default)]
+    clusters: Vec<String>,
+    cluster_selector: Option<LabelSelector>,
+    grams_per_kwh: Value,
+}
+
+/// Grams per kWh, one number or one for each hour.
+fn grams(value: &Value) -> Result<Vec<u32>, String> {
+    let one = |value: &Value| {
+        let grams = value.as_u64().and_then(|grams| u32::try_from(grams).ok()).filter(|grams| *grams <= MOST_GRAMS);
+        grams.ok_or_else(|| format!("{value} is no whole number from 0 to {MOST_GRAMS}"))
+    };
+    match value {
+        Value::Array(hours) if hours.len() == HOURS => hours.iter().map(one).collect(),
+        Value::Array(hours) => {
+            Err(format!("has {} numbers; it is one, or one for each of the {HOURS} hours of a day in UTC", hours.len()))
+        }
+        value => Ok(vec![one(value)?]),
+    }
 }
 
 #[derive(Deserialize)]
@@ -93,6 +145,9 @@ impl PriceBookSpec {
             if let Some(selector) = &line.cluster_selector {
                 selector.validate().map_err(|error| fault(format!("{}: {error}", at("clusterSelector"))))?;
             }
+            if line.watts > MOST_WATTS {
+                return Err(fault(format!("{}: must be at most {MOST_WATTS}", at("watts"))));
+            }
             let micros = line.per_gpu_hour.nanos() / 1_000;
             prices.push(Price {
                 clusters: line.clusters,
@@ -102,17 +157,45 @@ impl PriceBookSpec {
                 watts: line.watts,
             });
         }
-        Ok(Self { name: document.metadata.name, currency, prices })
+        let mut carbon = Vec::new();
+        for (index, line) in document.spec.carbon.into_iter().enumerate() {
+            let at = |field: &str| format!("spec.carbon[{index}].{field}");
+            if line.regions.is_empty() && line.clusters.is_empty() && line.cluster_selector.is_none() {
+                return Err(fault(format!("{}: regions, clusters or clusterSelector must say where", at("regions"))));
+            }
+            if let Some(selector) = &line.cluster_selector {
+                selector.validate().map_err(|error| fault(format!("{}: {error}", at("clusterSelector"))))?;
+            }
+            let grams_per_kwh = grams(&line.grams_per_kwh).map_err(|why| fault(format!("{}: {why}", at("gramsPerKwh"))))?;
+            carbon.push(Carbon {
+                regions: line.regions,
+                clusters: line.clusters,
+                selector: line.cluster_selector,
+                grams_per_kwh,
+            });
+        }
+        Ok(Self { name: document.metadata.name, currency, prices, carbon })
     }
 }
 
-/// The price of each flavor in a cluster: the last line, of the last book in name order, that names both. `books` is in
-/// name order.
-pub fn resolve(books: &[PriceBookSpec], cluster: &str, labels: &Labels, flavors: &[String]) -> Vec<FlavorPrice> {
-    let names = |price: &Price| {
-        price.clusters.iter().any(|name| name == cluster)
-            || price.selector.as_ref().is_some_and(|selector| selector.matches(labels))
+/// The price of each flavor in a cluster: the last line, of the last book in name order, that names both, with the carbon intensity
+/// of the last that names the cluster. `books` is in name order.
+pub fn resolve(
+    books: &[PriceBookSpec],
+    (cluster, region): (&str, &str),
+    labels: &Labels,
+    flavors: &[String],
+) -> Vec<FlavorPrice> {
+    let named = |clusters: &[String], selector: Option<&LabelSelector>| {
+        clusters.iter().any(|name| name == cluster) || selector.is_some_and(|selector| selector.matches(labels))
     };
+    let names = |price: &Price| named(&price.clusters, price.selector.as_ref());
+    let mut carbon = books.iter().rev().flat_map(|book| book.carbon.iter().rev());
+    let carbon = carbon.find(|carbon| {
+        named(&carbon.clusters, carbon.selector.as_ref())
+            || (!region.is_empty() && carbon.regions.iter().any(|name| name == region))
+    });
+    let grams_per_kwh = carbon.map_or_else(Vec::new, |carbon| carbon.grams_per_kwh.clone());
     flavors
         .iter()
         .filter_map(|flavor| {
@@ -123,6 +206,7 @@ pub fn resolve(books: &[PriceBookSpec], cluster: &str, labels: &Labels, flavors:
                 micros_per_gpu_hour: price.micros_per_gpu_hour,
                 currency: book.currency.clone(),
                 watts: price.watts,
+                grams_per_kwh: grams_per_kwh.clone(),
             })
         })
         .collect()
@@ -137,7 +221,7 @@ mod tests {
     fn the_last_line_that_names_cluster_and_flavor_counts() {
         let text = "apiVersion: muster.dev/v1\nkind: PriceBook\nmetadata: {name: list}\nspec:\n  currency: EUR\n  prices:\n  - {clusters: [a], flavor: '*', perGpuHour: 2}\n  - {clusters: [a], flavor: V100, perGpuHour: '0.55', watts: 300}\n";
         let book = PriceBookSpec::read(&parse_one(text).expect("yaml")).expect("a price book");
-        let prices = resolve(&[book], "a", &Labels::new(), &["A100".to_owned(), "V100".to_owned()]);
+        let prices = resolve(&[book], ("a", ""), &Labels::new(), &["A100".to_owned(), "V100".to_owned()]);
         let micros: Vec<_> = prices.iter().map(|price| price.micros_per_gpu_hour).collect();
         assert_eq!(micros, [2_000_000, 550_000]);
     }
@@ -147,5 +231,41 @@ mod tests {
         let text = "apiVersion: muster.dev/v1\nkind: PriceBook\nmetadata: {name: list}\nspec:\n  currency: EUR\n  prices:\n  - {clusters: [a], flavor: V100, perGpuHour: -1}\n";
         let error = PriceBookSpec::read(&parse_one(text).expect("yaml")).expect_err("negative");
         assert!(error.message.contains("spec.prices[0].perGpuHour"), "{error}");
+    }
+
+    fn with_carbon(carbon: &str) -> Result<PriceBookSpec, ManifestError> {
+        let text = format!(
+            "apiVersion: muster.dev/v1\nkind: PriceBook\nmetadata: {{name: list}}\nspec:\n  currency: EUR\n  prices:\n  - {{clusters: [a, b], flavor: '*', perGpuHour: 2, watts: 300}}\n  carbon: {carbon}\n"
+        );
+        PriceBookSpec::read(&parse_one(&text).expect("yaml"))
+    }
+
+    #[test]
+    fn the_last_line_that_names_the_cluster_or_its_region_says_its_carbon_intensity() {
+        let hours = (0..24).map(|hour| hour.to_string()).collect::<Vec<_>>().join(", ");
+        let book = with_carbon(&format!("[{{regions: [eu-north], gramsPerKwh: 45}}, {{clusters: [b], gramsPerKwh: [{hours}]}}]"));
+        let books = [book.expect("a price book")];
+        let grams = |cluster: &str, region: &str| {
+            let prices = resolve(&books, (cluster, region), &Labels::new(), &["V100".to_owned()]);
+            (prices[0].watts, prices[0].grams_per_kwh.clone())
+        };
+        assert_eq!(grams("a", "eu-north"), (300, vec![45]));
+        assert_eq!(grams("b", "eu-north"), (300, (0..24).collect()));
+        assert_eq!(grams("a", ""), (300, Vec::new()));
+    }
+
+    #[test]
+    fn carbon_that_can_not_be_is_refused_by_field() {
+        for (carbon, field) in [
+            ("[{gramsPerKwh: 45}]", "spec.carbon[0].regions"),
+            ("[{regions: [x], gramsPerKwh: [1, 2]}]", "spec.carbon[0].gramsPerKwh"),
+            ("[{regions: [x], gramsPerKwh: 10001}]", "spec.carbon[0].gramsPerKwh"),
+            ("[{regions: [x], gramsPerKwh: -1}]", "spec.carbon[0].gramsPerKwh"),
+            ("[{regions: [x], gramsPerKwh: much}]", "spec.carbon[0].gramsPerKwh"),
+            ("[{regions: [x], gramsPerKwh: 1, hours: 3}]", "hours"),
+        ] {
+            let error = with_carbon(carbon).expect_err(carbon);
+            assert!(error.message.contains(field), "{carbon}: {error}");
+        }
     }
 }

@@ -71,6 +71,7 @@ impl Cluster {
             || old.region != spec.region
             || old.apis != spec.apis
             || old.prices != spec.prices
+            || old.emissions != spec.emissions
             || old.nodes.len() != spec.nodes.len()
             || old.nodes.iter().zip(&spec.nodes).any(|(old, new)| {
                 (&old.name, &old.flavor, &old.domains) != (&new.name, &new.flavor, &new.domains)
@@ -87,6 +88,11 @@ impl Cluster {
     pub(crate) fn price(&self, flavors: &Flavors, flavor: FlavorId) -> Option<i64> {
         self.spec.prices.get(flavors.name(flavor)).copied()
     }
+
+    /// Milligrams of CO2e of a GPU-hour of the flavor.
+    pub(crate) fn emissions(&self, flavors: &Flavors, flavor: FlavorId) -> Option<i64> {
+        self.spec.emissions.get(flavors.name(flavor)).copied()
+    }
 }
 
 /// One place a class may go: a cluster, and for gangs with GPUs the model there.
@@ -96,6 +102,8 @@ pub(crate) struct Candidate {
     pub(crate) cluster: ClusterIndex,
     pub(crate) flavor: Option<FlavorId>,
     pub(crate) price: Option<i64>,
+    /// What a GPU-hour emits there, where that is what counts.
+    pub(crate) emissions: Option<i64>,
 }
 
 /// The first tier that has the cluster; without tiers 0 for every cluster that takes jobs.
@@ -127,17 +135,25 @@ pub(crate) fn candidates(
             continue;
         }
         if !class.on_gpu {
-            found.push(Candidate { tier, cluster: index, flavor: None, price: None });
+            found.push(Candidate { tier, cluster: index, flavor: None, price: None, emissions: None });
             continue;
         }
         for flavor in site.nodes.flavors().filter(|flavor| class.flavors.is_empty() || class.flavors.contains(flavor)) {
-            found.push(Candidate { tier, cluster: index, flavor: Some(flavor), price: cluster.price(flavors, flavor) });
+            let emissions = cluster.emissions(flavors, flavor).filter(|_| prefers == Prefers::Greenest);
+            found.push(Candidate {
+                tier,
+                cluster: index,
+                flavor: Some(flavor),
+                price: cluster.price(flavors, flavor),
+                emissions,
+            });
         }
     }
     let order = |candidate: &Candidate| {
-        let place = Place { speed: class.known_speed(candidate.flavor), price: candidate.price };
+        let speed = class.known_speed(candidate.flavor);
+        let place = Place { speed, price: candidate.price, emissions: candidate.emissions };
         let advantage = match prefers {
-            Prefers::Cheapest => 0,
+            Prefers::Cheapest | Prefers::Greenest => 0,
             Prefers::Fastest => candidate.flavor.map_or(0, |flavor| typical.advantage(flavor, place.speed)),
         };
         let preferred = place.key(prefers, advantage);

@@ -9,7 +9,7 @@ use crate::engine::{Engine, Job, Run, State, Timer};
 use crate::event::{BoundNode, Epoch, Event, JobId, Refused, RunEnd, Time};
 use crate::nodes::{Held, NodeIndex, Nodes, Place};
 use crate::queues::Charge;
-use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
+use crate::spec::{ClusterSpec, JobSpec, Prefers, QueueSpec};
 use crate::vector::{ResourceTable, Vector};
 
 impl Engine {
@@ -83,8 +83,10 @@ impl Engine {
         if spec.name.is_empty() {
             return Err(Refused::new("name", "must not be empty"));
         }
-        if let Some((flavor, _)) = spec.prices.iter().find(|(_, price)| **price < 0) {
-            return Err(Refused::new(format!("prices[{flavor}]"), "must not be negative"));
+        for (field, amounts) in [("prices", &spec.prices), ("emissions", &spec.emissions)] {
+            if let Some((flavor, _)) = amounts.iter().find(|(_, amount)| **amount < 0) {
+                return Err(Refused::new(format!("{field}[{flavor}]"), "must not be negative"));
+            }
         }
         let mut names = std::collections::BTreeSet::new();
         for (index, node) in spec.nodes.iter().enumerate() {
@@ -211,8 +213,9 @@ impl Engine {
 
     /// Typical speeds have changed, and with them which places come first for jobs that prefer the fastest.
     fn speeds_changed(&mut self) {
-        let (groups, classes) = (&mut self.groups, &self.classes);
-        groups.stale_of(|class| !classes.get(class).known_speeds.is_empty());
+        // Also for those whose speeds nobody knows: they are taken to be normal, and compared like all others.
+        let (groups, queues) = (&mut self.groups, &self.queues);
+        groups.stale_of(|(_, owner, _)| queues.prefers(*owner) == Prefers::Fastest);
         self.let_unpaid_go(0..=usize::MAX);
     }
 

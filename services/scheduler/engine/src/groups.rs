@@ -62,13 +62,12 @@ impl Group {
         self.key.0
     }
 
-    /// The first candidate with room, and those behind it on the same cluster at the same price that may have room.
+    /// The first candidate with room, and those behind it on the same cluster, at the same price and no greener, that may have room.
     pub(crate) fn equals_of_first(&self) -> impl Iterator<Item = &Candidate> {
         let (place, first) = self.fits_at.map_or((0, None), |(place, _)| (place, Some(&self.candidates[place])));
         let equal = move |candidate: &&Candidate| {
-            first.is_some_and(|first| {
-                (first.tier, first.cluster, first.price) == (candidate.tier, candidate.cluster, candidate.price)
-            })
+            let of = |candidate: &Candidate| (candidate.tier, candidate.cluster, candidate.price, candidate.emissions);
+            first.is_some_and(|first| of(first) == of(candidate))
         };
         let behind = self.candidates.iter().enumerate().skip(place + 1);
         let behind = behind.map_while(move |(at, candidate)| equal(&candidate).then_some((at, candidate)));
@@ -175,10 +174,10 @@ impl Groups {
         self.stale_of(|_| true);
     }
 
-    /// Only for the groups of classes of which `of` says yes something has changed.
-    pub(crate) fn stale_of(&mut self, of: impl Fn(ClassId) -> bool) {
+    /// Only for the groups of which `of` says yes something has changed.
+    pub(crate) fn stale_of(&mut self, of: impl Fn(&GroupKey) -> bool) {
         for id in 0..self.all.len() {
-            if let Some(group) = self.all[id].as_mut().filter(|group| of(group.class())) {
+            if let Some(group) = self.all[id].as_mut().filter(|group| of(&group.key)) {
                 group.stale = true;
                 if group.lanes > 0 {
                     self.opened(id);

@@ -23,7 +23,7 @@ pub struct Explanation {
     pub holds: Vec<Hold>,
     /// Where its queue stands among its siblings, and then those above it.
     pub shares: Vec<QueueShare>,
-    /// Why its first place comes before another GPU model; `None` where there is no other.
+    /// Why its first place comes before another GPU model, or another cluster; `None` where there is no other.
     pub preference: Option<Preference>,
     /// Every known cluster, by name.
     pub clusters: Vec<ClusterVerdict>,

@@ -57,6 +57,9 @@ pub struct ClusterSpec {
     pub nodes: Vec<NodeSpec>,
     /// Price of one GPU-hour per flavor in millionths of the currency. A flavor without a price is used last in its tier.
     pub prices: BTreeMap<String, i64>,
+    /// Milligrams of CO2e that a GPU-hour emits per flavor now: watts × grams per kWh. A flavor that is not named comes last where the
+    /// greenest places are preferred.
+    pub emissions: BTreeMap<String, i64>,
 }
 
 /// Which clusters belong to a tier: those named, and those the selector matches.
@@ -113,6 +116,8 @@ pub enum Prefers {
     /// Where the job is fastest compared with how fast the model typically is for the jobs there are. So each model gets the jobs that
     /// gain most from it, and all of them together are done sooner than if each took the fastest one.
     Fastest,
+    /// Where a unit of the job's work emits least: emissions of a GPU-hour ÷ its speed there; then where it costs least.
+    Greenest,
 }
 
 /// What a queue and those below it may spend. Over what time is the caller's business, who tells what counts now:

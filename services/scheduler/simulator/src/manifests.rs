@@ -99,7 +99,7 @@ impl Clusters {
             return Err(name.fault("is there twice"));
         }
         let spec = root.need("spec")?;
-        spec.only(&["fleets", "region", "takesJobs", "nodes", "prices"])?;
+        spec.only(&["fleets", "region", "takesJobs", "nodes", "prices", "emissions"])?;
         let mut nodes = Vec::new();
         for (number, group) in spec.need("nodes")?.items()?.iter().enumerate() {
             group.only(&["count", "flavor", "allocatable"])?;
@@ -115,14 +115,9 @@ impl Clusters {
             nodes.extend(NodeSpec::group(&format!("node-{number}"), many as u32, flavor, &allocatable));
         }
         let labels = metadata.get("labels").map(|labels| labels.read::<BTreeMap<String, String>>()).transpose()?;
-        let mut prices = BTreeMap::new();
-        for (flavor, price) in spec.get("prices").map(|prices| prices.entries()).transpose()?.unwrap_or_default() {
-            let micros = price.number()? * 1e6;
-            if micros > 1e12 {
-                return Err(price.fault("is more than a million for a GPU-hour"));
-            }
-            prices.insert(flavor.to_owned(), micros.round() as i64);
-        }
+        let prices = of_a_gpu_hour(&spec, "prices", 1e6)?;
+        // Grams, counted in milligrams.
+        let emissions = of_a_gpu_hour(&spec, "emissions", 1e3)?;
         for fleet in spec.get("fleets").map(|fleets| fleets.texts()).transpose()?.unwrap_or_default() {
             self.fleets.entry(fleet.to_owned()).or_default().insert(name.text()?.to_owned());
         }
@@ -132,8 +127,22 @@ impl Clusters {
             region: spec.get("region").map(|region| region.text()).transpose()?.unwrap_or_default().to_owned(),
             nodes,
             prices,
+            emissions,
             ..cluster(name.text()?, 0)
         });
         Ok(())
     }
+}
+
+/// Numbers by GPU model, each in so many parts.
+fn of_a_gpu_hour(spec: &Node<'_>, field: &str, parts: f64) -> Result<BTreeMap<String, i64>, Fault> {
+    let entries = spec.get(field).map(|numbers| numbers.entries()).transpose()?.unwrap_or_default();
+    let read = |(flavor, number): (&str, Node<'_>)| {
+        let number_of_parts = number.number()? * parts;
+        if number_of_parts > 1e6 * parts {
+            return Err(number.fault("is more than a million for a GPU-hour"));
+        }
+        Ok((flavor.to_owned(), number_of_parts.round() as i64))
+    };
+    entries.into_iter().map(read).collect()
 }

@@ -334,6 +334,7 @@ pub(crate) fn cluster(name: &str, nodes: u32) -> ClusterSpec {
         apis: BTreeSet::new(),
         nodes: NodeSpec::group("node", nodes, MODEL, &Amounts::new().with(GPU, i64::from(GPUS_PER_NODE))),
         prices: BTreeMap::new(),
+        emissions: BTreeMap::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use sqlx::PgPool;
 
 use super::mind::fold_queues;
 use super::queues::read;
-use crate::domain::cluster::{ClusterFacts, Standing};
+use crate::domain::cluster::{ClusterFacts, HourOfDay, Standing};
 use crate::domain::queue::{QueueDefinition, upwards};
 use crate::domain::record::time;
 use crate::store;
@@ -95,8 +95,10 @@ async fn present(pool: &PgPool, clock: &SharedClock, known: &Mutex<Option<Arc<Ad
     let definitions: BTreeMap<String, QueueDefinition> =
         manifests.into_iter().map(|(name, manifest)| Ok((name, read(&manifest)?))).collect::<Result<_>>()?;
     let charged = BTreeSet::new();
-    let rows = Rows { clusters: clusters.iter().map(|facts| facts.spec(&charged)).collect(), ..Rows::default() };
-    let mut engine = Engine::restore(rows, time(clock.now())).map_err(Error::internal)?;
+    let now = clock.now();
+    let specs = clusters.iter().map(|facts| facts.spec(&charged, HourOfDay::of(now)));
+    let rows = Rows { clusters: specs.collect(), ..Rows::default() };
+    let mut engine = Engine::restore(rows, time(now)).map_err(Error::internal)?;
     fold_queues(&mut engine, &definitions, &clusters);
     let new = Arc::new(Admission { revision, engine, definitions, clusters });
     *known.lock().expect("no holder of this lock panics") = Some(Arc::clone(&new));

@@ -12,6 +12,8 @@ use super::batch::Batch;
 use super::control::{item_of, stop};
 use super::mind::Mind;
 use crate::crash;
+use crate::domain::cluster::HourOfDay;
+use crate::domain::cost::Rates;
 use crate::domain::job::{JobState, StopReason};
 use crate::domain::record::{Job, Run, time};
 use crate::store;
@@ -57,6 +59,7 @@ impl App {
         subjects.sort();
         // First the time: how long an ended run lasted is counted from it.
         mind.engine.apply(Event::Time(time(now))).map_err(muster_kit::Error::internal)?;
+        mind.tell_emissions_when_due(now)?;
         mind.look_at(&mut tx, &subjects, now).await?;
         mind.count_budgets_when_due(&mut tx, now).await?;
         let decisions = mind.engine.plan_at_most(DECISIONS);
@@ -131,10 +134,9 @@ fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Plac
     }
     let span = tracing::info_span!("place job", job.name = job.resource(), run.epoch = epoch.0, cluster.name = cluster);
     telemetry::continue_trace(&span, &job.traceparent);
-    let price = price_micros.and_then(|micros| {
-        let currency = mind.clusters.get(cluster)?.prices.get(flavor.as_deref()?)?.currency.clone();
-        Some((micros, currency))
-    });
+    let known = mind.clusters.get(cluster).and_then(|facts| facts.prices.get(flavor.as_deref()?));
+    let price = price_micros.and_then(|micros| Some((micros, known?.currency.clone())));
+    let rates = known.map_or_else(Rates::default, |known| Rates::of(known, HourOfDay::of(now)));
     let run = Run {
         job_id: job.id,
         epoch: epoch.0,
@@ -161,7 +163,7 @@ fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Plac
     job.started_at = None;
     job.go(JobState::Placed, format!("placed on {cluster}"), now);
     mind.charge(job, &run);
-    batch.place(&run, *counted_ms);
+    batch.place(&run, *counted_ms, rates);
     span.in_scope(|| batch.job(job, Some(&run)));
     facts.runs.insert((job.id, run.epoch), run);
     Ok(())

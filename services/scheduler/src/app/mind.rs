@@ -11,7 +11,7 @@ use muster_scheduler_engine::{
 
 use super::budgets::Counting;
 use super::queues::read;
-use crate::domain::cluster::ClusterFacts;
+use crate::domain::cluster::{ClusterFacts, HourOfDay};
 use crate::domain::job::JobState;
 use crate::domain::queue::{QueueDefinition, specs};
 use crate::domain::record::{Job, Run, engine_id, run_resource, time};
@@ -41,6 +41,8 @@ pub struct Mind {
     /// Jobs whose queue does not exist.
     homeless: BTreeSet<i64>,
     pub(super) counting: Counting,
+    /// Of which hour the emissions are that the engine was told.
+    pub(super) hour: HourOfDay,
 }
 
 impl Mind {
@@ -74,6 +76,7 @@ impl Mind {
             charged: BTreeMap::new(),
             homeless: BTreeSet::new(),
             counting: Counting::due(now),
+            hour: HourOfDay::of(now),
         };
         let facts: Vec<ClusterFacts> = mind.clusters.values().cloned().collect();
         fold_queues(&mut mind.engine, &mind.definitions, &facts);
@@ -90,7 +93,7 @@ impl Mind {
                 mind.homeless.insert(job.id);
             }
         }
-        let specs = facts.iter().map(|facts| facts.spec(&mind.charged_in(&facts.name))).collect();
+        let specs = facts.iter().map(|facts| facts.spec(&mind.charged_in(&facts.name), mind.hour)).collect();
         let histories = histories(store::job::finished(tx, LEARNED_FROM).await?);
         let rows = Rows { clusters: specs, queues, jobs: rows, histories, ..Rows::default() };
         mind.engine = Engine::restore(rows, time(now)).map_err(out_of_step)?;
@@ -291,7 +294,7 @@ impl Mind {
 
     pub(super) fn tell_cluster(&mut self, name: &str) -> Result<()> {
         if let Some(facts) = self.clusters.get(name) {
-            let spec = facts.spec(&self.charged_in(name));
+            let spec = facts.spec(&self.charged_in(name), self.hour);
             self.engine.apply(Event::Cluster(spec)).map_err(out_of_step)?;
             self.bind(name);
         }

@@ -6,6 +6,7 @@ pub mod budgets;
 pub mod control;
 pub mod costs;
 pub mod decide;
+mod emissions;
 pub mod explain;
 pub mod forecast;
 pub mod jobs;

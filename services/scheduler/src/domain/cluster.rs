@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use muster_core::selector::Labels;
 use muster_core::{Quantity, labels};
 use muster_scheduler_engine::{Amounts, BoundNode, ClusterSpec, ClusterState, NodeSpec, Slot};
@@ -60,6 +61,34 @@ pub struct Price {
     pub micros_per_gpu_hour: i64,
     /// ISO 4217.
     pub currency: String,
+    /// Watts one GPU draws; 0 if unsaid.
+    #[serde(default)]
+    pub watts: u32,
+    /// Grams of CO2e per kWh of the cluster's electricity, one number for each hour of the day in UTC or one for all; none if unsaid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grams_per_kwh: Vec<u32>,
+}
+
+impl Price {
+    /// Milligrams of CO2e that a GPU-hour emits at an hour of the day: watts × grams per kWh.
+    #[must_use]
+    pub fn emissions_mg(&self, hour: HourOfDay) -> Option<i64> {
+        let grams = if self.grams_per_kwh.len() == 1 { self.grams_per_kwh.first() } else { self.grams_per_kwh.get(hour.0) };
+        grams.filter(|_| self.watts > 0).map(|grams| i64::from(self.watts) * i64::from(*grams))
+    }
+}
+
+/// An hour of the day in UTC, 0 to 23.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HourOfDay(usize);
+
+impl HourOfDay {
+    /// The hour in which a moment is.
+    #[must_use]
+    pub fn of(at: Timestamp) -> Self {
+        // Not negative and below 24.
+        Self(at.as_second().div_euclid(3_600).rem_euclid(24) as usize)
+    }
 }
 
 /// A node as the agent reports it. Quantities as Kubernetes writes them.
@@ -92,8 +121,10 @@ impl NodeFacts {
     #[must_use]
     pub fn domain(&self, level: &str) -> Option<(&str, &str)> {
         match level {
-            RACK => self.domains.iter().find(|(key, _)| labels::says_rack(key)).map(|(key, value)| (key.as_str(), value.as_str())),
-            labels::HOSTNAME => Some((labels::HOSTNAME, self.domains.get(labels::HOSTNAME).unwrap_or(&self.name))),
+            RACK => {
+                self.domains.iter().find(|(key, _)| labels::says_rack(key)).map(|(key, value)| (key.as_str(), value.as_str()))
+            }
+            labels::HOSTNAME => Some((labels::HOSTNAME, self.domains.get(labels::HOSTNAME).unwrap_or(&self.name).as_str())),
             _ => self.domains.get_key_value(level).map(|(key, value)| (key.as_str(), value.as_str())),
         }
     }
@@ -109,7 +140,7 @@ impl ClusterFacts {
     /// The cluster as the engine sees it. What a run uses that is not (or no longer) charged here counts as used by
     /// others: its pods may still be ending, and their GPUs are not free before they are gone.
     #[must_use]
-    pub fn spec(&self, charged: &BTreeSet<String>) -> ClusterSpec {
+    pub fn spec(&self, charged: &BTreeSet<String>, hour: HourOfDay) -> ClusterSpec {
         let nodes = self.nodes.iter().map(|node| {
             let allocatable = amounts(&node.allocatable);
             let used_by_others = if node.schedulable {
@@ -140,7 +171,15 @@ impl ClusterFacts {
             apis: self.apis.clone(),
             nodes: nodes.collect(),
             prices: self.prices.iter().map(|(flavor, price)| (flavor.clone(), price.micros_per_gpu_hour)).collect(),
+            emissions: self.emissions(hour),
         }
+    }
+
+    /// Milligrams of CO2e that a GPU-hour emits at an hour of the day, by flavor.
+    #[must_use]
+    pub fn emissions(&self, hour: HourOfDay) -> BTreeMap<String, i64> {
+        let known = self.prices.iter().filter_map(|(flavor, price)| Some((flavor.clone(), price.emissions_mg(hour)?)));
+        known.collect()
     }
 
     /// The labels by which pods are bound to the domains of a level that a plan is in, with the domains' names; empty where the plan
@@ -190,12 +229,25 @@ mod tests {
         };
         let mut facts = ClusterFacts { name: "idc".to_owned(), nodes: vec![node], ..ClusterFacts::default() };
         let used = |facts: &ClusterFacts, charged: &[&str]| {
-            facts.spec(&charged.iter().map(|run| (*run).to_owned()).collect()).nodes[0].used_by_others.gpus()
+            facts.spec(&charged.iter().map(|run| (*run).to_owned()).collect(), HourOfDay(0)).nodes[0].used_by_others.gpus()
         };
         assert_eq!(used(&facts, &["a", "b"]), 1);
         assert_eq!(used(&facts, &["a"]), 5);
         assert_eq!(facts.bound("a")[0].used.gpus(), 2);
         facts.nodes[0].schedulable = false;
         assert_eq!(used(&facts, &["a", "b"]), 8);
+    }
+
+    #[test]
+    fn a_gpu_hour_emits_what_its_power_and_the_hour_make() {
+        let by_hour = Price { watts: 300, grams_per_kwh: (0..24).map(|hour| 10 * hour).collect(), ..Price::default() };
+        let at = |text: &str| HourOfDay::of(text.parse().expect("a time"));
+        assert_eq!(by_hour.emissions_mg(at("2026-11-23T12:59:59Z")), Some(36_000));
+        assert_eq!(by_hour.emissions_mg(at("2026-11-23T13:00:00Z")), Some(39_000));
+        assert_eq!(by_hour.emissions_mg(at("1969-12-31T23:00:00Z")), Some(69_000));
+        let always = Price { grams_per_kwh: vec![45], ..by_hour.clone() };
+        assert_eq!(always.emissions_mg(at("2026-11-23T12:00:00Z")), Some(13_500));
+        assert_eq!(Price { watts: 0, ..always }.emissions_mg(HourOfDay(0)), None);
+        assert_eq!(Price { grams_per_kwh: Vec::new(), ..by_hour }.emissions_mg(HourOfDay(0)), None);
     }
 }

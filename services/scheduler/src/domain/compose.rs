@@ -82,6 +82,10 @@ pub fn compose(manifest: &Value, marks: &RunMarks<'_>) -> Result<Value, Fault> {
     {
         parent.insert(field.to_owned(), Value::Bool(false));
     }
+    // Labels may have changed since the plan was made.
+    let is_bound = marks.domains.is_some_and(|(mode, domains)| {
+        mode == TopologyMode::Required && domains.len() == 1 && domains.values().all(|names| names.len() == 1)
+    });
     for (index, template) in found.iter().enumerate() {
         let Some(pod) = composed.pointer_mut(&template.pointer) else { continue };
         mark(object(pod, "metadata"), marks);
@@ -94,10 +98,10 @@ pub fn compose(manifest: &Value, marks: &RunMarks<'_>) -> Result<Value, Fault> {
         let nodes: BTreeSet<String> =
             marks.slots.iter().filter(|slot| slot.group == index).map(|slot| slot.node.clone()).collect();
         prefer(spec, PLAN_WEIGHT, labels::HOSTNAME, &nodes);
-        for (key, values, mode) in marks.domains.iter().flat_map(|(mode, of)| of.iter().map(move |(key, of)| (key, of, mode))) {
-            match (mode, values.first()) {
-                (TopologyMode::Required, Some(value)) => select(spec, key, value),
-                (TopologyMode::Required, None) | (TopologyMode::Preferred, _) => prefer(spec, DOMAIN_WEIGHT, key, values),
+        for (key, values) in marks.domains.into_iter().flat_map(|(_, domains)| domains) {
+            match values.first() {
+                Some(value) if is_bound => select(spec, key, value),
+                Some(_) | None => prefer(spec, DOMAIN_WEIGHT, key, values),
             }
         }
         if let Some(model) = marks.require_model.filter(|_| asks_for_gpus(spec)) {
@@ -185,7 +189,16 @@ mod tests {
     use muster_core::manifest::parse_one;
 
     fn marks<'a>(epoch: u32, slots: &'a [Slot]) -> RunMarks<'a> {
-        RunMarks { namespace: "ml", job: "train", epoch, queue: "q", traceparent: "00-aa-bb-01", slots, require_model: None, domains: None }
+        RunMarks {
+            namespace: "ml",
+            job: "train",
+            epoch,
+            queue: "q",
+            traceparent: "00-aa-bb-01",
+            slots,
+            require_model: None,
+            domains: None,
+        }
     }
 
     #[test]
@@ -240,8 +253,10 @@ mod tests {
 
     #[test]
     fn pods_are_bound_to_the_domain_they_must_stand_in_and_prefer_those_they_would_rather() {
-        let manifest =
-            parse_one("apiVersion: batch/v1\nkind: Job\nmetadata: {name: train}\nspec: {template: {spec: {containers: [{name: c}]}}}\n").unwrap();
+        let manifest = parse_one(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {name: train}\nspec: {template: {spec: {containers: [{name: c}]}}}\n",
+        )
+        .unwrap();
         let spec = |mode: TopologyMode, racks: &[&str]| {
             let racks = racks.iter().map(|rack| (*rack).to_owned()).collect();
             let domains = BTreeMap::from([("example.com/rack".to_owned(), racks)]);

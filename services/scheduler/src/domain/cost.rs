@@ -1,7 +1,9 @@
-//! GPU time and money. Used = GPUs × (end − start) of a run, as its cluster's own object status tells them; the price is
-//! that of the decision. Nothing is rounded before the sum of a report is made.
+//! GPU time, money, energy and emissions. Used = GPUs × (end − start) of a run, as its cluster's own object status tells them; the price is
+//! that of the decision, and so are the power and what it emits. Nothing is rounded before the sum of a report is made.
 
 use jiff::Timestamp;
+
+use super::cluster::{HourOfDay, Price};
 
 /// What a run is charged for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,19 +14,42 @@ pub struct Charge {
     pub price_micros: Option<i64>,
     /// ISO 4217; empty without a price.
     pub currency: String,
+    /// What its GPUs draw and emit.
+    pub rates: Rates,
     /// When its pods began.
     pub start: Timestamp,
     /// When it ended; `None` while it runs.
     pub finish: Option<Timestamp>,
 }
 
-/// GPU time and money so far.
+/// What GPUs of a model in a cluster draw and emit, as far as that is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Watts of one GPU.
+    pub watts: Option<u32>,
+    /// Milligrams of CO2e of a GPU-hour.
+    pub emissions_mg: Option<i64>,
+}
+
+impl Rates {
+    /// The rates that a price says, at an hour of the day.
+    #[must_use]
+    pub fn of(price: &Price, hour: HourOfDay) -> Self {
+        Self { watts: Some(price.watts).filter(|watts| *watts > 0), emissions_mg: price.emissions_mg(hour) }
+    }
+}
+
+/// GPU time, money, energy and emissions so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
     /// GPUs × milliseconds.
     pub gpu_ms: i128,
     /// GPU-milliseconds × millionths per GPU-hour, not yet divided: sums stay exact.
     micros_ms_per_hour: i128,
+    /// GPU-milliseconds × watts.
+    watt_ms: i128,
+    /// GPU-milliseconds × milligrams per GPU-hour.
+    milligrams_ms_per_hour: i128,
     /// ISO 4217; empty where nothing was priced, `XXX` (ISO 4217's "no currency") where prices had several.
     pub currency: String,
 }
@@ -41,6 +66,8 @@ impl Usage {
         let elapsed_ms = i128::from((finish.as_millisecond() - start.as_millisecond()).max(0));
         let gpu_ms = elapsed_ms * i128::from(charge.gpus);
         self.gpu_ms += gpu_ms;
+        self.watt_ms += gpu_ms * i128::from(charge.rates.watts.unwrap_or(0));
+        self.milligrams_ms_per_hour += gpu_ms * i128::from(charge.rates.emissions_mg.unwrap_or(0));
         if let Some(price) = charge.price_micros {
             self.micros_ms_per_hour += gpu_ms * i128::from(price);
             if self.currency.is_empty() {
@@ -55,6 +82,18 @@ impl Usage {
     #[must_use]
     pub fn gpu_seconds(&self) -> f64 {
         self.gpu_ms as f64 / 1_000.0
+    }
+
+    /// Kilowatt-hours, as far as the power is known.
+    #[must_use]
+    pub fn energy_kwh(&self) -> f64 {
+        self.watt_ms as f64 / HOUR_MS as f64 / 1_000.0
+    }
+
+    /// Grams of CO2e, as far as they are known.
+    #[must_use]
+    pub fn emission_grams(&self) -> f64 {
+        self.milligrams_ms_per_hour as f64 / HOUR_MS as f64 / 1_000.0
     }
 
     /// Millionths of the currency, rounded to the nearest.
@@ -73,7 +112,14 @@ mod tests {
     }
 
     fn charge(start: i64, finish: Option<i64>) -> Charge {
-        Charge { gpus: 8, price_micros: Some(2_500_000), currency: "EUR".to_owned(), start: at(start), finish: finish.map(at) }
+        Charge {
+            gpus: 8,
+            price_micros: Some(2_500_000),
+            currency: "EUR".to_owned(),
+            rates: Rates { watts: Some(300), emissions_mg: Some(120_000) },
+            start: at(start),
+            finish: finish.map(at),
+        }
     }
 
     #[test]
@@ -83,6 +129,9 @@ mod tests {
         assert_eq!(usage.gpu_seconds(), 14_400.0);
         assert_eq!(usage.cost_micros(), 10_000_000);
         assert_eq!(usage.currency, "EUR");
+        assert_eq!((usage.energy_kwh(), usage.emission_grams()), (1.2, 480.0), "half an hour of 8 GPUs");
+        usage.add(&Charge { rates: Rates::default(), ..charge(0, Some(3_600)) }, (None, None), at(99_999));
+        assert_eq!((usage.energy_kwh(), usage.emission_grams()), (1.2, 480.0), "of the other nothing is known");
     }
 
     #[test]

@@ -55,7 +55,13 @@ pub fn state_in(state: wire::job::State) -> Option<JobState> {
 /// GPU time and money on the wire.
 #[must_use]
 pub fn usage(usage: &Usage) -> wire::Usage {
-    wire::Usage { gpu_seconds: usage.gpu_seconds(), cost_micros: usage.cost_micros(), currency: usage.currency.clone() }
+    wire::Usage {
+        gpu_seconds: usage.gpu_seconds(),
+        cost_micros: usage.cost_micros(),
+        currency: usage.currency.clone(),
+        energy_kwh: usage.energy_kwh(),
+        emission_grams: usage.emission_grams(),
+    }
 }
 
 /// A job with what is shown of it.
@@ -317,7 +323,7 @@ fn candidate(candidate: Candidate) -> wire::CandidateCluster {
 }
 
 fn candidate_model(model: ModelVerdict) -> wire::CandidateModel {
-    let ModelVerdict { flavor, price_micros, speed, known, work_price_micros } = model;
+    let ModelVerdict { flavor, price_micros, speed, known, work_price_micros, work_emissions } = model;
     let (source, learned_runs) = match known {
         SpeedFrom::Said => (wire::candidate_model::SpeedSource::Said, 0),
         SpeedFrom::Learned { runs } => (wire::candidate_model::SpeedSource::Learned, runs),
@@ -330,5 +336,6 @@ fn candidate_model(model: ModelVerdict) -> wire::CandidateModel {
         speed_source: source.into(),
         learned_runs,
         micros_per_work_hour: work_price_micros.unwrap_or(0),
+        milligrams_per_work_hour: work_emissions.unwrap_or(0),
     }
 }

@@ -10,7 +10,7 @@ use muster_kit::peer::{self, PeerChannel};
 use muster_kit::{Error, Result, time};
 use muster_proto::agent::v1::{Bundle, DesiredItem, Node, Observation, RunOptions, observation, run_status};
 use muster_proto::registry::v1::{
-    ApplyDesiredRequest, Cluster, ClusterChange, ListDesiredRequest, PutBundlesRequest, WatchClustersRequest,
+    ApplyDesiredRequest, Cluster, ClusterChange, FlavorPrice, ListDesiredRequest, PutBundlesRequest, WatchClustersRequest,
     WatchClustersResponse, WatchObservedRequest, WatchObservedResponse, cluster, cluster_change_result::Outcome,
     cluster_service_client::ClusterServiceClient, desired_service_client::DesiredServiceClient,
 };
@@ -225,7 +225,10 @@ pub fn facts(cluster: Cluster) -> (ClusterFacts, Option<Timestamp>) {
         prices: cluster
             .prices
             .into_iter()
-            .map(|price| (price.flavor, Price { micros_per_gpu_hour: price.micros_per_gpu_hour, currency: price.currency }))
+            .map(|price| {
+                let FlavorPrice { flavor, micros_per_gpu_hour, currency, watts, grams_per_kwh } = price;
+                (flavor, Price { micros_per_gpu_hour, currency, watts, grams_per_kwh })
+            })
             .collect(),
     };
     (facts, lease)
@@ -238,9 +241,8 @@ fn quantities(amounts: BTreeMap<String, String>) -> BTreeMap<String, Quantity> {
 
 fn node(node: Node) -> NodeFacts {
     let labelled_by_model = !node.flavor.is_empty() && node.labels.get(labels::GPU_PRODUCT) == Some(&node.flavor);
-    let says_where = |(key, value): &(&String, &String)| {
-        labels::says_where(key) || (*key == labels::HOSTNAME && **value != node.name)
-    };
+    let says_where =
+        |(key, value): &(&String, &String)| labels::says_where(key) || (*key == labels::HOSTNAME && **value != node.name);
     let domains = node.labels.iter().filter(says_where).map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut used_by_run: BTreeMap<String, BTreeMap<String, Quantity>> = BTreeMap::new();
     for usage in node.used_by_run {

@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 
 use super::{column, count};
-use crate::domain::cost::Charge;
+use crate::domain::cost::{Charge, Rates};
 use crate::domain::record::{Job, Run};
 
 /// A charge that begins.
@@ -69,12 +69,15 @@ pub async fn begin(tx: &mut Tx, begun: &[Begun]) -> Result<()> {
     }
     sqlx::query!(
         r#"
-        insert into cost (job_id, epoch, namespace, job, queue, model, cluster, gpus, price_micros, currency, started_at)
-        select *
+        insert into cost (
+            job_id, epoch, namespace, job, queue, model, cluster, gpus, price_micros, currency, started_at, watts, emissions_mg
+        )
+        select n.*, r.watts, r.emissions_mg
         from jsonb_to_recordset($1) as n (
             job_id bigint, epoch integer, namespace text, job text, queue text, model text, cluster text, gpus integer,
             price_micros bigint, currency text, started_at timestamptz
         )
+        left join run r using (job_id, epoch)
         on conflict do nothing
         "#,
         Json(begun) as _
@@ -113,6 +116,10 @@ pub struct Row {
     pub key: String,
     /// The charge.
     pub charge: Charge,
+}
+
+fn rates(watts: Option<i32>, emissions_mg: Option<i64>) -> Result<Rates> {
+    Ok(Rates { watts: watts.map(|watts| count("watts", watts)).transpose()?, emissions_mg })
 }
 
 /// What a report is about.
@@ -157,14 +164,15 @@ pub async fn report(
                     when 'model' then case when model = '' then '' else 'models/' || model end
                     else 'clusters/' || cluster
                 end collate "C" as key,
-                epoch, gpus, price_micros, currency, started_at, finished_at
+                epoch, gpus, price_micros, currency, watts, emissions_mg, started_at, finished_at
             from cost
             where ($2::timestamptz is null or finished_at is null or finished_at > $2)
             and ($3::timestamptz is null or started_at < $3)
         ), page as (
             select distinct key from charged where $4::text is null or key > $4 order by key limit $5
         )
-        select c.key as "key!", c.epoch, c.gpus, c.price_micros, c.currency, c.started_at, c.finished_at
+        select
+            c.key as "key!", c.epoch, c.gpus, c.price_micros, c.currency, c.watts, c.emissions_mg, c.started_at, c.finished_at
         from charged c
         join page using (key)
         order by c.key
@@ -186,6 +194,7 @@ pub async fn report(
                     gpus: count("a number of GPUs", row.gpus)?,
                     price_micros: row.price_micros,
                     currency: row.currency,
+                    rates: rates(row.watts, row.emissions_mg)?,
                     start: row.started_at.to_jiff(),
                     finish: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
                 },
@@ -197,7 +206,11 @@ pub async fn report(
 /// All charges of some jobs: (job's row, epoch, charge).
 pub async fn of_jobs<'e>(executor: impl PgExecutor<'e>, jobs: &[i64]) -> Result<Vec<(i64, u32, Charge)>> {
     let rows = sqlx::query!(
-        "select job_id, epoch, gpus, price_micros, currency, started_at, finished_at from cost where job_id = any($1)",
+        r#"
+        select job_id, epoch, gpus, price_micros, currency, watts, emissions_mg, started_at, finished_at
+        from cost
+        where job_id = any($1)
+        "#,
         jobs
     )
     .fetch_all(executor)
@@ -208,6 +221,7 @@ pub async fn of_jobs<'e>(executor: impl PgExecutor<'e>, jobs: &[i64]) -> Result<
                 gpus: count("a number of GPUs", row.gpus)?,
                 price_micros: row.price_micros,
                 currency: row.currency,
+                rates: rates(row.watts, row.emissions_mg)?,
                 start: row.started_at.to_jiff(),
                 finish: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
             };
@@ -218,15 +232,19 @@ pub async fn of_jobs<'e>(executor: impl PgExecutor<'e>, jobs: &[i64]) -> Result<
 
 /// All charges of a queue.
 pub async fn of_queue(pool: &PgPool, queue: &str) -> Result<Vec<Charge>> {
-    let rows = sqlx::query!("select gpus, price_micros, currency, started_at, finished_at from cost where queue = $1", queue)
-        .fetch_all(pool)
-        .await?;
+    let rows = sqlx::query!(
+        "select gpus, price_micros, currency, watts, emissions_mg, started_at, finished_at from cost where queue = $1",
+        queue
+    )
+    .fetch_all(pool)
+    .await?;
     rows.into_iter()
         .map(|row| {
             Ok(Charge {
                 gpus: count("a number of GPUs", row.gpus)?,
                 price_micros: row.price_micros,
                 currency: row.currency,
+                rates: rates(row.watts, row.emissions_mg)?,
                 start: row.started_at.to_jiff(),
                 finish: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
             })

@@ -1,11 +1,12 @@
-//! GPU-hours and money, by every grouping and window.
+//! GPU-hours, money, energy and emissions, by every grouping and window.
 
 use muster_kit::clock::Clock;
 use muster_kit::time::to_proto;
+use muster_proto::registry::v1::Cluster;
 use muster_proto::scheduler::v1::{DeleteJobRequest, ReportCostRequest, report_cost_request::GroupBy};
 use muster_scheduler::domain::job::RunPhase;
 
-use crate::world::{World, create, resource, training};
+use crate::world::{World, create, member, resource, training};
 
 async fn report(world: &mut World, group: GroupBy) -> Vec<(String, f64, i64, u32)> {
     let request = ReportCostRequest { group_by: group.into(), ..Default::default() };
@@ -79,4 +80,47 @@ async fn a_window_counts_only_what_lies_in_it_and_pages_walk_all_rows() {
         }
     }
     assert_eq!(keys, [resource("a"), resource("b"), resource("c")]);
+}
+
+/// A member that draws 300 W a GPU, with the grams of CO2e of its electricity by hour.
+fn drawing(name: &str, micros: i64, grams_per_kwh: &[u32]) -> Cluster {
+    let mut cluster = member(name, 1, "V100", micros);
+    for price in &mut cluster.prices {
+        (price.watts, price.grams_per_kwh) = (300, grams_per_kwh.to_vec());
+    }
+    cluster
+}
+
+#[tokio::test]
+async fn jobs_go_where_they_emit_least_at_the_hour_and_their_energy_is_reported() {
+    let mut world = World::new().await;
+    // At noon idc is greener, from one o'clock on north is, which always emits the same.
+    let by_hour: Vec<u32> = (0..24).map(|hour| if hour < 13 { 40 } else { 400 }).collect();
+    world.join(drawing("idc", 1_000_000, &by_hour)).await;
+    world.join(drawing("north", 2_000_000, &[100])).await;
+    world.queue("train", "placement: greenest").await;
+    world.submit("noon", 1, 4).await;
+    world.settle().await;
+    assert_eq!(world.state("noon").await.1, "idc");
+    world.runs("idc", "noon", 1).await;
+    world.pass(3_600);
+    world.submit("one", 1, 4).await;
+    let why = world.explain("one").await;
+    assert_eq!(
+        why.preference,
+        "V100 on north comes before V100 on idc: an hour's work emits 30.0 g of CO2e there, and emits 120.0 g of CO2e on the other"
+    );
+    world.settle().await;
+    assert_eq!(world.state("one").await.1, "north");
+    let emits = |cluster: &str| {
+        why.candidates.iter().find(|candidate| candidate.cluster == cluster).unwrap().models[0].milligrams_per_work_hour
+    };
+    assert_eq!(emits("clusters/north"), 30_000);
+    world.ends("idc", "noon", 1, RunPhase::Succeeded).await;
+    let request = ReportCostRequest { group_by: GroupBy::Queue.into(), ..Default::default() };
+    let rows = world.queues.report_cost(request).await.expect("a report").into_inner().rows;
+    let usage = rows[0].usage.clone().unwrap();
+    assert_eq!((usage.energy_kwh, usage.emission_grams), (1.2, 48.0), "4 GPUs for an hour, at the rate of the decision");
+    let job = world.job("noon").await.usage.unwrap();
+    assert_eq!((job.energy_kwh, job.emission_grams), (1.2, 48.0));
 }

@@ -23,7 +23,8 @@ fn annotated(name: &str, workers: u32, gpus: u32, annotation: &str) -> String {
     let template = "    template:\n      spec:";
     let manifest = training(name, workers, gpus);
     assert!(manifest.contains(template));
-    let annotated = format!("    template:\n      metadata: {{annotations: {{kueue.x-k8s.io/podset-{annotation}}}}}\n      spec:");
+    let annotated =
+        format!("    template:\n      metadata: {{annotations: {{kueue.x-k8s.io/podset-{annotation}}}}}\n      spec:");
     manifest.replace(template, &annotated)
 }
 
@@ -37,7 +38,9 @@ async fn a_gang_waits_for_a_rack_and_its_pods_are_bound_to_it() {
     world.settle().await;
     let why = world.explain("wide").await;
     assert!(
-        why.candidates[0].reason.starts_with("no single rack has room for the gang, though the cluster has; \"r0\" comes closest"),
+        why.candidates[0]
+            .reason
+            .starts_with("no single rack has room for the gang, though the cluster has; \"r0\" comes closest"),
         "{why:?}"
     );
     assert_eq!(why.summary, "waits in queue \"train\", number 1: no cluster it may use has room in a single rack");

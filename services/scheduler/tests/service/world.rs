@@ -413,7 +413,7 @@ pub fn member(name: &str, nodes: u32, flavor: &str, micros: i64) -> Cluster {
             flavor: flavor.to_owned(),
             micros_per_gpu_hour: micros,
             currency: "EUR".to_owned(),
-            watts: 0,
+            ..FlavorPrice::default()
         }],
         ..Cluster::default()
     }

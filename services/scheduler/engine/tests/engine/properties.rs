@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Dice, GPU, PART, RACK, amounts, cluster, engine, job, part, plan, queue, racked, shared, tier, together};
 use muster_scheduler_engine::{
-    Amounts, BoundNode, ClusterSpec, ClusterState, Engine, Event, JobId, JobSpec, Placement, Reason, RunEnd, Slot, Standing,
-    TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Amounts, BoundNode, ClusterSpec, ClusterState, Engine, Event, JobId, JobSpec, Placement, Prefers, Reason, RunEnd, Slot,
+    Standing, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 /// What the test itself believes, kept in the slowest and plainest way.
@@ -205,6 +205,7 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         now: 0,
     };
     let mut d = queue("d", 1);
+    d.prefers = Some(Prefers::Greenest);
     if dice.roll(2) == 0 {
         let gpus = |gpus| BTreeMap::from([(GPU.to_owned(), gpus)]);
         (d.guarantee, d.lending_limit) = (Amounts::new().with(GPU, 16), gpus(3));
@@ -272,6 +273,10 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
                 [ClusterState::Live, ClusterState::Live, ClusterState::Cordoned, ClusterState::Lost][dice.roll(4) as usize];
             let index = dice.roll(cluster.nodes.len() as u64) as usize;
             let gpus = cluster.nodes[index].allocatable.gpus();
+            // Every hour its electricity is another.
+            for node in cluster.nodes.iter().filter(|node| !node.flavor.is_empty()) {
+                cluster.emissions.insert(node.flavor.clone(), dice.roll(4) as i64);
+            }
             // A node may be moved to another rack, or out of all.
             let moved = dice.roll(6);
             if moved < 2 {

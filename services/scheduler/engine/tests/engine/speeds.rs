@@ -1,8 +1,9 @@
 //! GPU models of unequal speed: where a job goes that says how fast it is, and what it has done there.
 
-use crate::world::{cluster, engine, job, placed, plan, queue, submit};
+use crate::world::{Dice, cluster, engine, job, placed, plan, queue, submit};
 use muster_scheduler_engine::{
-    Budget, BudgetLimit, BudgetUnit, Engine, Epoch, Event, JobId, JobSpec, Prefers, QueueSpec, RunEnd, TierOpens, Time, check,
+    Budget, BudgetLimit, BudgetUnit, ClusterSpec, Engine, Epoch, Event, JobId, JobSpec, Prefers, QueueSpec, RunEnd, TierOpens,
+    Time, check,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -33,6 +34,71 @@ fn the_cheapest_place_is_where_a_unit_of_work_costs_least() {
     assert_eq!(cheapest(&[("V100", 4_000), ("P100", 1_000), ("K80", 250)]), "v", "75 for an hour's work");
 }
 
+/// A cluster of one node, at a price and with so many milligrams of CO2e for a GPU-hour.
+fn emitting(name: &str, flavor: &str, price: i64, emissions: Option<i64>) -> ClusterSpec {
+    let mut cluster = cluster(name, 1, flavor, price);
+    cluster.emissions = emissions.map(|emissions| (flavor.to_owned(), emissions)).into_iter().collect();
+    cluster
+}
+
+#[test]
+fn the_greenest_place_is_where_a_unit_of_work_emits_least() {
+    let world = |north: Option<i64>| {
+        let clusters = vec![emitting("north", "A100", 900, north), emitting("south", "V100", 100, Some(120_000))];
+        engine(clusters, vec![QueueSpec { prefers: Some(Prefers::Greenest), ..queue("q", 1) }])
+    };
+    assert_eq!(goes_to(world(Some(18_000)), fast_on(1, &[])), "north", "400 W at 45 g, and not 300 W at 400 g");
+    assert_eq!(goes_to(world(Some(150_000)), fast_on(1, &[])), "south");
+    assert_eq!(goes_to(world(Some(150_000)), fast_on(1, &[("A100", 2_000)])), "north", "75 g for an hour's work");
+    assert_eq!(goes_to(world(Some(120_000)), fast_on(1, &[])), "south", "as green, and cheaper");
+    assert_eq!(goes_to(world(None), fast_on(1, &[])), "south", "what nobody knows comes last");
+    // It is the queue that asks for it, and Explain says why.
+    let mut engine = world(Some(150_000));
+    submit(&mut engine, fast_on(1, &[("A100", 2_000)]));
+    let explanation = engine.explain(JobId(1)).unwrap();
+    let preference = explanation.preference.unwrap().to_string();
+    assert_eq!(
+        preference,
+        "A100 on north comes before V100 on south: an hour's work emits 75.0 g of CO2e there, and emits 120.0 g of CO2e on the other"
+    );
+    assert_eq!(explanation.clusters[0].models[0].work_emissions, Some(75_000));
+    // At another hour the south is greener.
+    engine.apply(Event::Cluster(emitting("south", "V100", 100, Some(60_000)))).unwrap();
+    assert_eq!(placed(&plan(&mut engine)), [(1, "south")]);
+    let negative = engine.apply(Event::Cluster(emitting("south", "V100", 100, Some(-1)))).unwrap_err();
+    assert_eq!(negative.field, "emissions[V100]");
+}
+
+#[test]
+fn a_slow_twin_finds_the_same_greenest_place() {
+    let mut decided = [0, 0, 0];
+    for seed in 0..400 {
+        let mut dice = Dice(seed);
+        let models = ["A100", "K80", "V100"];
+        let few = |dice: &mut Dice| 1 + dice.roll(3) as i64;
+        let speeds: Vec<(&str, u32)> = models.iter().map(|model| (*model, 500 * (1 + dice.roll(2) as u32))).collect();
+        let clusters: Vec<ClusterSpec> = (0..5)
+            .map(|number| {
+                let emissions = (dice.roll(5) > 0).then(|| 1_000 * few(&mut dice));
+                emitting(&format!("c{number}"), models[dice.roll(3) as usize], 1_000 * few(&mut dice), emissions)
+            })
+            .collect();
+        let known = |cluster: &ClusterSpec| {
+            let (model, price) = cluster.prices.iter().next().unwrap();
+            let speed = i64::from(speeds.iter().find(|(its, _)| its == model).unwrap().1);
+            let of_work = |amount: i64| amount * 1_000 / speed;
+            let emissions = cluster.emissions.get(model).map_or(i64::MAX, |emissions| of_work(*emissions));
+            (emissions, of_work(*price), -speed, cluster.name.clone())
+        };
+        let best = clusters.iter().map(known).min().unwrap();
+        let ties = clusters.iter().map(known).filter(|(emissions, ..)| *emissions == best.0).count();
+        decided[ties.min(3) - 1] += 1;
+        let engine = engine(clusters, vec![QueueSpec { prefers: Some(Prefers::Greenest), ..queue("q", 1) }]);
+        assert_eq!(goes_to(engine, fast_on(1, &speeds)), best.3, "seed {seed}");
+    }
+    assert!(decided.iter().all(|count| *count > 20), "by emissions, by price and by what is left: {decided:?}");
+}
+
 #[test]
 fn where_all_are_alike_the_fastest_place_is_the_fastest_model() {
     let speeds = [("V100", 1_000), ("P100", 700), ("K80", 200)];
@@ -43,6 +109,23 @@ fn where_all_are_alike_the_fastest_place_is_the_fastest_model() {
     let decisions = plan(&mut engine);
     let places: Vec<&str> = placed(&decisions).iter().map(|(_, cluster)| *cluster).collect();
     assert_eq!(places, [["v"; 8], ["p"; 8]].concat().into_iter().chain(["k"; 4]).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_typical_now_counts_also_for_a_job_whose_speeds_nobody_knows() {
+    let clusters = vec![cluster("k", 1, "K80", 100), cluster("v", 1, "V100", 300)];
+    let mut engine = engine(clusters, vec![QueueSpec { prefers: Some(Prefers::Fastest), ..queue("q", 1) }]);
+    (1..=3).for_each(|id| submit(&mut engine, job(id, "q", 1, 8)));
+    assert_eq!(placed(&plan(&mut engine)), [(1, "k"), (2, "v")], "as fast everywhere as is typical, and k is the cheaper one");
+    // Those who say it are slow on a V100: there the third is ahead of them.
+    let slow = fast_on(4, &[("V100", 250)]);
+    engine.apply(Event::Submitted { job: slow, suspended: true }).unwrap();
+    for id in 1..=2 {
+        engine.apply(Event::Ended { job: JobId(id), epoch: Epoch(1), end: RunEnd::Finished }).unwrap();
+    }
+    let mut restored = Engine::restore(engine.rows(), engine.now()).unwrap();
+    assert_eq!(placed(&plan(&mut restored)), [(3, "v")]);
+    assert_eq!(placed(&plan(&mut engine)), [(3, "v")], "as one decides who never heard what was typical before");
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub fn cluster(name: &str, nodes: u32, flavor: &str, price_micros: i64) -> Clust
         apis: BTreeSet::new(),
         nodes: NodeSpec::group("node", nodes, flavor, &amounts(96, 768, if flavor.is_empty() { 0 } else { 8 })),
         prices: BTreeMap::from([(flavor.to_owned(), price_micros)]),
+        emissions: BTreeMap::new(),
     }
 }
 

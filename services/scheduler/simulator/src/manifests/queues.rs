@@ -88,7 +88,8 @@ fn queue(root: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result
         queue.prefers = Some(match placement.text()? {
             "cheapest" => Prefers::Cheapest,
             "fastest" => Prefers::Fastest,
-            other => return Err(placement.fault(format!("{other:?} is neither cheapest nor fastest"))),
+            "greenest" => Prefers::Greenest,
+            other => return Err(placement.fault(format!("{other:?} is none of cheapest, fastest and greenest"))),
         });
     }
     queue.parent =

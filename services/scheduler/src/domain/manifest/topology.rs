@@ -24,16 +24,6 @@ const SLICES: &str = "kueue.x-k8s.io/podset-slice-required-topology";
 /// first, partitions of a task.
 pub(super) fn read(kind: Kind, value: &Value, templates: &[Template]) -> Result<Option<(Topology, String)>, Fault> {
     let mut found: Option<(Topology, String)> = None;
-    let mut add = |wish: Option<(Topology, String)>| match (&found, wish) {
-        (Some((known, of)), Some((topology, path))) if *known != topology => {
-            Err(Fault::new(path, format!("asks for another topology than {of}; all workers of a job stand together, in one way")))
-        }
-        (None, wish) => {
-            found = wish;
-            Ok(())
-        }
-        (Some(_), _) => Ok(()),
-    };
     let of_job = value.get("metadata").map(|metadata| ("metadata".to_owned(), metadata));
     let of_templates = templates
         .iter()
@@ -56,13 +46,28 @@ pub(super) fn read(kind: Kind, value: &Value, templates: &[Template]) -> Result<
                 );
                 return Err(Fault::new(path, why));
             }
-            add(Some((Topology { level: level.to_owned(), mode }, path)))?;
+            add(&mut found, (Topology { level: level.to_owned(), mode }, path))?;
         }
     }
-    if kind == Kind::Volcano {
-        add(of_volcano(value)?)?;
+    if kind == Kind::Volcano
+        && let Some(wish) = of_volcano(value)?
+    {
+        add(&mut found, wish)?;
     }
     Ok(found)
+}
+
+fn add(found: &mut Option<(Topology, String)>, (topology, path): (Topology, String)) -> Result<(), Fault> {
+    match found {
+        Some((known, of)) if *known != topology => {
+            Err(Fault::new(path, format!("asks for another topology than {of}; all workers of a job stand together, in one way")))
+        }
+        Some(_) => Ok(()),
+        None => {
+            *found = Some((topology, path));
+            Ok(())
+        }
+    }
 }
 
 /// Volcano's tiers are of its HyperNodes; the first, of the nodes that are nearest to each other, is taken to be the rack.

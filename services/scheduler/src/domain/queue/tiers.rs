@@ -46,7 +46,8 @@ pub(super) fn prefers(value: Option<&Value>) -> Result<Option<Prefers>, Fault> {
         None => Ok(None),
         Some("cheapest") => Ok(Some(Prefers::Cheapest)),
         Some("fastest") => Ok(Some(Prefers::Fastest)),
-        Some(other) => Err(Fault::new("spec.placement", format!("{other:?} is neither cheapest nor fastest"))),
+        Some("greenest") => Ok(Some(Prefers::Greenest)),
+        Some(other) => Err(Fault::new("spec.placement", format!("{other:?} is none of cheapest, fastest and greenest"))),
     }
 }
 

@@ -84,9 +84,10 @@ async fn composed(app: &App, runs: &[Run]) -> Result<Vec<(Composed, Question)>> 
     });
     let question = |(run, job, manifest): (&Run, &Job, &Manifest)| {
         let is_named = must_be_named.contains(&(run.cluster.as_str(), run.flavor.as_str()));
-        let domains = job.gang.topology.as_ref().and_then(|Topology { level, mode }| {
-            Some((*mode, admission.cluster(&run.cluster)?.domains_of(level, &run.slots)))
-        });
+        let domains =
+            job.gang.topology.as_ref().and_then(|Topology { level, mode }| {
+                Some((*mode, admission.cluster(&run.cluster)?.domains_of(level, &run.slots)))
+            });
         question(run, job, &manifest.value, is_named.then_some(run.flavor.as_str()), domains.as_ref())
     };
     known.map(question).collect()

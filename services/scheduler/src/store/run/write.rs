@@ -9,6 +9,7 @@ use serde_json::Value;
 use sqlx::types::Json;
 
 use super::super::{column, json};
+use crate::domain::cost::Rates;
 use crate::domain::job::StopReason;
 use crate::domain::record::Run;
 
@@ -27,10 +28,12 @@ struct NewRow<'a> {
     traceparent: &'a str,
     placed_at: Timestamp,
     counted_ms: i64,
+    watts: Option<i32>,
+    emissions_mg: Option<i64>,
 }
 
 impl<'a> NewRow<'a> {
-    fn of(run: &'a Run, counted_ms: i64) -> Result<Self> {
+    fn of(run: &'a Run, counted_ms: i64, rates: Rates) -> Result<Self> {
         Ok(Self {
             job_id: run.job_id,
             epoch: column(run.epoch),
@@ -45,26 +48,29 @@ impl<'a> NewRow<'a> {
             traceparent: &run.traceparent,
             placed_at: run.placed_at,
             counted_ms,
+            watts: rates.watts.map(column),
+            emissions_mg: rates.emissions_mg,
         })
     }
 }
 
-/// Stores new runs, each with how long it counts in budgets at least, in milliseconds.
-pub async fn insert(tx: &mut Tx, runs: &[(Run, i64)]) -> Result<()> {
+/// Stores new runs, each with how long it counts in budgets at least, in milliseconds, and what its GPUs draw and emit.
+pub async fn insert(tx: &mut Tx, runs: &[(Run, i64, Rates)]) -> Result<()> {
     if runs.is_empty() {
         return Ok(());
     }
-    let rows: Vec<NewRow<'_>> = runs.iter().map(|(run, counted_ms)| NewRow::of(run, *counted_ms)).collect::<Result<_>>()?;
+    let rows = runs.iter().map(|(run, counted_ms, rates)| NewRow::of(run, *counted_ms, *rates));
+    let rows: Vec<NewRow<'_>> = rows.collect::<Result<_>>()?;
     sqlx::query!(
         r#"
         insert into run (
             job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, traceparent, placed_at,
-            counted_ms
+            counted_ms, watts, emissions_mg
         )
         select *
         from jsonb_to_recordset($1) as n (
             job_id bigint, epoch integer, cluster text, flavor text, gpus integer, slots jsonb, price_micros bigint, currency text,
-            state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint
+            state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint, watts integer, emissions_mg bigint
         )
         "#,
         Json(rows) as _
