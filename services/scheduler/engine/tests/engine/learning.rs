@@ -96,6 +96,7 @@ fn each_candidate_says_how_fast_the_job_is_there_and_why_the_first_comes_first()
         speed,
         known,
         work_price_micros: Some(price * 1_000 / speed),
+        work_emissions: None,
     };
     let learned = SpeedFrom::Learned { runs: 3 };
     let models: BTreeMap<&str, &[ModelVerdict]> =
