@@ -182,7 +182,8 @@ fn world(limited: bool) -> (Engine, Twin) {
     let clusters = [cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
     let clusters = clusters.map(|cluster| racked(cluster, 2)).to_vec();
     let below = |name: &str, parent: &str| QueueSpec { parent: Some(parent.to_owned()), ..queue(name, 1 + name.len() as u32) };
-    let lab = QueueSpec { capability: Amounts::new().with(GPU, 40).into(), guarantee: Amounts::new().with(GPU, 16), ..queue("lab", 2) };
+    let lab =
+        QueueSpec { capability: Amounts::new().with(GPU, 40).into(), guarantee: Amounts::new().with(GPU, 16), ..queue("lab", 2) };
     let a = QueueSpec { capability: amounts(200, 0, 20).into(), ..queue("a", 1) };
     let b = QueueSpec { guarantee: Amounts::new().with(GPU, 8), min_runtime_ms: 0, ..below("b", "lab") };
     let tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(600_000))];
