@@ -14,7 +14,8 @@ pub mod send;
 pub mod session;
 pub mod verdicts;
 
-use muster_proto::agent::v1::HubMessage;
+use muster_kit::{Error, Result};
+use muster_proto::agent::v1::{HubMessage, hub_message::Message};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -33,11 +34,23 @@ pub struct Session {
     /// The cluster's row.
     pub cluster_id: i64,
     /// Where messages go.
-    pub outbox: mpsc::Sender<Result<HubMessage, tonic::Status>>,
+    pub outbox: mpsc::Sender<std::result::Result<HubMessage, tonic::Status>>,
     /// The desired sequence sent last.
     pub sent: i64,
     /// Whether Leave has been sent.
     pub told_to_leave: bool,
+}
+
+impl Session {
+    /// Puts into the outbox what the agent waits for.
+    ///
+    /// # Errors
+    /// The outbox is full, or the agent has hung up: the stream is to end, so that the agent asks anew.
+    fn tell(&self, message: Message) -> Result<()> {
+        self.outbox
+            .try_send(Ok(HubMessage { message: Some(message) }))
+            .map_err(|_| Error::unavailable("AGENT_TOO_SLOW", "the agent does not take what it is sent"))
+    }
 }
 
 /// The sessions this replica holds, by cluster row.
@@ -72,5 +85,24 @@ impl Sessions {
             session.sent = session.sent.max(sent);
             session.told_to_leave |= told_to_leave;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_proto::agent::v1::VerdictAck;
+
+    #[test]
+    fn what_an_agent_waits_for_is_sent_or_its_stream_ends() {
+        let (outbox, mut sent) = mpsc::channel(1);
+        let session = Session { id: Uuid::nil(), cluster_id: 1, outbox, sent: 0, told_to_leave: false };
+        let ack = |sequence| Message::VerdictAck(VerdictAck { sequence, whole_wanted: false });
+        session.tell(ack(1)).expect("there is room for one");
+        let error = session.tell(ack(2)).expect_err("the outbox is full");
+        assert_eq!(error.reason(), "AGENT_TOO_SLOW");
+        let first = sent.try_recv().expect("the first was sent").expect("it is a message");
+        assert_eq!(first.message, Some(ack(1)));
+        session.tell(ack(2)).expect("there is room again");
     }
 }

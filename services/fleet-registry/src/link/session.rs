@@ -56,7 +56,7 @@ impl Hub {
         };
         let (outbox, receiver) = mpsc::channel(OUTBOX);
         let (cluster_id, sequence, items) = self.admit(name, fingerprint, &said).await?;
-        let session = Session { id: items.session, cluster_id, outbox: outbox.clone(), sent: sequence, told_to_leave: false };
+        let session = Session { id: items.session, cluster_id, outbox, sent: sequence, told_to_leave: false };
         let welcome = Welcome {
             cluster: format!("clusters/{name}"),
             incarnation: self.app.incarnation.load(Ordering::Relaxed),
@@ -65,16 +65,11 @@ impl Hub {
             clock: Some(to_proto(self.app.clock.now())),
             takes_verdict_changes: true,
         };
-        let send = |message| {
-            outbox
-                .try_send(Ok(HubMessage { message: Some(message) }))
-                .map_err(|_| Error::internal(anyhow::anyhow!("a fresh outbox is full")))
-        };
-        send(Message::Welcome(welcome))?;
+        session.tell(Message::Welcome(welcome))?;
         // In slices, so that no message is beyond what gRPC takes.
         for slice in items.items.chunks(500) {
             let slice = slice.iter().cloned().map(convert::item).collect::<Result<Vec<_>>>()?;
-            send(Message::Desired(Desired { sequence: sequence.cast_unsigned(), items: slice, bundles: Vec::new() }))?;
+            session.tell(Message::Desired(Desired { sequence: sequence.cast_unsigned(), items: slice, bundles: Vec::new() }))?;
         }
         receive::preflight(&self.app, name, &said.agent_version, said.preflight).await?;
         self.sessions.add(session.clone());
@@ -158,17 +153,12 @@ impl Hub {
             Some(FromAgent::Inventory(inventory)) => receive::inventory(&self.app, name, inventory).await,
             Some(FromAgent::Observations(batch)) => {
                 receive::observations(&self.app, session.cluster_id, name, batch.observations).await?;
-                let ack = Message::ObservationAck(ObservationAck { sequence: batch.sequence });
-                // Unacknowledged it is sent again, which changes nothing.
-                let _ = session.outbox.try_send(Ok(HubMessage { message: Some(ack) }));
-                Ok(())
+                session.tell(Message::ObservationAck(ObservationAck { sequence: batch.sequence }))
             }
             Some(FromAgent::VerdictChange(part)) => {
                 let sequence = part.sequence;
                 let whole_wanted = verdicts.take(&self.app, name, session, part).await? == Stored::WholeWanted;
-                let ack = Message::VerdictAck(VerdictAck { sequence, whole_wanted });
-                let _ = session.outbox.try_send(Ok(HubMessage { message: Some(ack) }));
-                Ok(())
+                session.tell(Message::VerdictAck(VerdictAck { sequence, whole_wanted }))
             }
             Some(FromAgent::Answer(answer)) => {
                 let id =
@@ -176,7 +166,7 @@ impl Hub {
                 if !question::answer(&self.app.pool, id, session.cluster_id, &answer.encode_to_vec()).await? {
                     use muster_proto::agent::v1::{Cancelled, HubRequest, hub_request::Request};
                     let cancelled = HubRequest { request_id: answer.request_id, request: Some(Request::Cancelled(Cancelled {})) };
-                    let _ = session.outbox.try_send(Ok(HubMessage { message: Some(Message::Request(cancelled)) }));
+                    session.tell(Message::Request(cancelled))?;
                 }
                 Ok(())
             }

@@ -38,6 +38,13 @@ pub fn is_on_gpu(resource: &str) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Amounts(BTreeMap<String, i64>);
 
+impl From<Amounts> for BTreeMap<String, i64> {
+    /// As limits: each named amount is one.
+    fn from(amounts: Amounts) -> Self {
+        amounts.0
+    }
+}
+
 impl Amounts {
     /// Nothing of anything.
     #[must_use]

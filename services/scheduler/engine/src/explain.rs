@@ -11,6 +11,7 @@ use crate::nodes::{Nodes, Shortage};
 use crate::queues::{Excess, QueueIndex, ROOT, Work};
 use crate::reason::{ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing};
 use crate::spec::JobSpec;
+use crate::vector::units;
 
 impl Engine {
     /// Explains an unfinished job; `None` if it isn't known.
@@ -141,8 +142,12 @@ impl Engine {
             let queue = Some(name).filter(|name| !name.is_empty());
             return Hold::Lending { queue, resource, keepers, limit, used, kept, asked };
         }
-        let (used, capability) = (used.saturating_add(kept), self.resources.find_all(&entry.spec.capability).get(index));
-        if entry.spec.borrowing_limit.contains_key(self.resources.name(index)) && capability != excess.limit {
+        let used = used.saturating_add(kept);
+        let of_capability = entry.spec.capability.iter().any(|(name, most)| {
+            let (name, most) = units(name, *most);
+            self.resources.find(name) == Some(index) && most == excess.limit
+        });
+        if entry.spec.borrowing_limit.contains_key(self.resources.name(index)) && !of_capability {
             let most = limit.saturating_sub(guaranteed);
             return Hold::Borrowing { queue: name, resource, guaranteed, most, used, asked };
         }

@@ -247,20 +247,20 @@ impl Queues {
         if spec.min_runtime_ms < 0 {
             return Err(Refused::new("min_runtime_ms", "must not be negative"));
         }
-        for (field, amounts) in [("capability", &spec.capability), ("guarantee", &spec.guarantee)] {
-            if let Some((name, _)) = amounts.iter().find(|(_, amount)| *amount < 0) {
-                return Err(Refused::new(format!("{field}[{name}]"), "must not be negative"));
-            }
+        if let Some((name, _)) = spec.guarantee.iter().find(|(_, amount)| *amount < 0) {
+            return Err(Refused::new(format!("guarantee[{name}]"), "must not be negative"));
         }
         if let Some(at) = spec.budgets.iter().position(|budget| budget.amount < 0) {
             return Err(Refused::new(format!("budgets[{at}].amount"), "must not be negative"));
         }
-        for (field, limits) in [("borrowing_limit", &spec.borrowing_limit), ("lending_limit", &spec.lending_limit)] {
+        for (field, limits) in
+            [("capability", &spec.capability), ("borrowing_limit", &spec.borrowing_limit), ("lending_limit", &spec.lending_limit)]
+        {
             if let Some((name, _)) = limits.iter().find(|(_, limit)| **limit < 0) {
                 return Err(Refused::new(format!("{field}[{name}]"), "must not be negative"));
             }
         }
-        let beyond = spec.capability.iter().find(|(name, limit)| spec.guarantee.get(name) > *limit);
+        let beyond = spec.capability.iter().find(|(name, limit)| spec.guarantee.get(name) > **limit);
         if let Some((name, _)) = beyond {
             return Err(Refused::new(format!("guarantee[{name}]"), "is more than the capability"));
         }

@@ -151,8 +151,8 @@ pub struct QueueSpec {
     pub parent: Option<String>,
     /// Its part of its parent's share is weight ÷ sum of the weights of the siblings that ask. At least 1.
     pub weight: u32,
-    /// Upper limit per named resource, over all clusters together. A resource that is not named is not limited.
-    pub capability: Amounts,
+    /// Upper limit per named resource, over all clusters together; 0: nothing. A resource that is not named is not limited.
+    pub capability: BTreeMap<String, i64>,
     /// What it gets before anything is divided by weight, whenever it asks for it. Others may borrow it meanwhile.
     pub guarantee: Amounts,
     /// How much it may use beyond its guarantee, per named resource; 0: nothing. What is not named is not limited.
@@ -183,7 +183,7 @@ impl QueueSpec {
             name: name.to_owned(),
             parent: None,
             weight: 1,
-            capability: Amounts::new(),
+            capability: BTreeMap::new(),
             guarantee: Amounts::new(),
             borrowing_limit: BTreeMap::new(),
             lending_limit: BTreeMap::new(),

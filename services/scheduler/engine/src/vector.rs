@@ -159,7 +159,7 @@ impl Vector {
 }
 
 /// The resource that is counted, and how much of it in the engine's units.
-fn units(name: &str, amount: i64) -> (&str, i64) {
+pub(crate) fn units(name: &str, amount: i64) -> (&str, i64) {
     match part_of_gpu(name) {
         Some(whole) => (whole, amount),
         None if is_gpu(name) => (name, amount.saturating_mul(WHOLE)),

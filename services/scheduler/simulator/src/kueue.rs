@@ -114,7 +114,7 @@ impl Made {
                 let queue = QueueSpec {
                     parent: Some(name.to_owned()),
                     guarantee: Amounts::new().with(CPU, quota),
-                    capability: borrows.map_or_else(Amounts::new, |borrows| Amounts::new().with(CPU, quota + borrows)),
+                    capability: borrows.map(|borrows| (CPU.to_owned(), quota + borrows)).into_iter().collect(),
                     reclaimable,
                     min_runtime_ms: 0,
                     ..QueueSpec::named(&format!("{name}-{class}-{number}"))
@@ -129,7 +129,7 @@ impl Made {
             }
         }
         let quota = self.quota - before;
-        self.queues[place].capability = Amounts::new().with(CPU, quota);
+        self.queues[place].capability = BTreeMap::from([(CPU.to_owned(), quota)]);
         self.queues[place].guarantee = Amounts::new().with(CPU, quota);
         self.pools.push(Part { queues: (first..self.names.len()).collect(), nodes: vec![cores(node, quota)?] });
         Ok(())
@@ -173,8 +173,8 @@ impl Made {
         let (request, runtime) = (node.need("request")?, node.need("runtimeMs")?);
         let each = cores(&request, request.quantity(CPU)?)?;
         let sum = i64::from(each) * pods;
-        let capability = self.queues.last().and_then(|queue| queue.capability.iter().next()).map(|(_, most)| most);
-        if capability.is_some_and(|most| sum > most) {
+        let capability = self.queues.last().and_then(|queue| queue.capability.get(CPU));
+        if capability.is_some_and(|most| sum > *most) {
             return Err(request.fault(format!("{pods} × {each} m is more than the queue's quota and what it may borrow")));
         }
         let each_pod = Amounts::new().with(CPU, i64::from(each));

@@ -220,7 +220,7 @@ pub fn restart(scale: Scale, clock: Clock<'_>) -> Result<Duration, Refused> {
 
 fn limited(spec: QueueSpec, weight: u32, part: i64) -> QueueSpec {
     let amounts = |gpus: i64| Amounts::new().with(GPU, gpus.max(64)).with(CPU, gpus.max(64) * 12_000);
-    QueueSpec { weight, capability: amounts(part * 2), guarantee: amounts(part / 2), ..spec }
+    QueueSpec { weight, capability: amounts(part * 2).into(), guarantee: amounts(part / 2), ..spec }
 }
 
 fn name(number: u32) -> String {

@@ -242,7 +242,7 @@ impl App {
             .iter()
             .filter_map(|gang| gang.total().ok())
             .fold(Amounts::new(), |sum, total| sum.checked_add(&total).unwrap_or(sum));
-        view.allocated = shown(&allocated);
+        view.allocated = shown(allocated.iter());
         (view.waiting, view.active) = store::load(&self.pool, &name).await?;
         let now = self.now();
         for charge in crate::store::cost::of_queue(&self.pool, &name).await? {

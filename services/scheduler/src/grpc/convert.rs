@@ -188,7 +188,7 @@ pub fn queue(view: &QueueView) -> wire::Queue {
         etag: etag(queue.version),
         manifest: queue.manifest.clone(),
         weight: definition.weight,
-        capability: shown(&definition.capability),
+        capability: shown(definition.capability.iter().map(|(name, limit)| (name.as_str(), *limit))),
         reclaimable: definition.reclaimable,
         allocated: allocated.clone(),
         waiting_jobs: *waiting,

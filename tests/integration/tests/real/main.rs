@@ -14,6 +14,7 @@ mod a_batch_job_runs_under_the_real_controllers;
 mod a_crd_and_its_object_in_one_bundle;
 mod a_moved_run_is_stopped_by_the_cluster_itself;
 mod a_policy_holds_in_a_cluster_without_kyverno;
+mod a_volcano_job_runs_on_the_cheap_cluster_and_overflows_when_it_is_full;
 mod an_event_published_by_a_foreign_client_is_understood;
 mod field_managers_do_not_fight;
 mod foreign_objects_and_foreign_fields_stay;

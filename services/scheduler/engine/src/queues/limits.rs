@@ -27,7 +27,7 @@ pub(super) struct Said {
 impl Said {
     pub(super) fn of(spec: &QueueSpec, resources: &mut ResourceTable) -> Self {
         let guarantee = resources.intern(&spec.guarantee);
-        let mut limits = resources.intern_all(spec.capability.iter());
+        let mut limits = resources.intern_all(named(&spec.capability));
         for (resource, most) in resources.intern_all(named(&spec.borrowing_limit)) {
             limits.push((resource, guarantee.get(resource).saturating_add(most)));
         }

@@ -73,7 +73,7 @@ fn the_position_counts_those_before_it_in_the_queues_order() {
 fn the_seventh_of_a_queue_is_held_by_cpu_and_memory() {
     let mut train = queue("train-queue", 1);
     train.capability =
-        muster_scheduler_engine::Amounts::new().with("cpu", 200_000).with("memory", 800 << 30).with(crate::world::GPU, 64);
+        muster_scheduler_engine::Amounts::new().with("cpu", 200_000).with("memory", 800 << 30).with(crate::world::GPU, 64).into();
     let mut engine = engine(vec![cluster("train-gpu", 8, "V100", 1)], vec![train]);
     for id in 1..=7 {
         let mut job = job(id, "train-queue", 4, 1);

@@ -97,7 +97,7 @@ fn a_queue_borrows_no_more_than_its_limit() {
         "borrowing limit of queue \"b\" exceeded by 1 nvidia.com/gpu: 11 used + 1 asked > 8 guaranteed + 3 borrowed at most"
     );
     let never = QueueSpec { borrowing_limit: limit(0), ..guaranteed("b", 8) };
-    engine.apply(Event::Queue(QueueSpec { capability: amounts(0, 0, 32), ..never })).unwrap();
+    engine.apply(Event::Queue(QueueSpec { capability: amounts(0, 0, 32).into(), ..never })).unwrap();
     for id in 0..4 {
         engine.apply(Event::Ended { job: JobId(id), epoch: muster_scheduler_engine::Epoch(1), end: RunEnd::Finished }).unwrap();
     }
@@ -124,7 +124,7 @@ fn what_a_queue_uses_itself_it_does_not_keep_besides() {
 #[test]
 fn members_lend_to_each_other_inside_what_their_cohort_has() {
     // A cohort of 24 in a fleet of 64: x keeps 6 of its 8, y lends everything.
-    let cohort = QueueSpec { capability: amounts(0, 0, 24), ..guaranteed("cohort", 24) };
+    let cohort = QueueSpec { capability: amounts(0, 0, 24).into(), ..guaranteed("cohort", 24) };
     let queues = vec![cohort, below("cohort", lends("x", 8, 2)), below("cohort", guaranteed("y", 16)), queue("z", 1)];
     let mut engine = engine(vec![cluster("idc", 8, "V100", 1)], queues);
     submit_ones(&mut engine, "y", 0..64);
@@ -160,7 +160,7 @@ fn what_ends_of_a_lender_counts_only_beyond_what_it_keeps() {
 
 #[test]
 fn a_guarantee_is_honoured_inside_a_full_capability_while_clusters_have_room() {
-    let lab = QueueSpec { capability: amounts(0, 0, 16), ..queue("lab", 1) };
+    let lab = QueueSpec { capability: amounts(0, 0, 16).into(), ..queue("lab", 1) };
     let queues = vec![lab, below("lab", guaranteed("x", 8)), below("lab", queue("y", 1))];
     let mut engine = engine(vec![cluster("idc", 8, "V100", 1)], queues);
     submit_ones(&mut engine, "y", 0..32);

@@ -112,7 +112,7 @@ fn priority_goes_before_time_and_time_before_row() {
 #[test]
 fn a_queue_never_uses_more_than_its_capability_over_all_clusters() {
     let mut capped = queue("train", 1);
-    capped.capability = amounts(0, 0, 12);
+    capped.capability = amounts(0, 0, 12).into();
     let mut engine = engine(vec![cluster("idc", 1, "V100", 1), cluster("cloud", 1, "A100", 2)], vec![capped]);
     for id in 1..=4 {
         submit(&mut engine, job(id, "train", 1, 4));
@@ -125,9 +125,21 @@ fn a_queue_never_uses_more_than_its_capability_over_all_clusters() {
 }
 
 #[test]
+fn a_capability_of_nothing_is_a_limit_too() {
+    let mut without = queue("train", 1);
+    without.capability.insert(GPU.to_owned(), 0);
+    let mut engine = engine(vec![cluster("idc", 1, "V100", 1)], vec![without]);
+    submit(&mut engine, job(1, "train", 1, 1));
+    submit(&mut engine, job(2, "train", 1, 0));
+    assert_eq!(placed(&plan(&mut engine)), [(2, "idc")], "only what asks for a GPU is held back");
+    let hold = engine.explain(JobId(1)).unwrap().holds[0].to_string();
+    assert_eq!(hold, r#"capability of queue "train" exceeded by 1 nvidia.com/gpu: 0 used + 1 asked > 0"#);
+}
+
+#[test]
 fn a_parents_capability_holds_its_children_together() {
     let mut parent = queue("lab", 1);
-    parent.capability = amounts(0, 0, 8);
+    parent.capability = amounts(0, 0, 8).into();
     let (mut left, mut right) = (queue("left", 1), queue("right", 1));
     left.parent = Some("lab".to_owned());
     right.parent = Some("lab".to_owned());

@@ -175,19 +175,21 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         cluster("plain", 2, "", 0),
     ];
     let (mut a, mut b, mut c) = (queue("a", 1), queue("b", 3), queue("c", 1));
-    a.capability = amounts(200, 0, 20);
+    let of_a = amounts(200, 0, 20);
+    a.capability = of_a.clone().into();
     b.parent = Some("lab".to_owned());
     c.parent = Some("lab".to_owned());
     c.tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], OPENS[size as usize])];
     let mut lab = queue("lab", 2);
-    lab.capability = Amounts::new().with(GPU, 40);
+    let of_lab = Amounts::new().with(GPU, 40);
+    lab.capability = of_lab.clone().into();
     let twin = Twin {
         clusters: clusters.iter().map(|cluster| (cluster.name.clone(), cluster.clone())).collect(),
         jobs: BTreeMap::new(),
         runs: BTreeMap::new(),
         bound: BTreeMap::new(),
         aside: BTreeSet::new(),
-        capability: BTreeMap::from([("a".to_owned(), a.capability.clone()), ("lab".to_owned(), lab.capability.clone())]),
+        capability: BTreeMap::from([("a".to_owned(), of_a), ("lab".to_owned(), of_lab)]),
         parent: BTreeMap::from([("b".to_owned(), "lab".to_owned()), ("c".to_owned(), "lab".to_owned())]),
         now: 0,
     };

@@ -136,7 +136,7 @@ fn inside_a_queue_the_lower_priority_makes_room_the_youngest_first() {
 
 #[test]
 fn a_priority_counts_inside_a_full_capability_too() {
-    let capped = QueueSpec { capability: amounts(0, 0, 8), ..queue("a", 1) };
+    let capped = QueueSpec { capability: amounts(0, 0, 8).into(), ..queue("a", 1) };
     let mut engine = engine(vec![cluster("idc", 4, "V100", 1)], vec![capped]);
     for id in 1..=2 {
         submit(&mut engine, job(id, "a", 1, 4));

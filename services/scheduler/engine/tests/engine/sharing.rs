@@ -56,7 +56,7 @@ fn nodes_that_do_not_say_so_give_no_parts() {
 #[test]
 fn parts_count_against_a_capability_of_gpus() {
     let mut capped = queue("q", 1);
-    capped.capability = Amounts::new().with(GPU, 1);
+    capped.capability = Amounts::new().with(GPU, 1).into();
     let mut engine = engine(vec![one_node(4)], vec![capped]);
     submit(&mut engine, part(1, "q", 1, 600));
     submit(&mut engine, part(2, "q", 1, 600));

@@ -75,7 +75,7 @@ impl Twin {
     fn most(&self, queue: Option<&str>, resource: &str) -> i64 {
         let Some(queue) = queue else { return self.everything.get(resource) };
         let spec = &self.queues[queue];
-        let capability = spec.capability.iter().find(|(name, _)| *name == resource).map_or(i64::MAX, |(_, limit)| limit);
+        let capability = spec.capability.get(resource).copied().unwrap_or(i64::MAX);
         spec.borrowing_limit.get(resource).map_or(capability, |most| capability.min(spec.guarantee.get(resource) + most))
     }
 
@@ -173,8 +173,8 @@ impl Twin {
 fn world(limited: bool) -> (Engine, Twin) {
     let clusters = vec![cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
     let below = |name: &str, parent: &str| QueueSpec { parent: Some(parent.to_owned()), ..queue(name, 1 + name.len() as u32) };
-    let lab = QueueSpec { capability: Amounts::new().with(GPU, 40), guarantee: Amounts::new().with(GPU, 16), ..queue("lab", 2) };
-    let a = QueueSpec { capability: amounts(200, 0, 20), ..queue("a", 1) };
+    let lab = QueueSpec { capability: Amounts::new().with(GPU, 40).into(), guarantee: Amounts::new().with(GPU, 16), ..queue("lab", 2) };
+    let a = QueueSpec { capability: amounts(200, 0, 20).into(), ..queue("a", 1) };
     let b = QueueSpec { guarantee: Amounts::new().with(GPU, 8), min_runtime_ms: 0, ..below("b", "lab") };
     let tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(600_000))];
     let c = QueueSpec { tiers, ..below("c", "lab") };

@@ -7,7 +7,7 @@ use muster_scheduler_engine::{ClusterSpec, Engine, Epoch, Event, JobId, RunEnd, 
 fn full_house(waiting: u64) -> (Engine, ClusterSpec) {
     let idc = cluster("idc", 4, "V100", 1);
     let mut capped = queue("capped", 1);
-    capped.capability = amounts(0, 0, 8);
+    capped.capability = amounts(0, 0, 8).into();
     let queues = vec![queue("one", 1), queue("two", 2), queue("three", 3), capped];
     let mut engine = engine(vec![idc.clone(), cluster("cloud", 4, "A100", 2)], queues);
     for id in 1..=8 {

@@ -53,7 +53,7 @@ fn world() -> Engine {
     let spec = |(name, parent, weight, guarantee, capability): (&str, &str, u32, i64, i64)| QueueSpec {
         parent: Some(parent.to_owned()).filter(|parent| !parent.is_empty()),
         guarantee: Amounts::new().with(GPU, guarantee),
-        capability: Amounts::new().with(GPU, capability),
+        capability: Amounts::new().with(GPU, capability).into(),
         ..queue(name, weight)
     };
     engine(vec![cluster("idc", (GPUS / 8) as u32, "V100", 1)], TERMS.into_iter().map(spec).collect())

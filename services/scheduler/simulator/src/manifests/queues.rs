@@ -63,7 +63,7 @@ fn queue(root: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result
         queue.weight = weight.whole(1, 65_535)? as u32;
     }
     if let Some(capability) = spec.get("capability") {
-        queue.capability = capability.amounts()?;
+        queue.capability = capability.limits()?;
     }
     if let Some(guarantee) = spec.get("guarantee") {
         guarantee.only(&["resource"])?;

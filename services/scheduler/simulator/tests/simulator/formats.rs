@@ -177,9 +177,9 @@ fn a_cohort_of_kueue_lends_what_its_queues_are_guaranteed() {
     let scenario = kueue::read(&files.with("generator.yaml", KUEUE)).unwrap();
     assert_eq!((scenario.workload.jobs.len(), scenario.workload.queues.len()), (2 * 3 * 40, 6));
     let cohort = &scenario.stage.queues[0];
-    assert_eq!((cohort.name.as_str(), cohort.capability.get("cpu")), ("cohort-0", 60_000));
+    assert_eq!((cohort.name.as_str(), cohort.capability["cpu"]), ("cohort-0", 60_000));
     let queue = &scenario.stage.queues[1];
-    assert_eq!((queue.guarantee.get("cpu"), queue.capability.get("cpu")), (20_000, 120_000));
+    assert_eq!((queue.guarantee.get("cpu"), queue.capability["cpu"]), (20_000, 120_000));
     let first = scenario.workload.jobs[0];
     assert_eq!((first.submitted_ms, first.duration_ms, first.gpus, first.line), (100, 2_000, 1_000, 15));
 

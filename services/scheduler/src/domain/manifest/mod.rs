@@ -189,5 +189,5 @@ pub fn quantity(path: &str, resource: &str, value: &Value) -> Result<i64, Fault>
 /// Named amounts as the API shows them.
 #[must_use]
 pub fn totals(gang: &Gang) -> BTreeMap<String, String> {
-    gang.total().map(|total| super::queue::shown(&total)).unwrap_or_default()
+    gang.total().map(|total| super::queue::shown(total.iter())).unwrap_or_default()
 }

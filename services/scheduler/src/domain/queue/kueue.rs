@@ -110,7 +110,7 @@ fn definition(
         name: manifest.name().to_owned(),
         namespace: String::new(),
         weight,
-        capability: Amounts::new(),
+        capability: BTreeMap::new(),
         guarantee: quotas.nominal,
         covered: quotas.paths.into_keys().collect(),
         borrowing_limit: quotas.borrowing,

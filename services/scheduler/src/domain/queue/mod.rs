@@ -39,8 +39,8 @@ pub struct QueueDefinition {
     pub namespace: String,
     /// Share among siblings, 1 to 65,535.
     pub weight: u32,
-    /// Upper limit over all clusters, in base units.
-    pub capability: Amounts,
+    /// Upper limit over all clusters, in base units; what is not named is not limited.
+    pub capability: BTreeMap<String, i64>,
     /// What it gets before anything is divided by weight, in base units.
     pub guarantee: Amounts,
     /// How much it may use beyond its guarantee, in base units; what is not named is not limited.
@@ -109,7 +109,7 @@ impl QueueDefinition {
         if strict {
             strictly(manifest, spec)?;
         }
-        let capability = amounts("spec.capability", spec.get("capability"))?;
+        let capability = limits("spec.capability", spec.get("capability"))?;
         let mut guarantee = guarantee(spec.get("guarantee"))?;
         let (mut borrowing_limit, mut lending_limit) = (BTreeMap::new(), BTreeMap::new());
         if strict {
@@ -127,7 +127,7 @@ impl QueueDefinition {
             }
             deserved.iter().for_each(|(name, amount)| guarantee.set(name, amount));
         }
-        if let Some((name, _)) = capability.iter().find(|(name, limit)| guarantee.get(name) > *limit) {
+        if let Some((name, _)) = capability.iter().find(|(name, limit)| guarantee.get(name) > **limit) {
             let field = if strict || spec.get("deserved").is_none() { "spec.guarantee.resource" } else { "spec.deserved" };
             return Err(Fault::new(format!("{field}[{name}]"), "is more than the capability"));
         }
@@ -201,7 +201,7 @@ impl QueueDefinition {
         let capability: Map<String, Value> = self
             .capability
             .iter()
-            .map(|(name, amount)| (name.to_owned(), Value::String(muster_scheduler_engine::show(name, amount))))
+            .map(|(name, limit)| (name.clone(), Value::String(muster_scheduler_engine::show(name, *limit))))
             .collect();
         let mut spec = json!({"weight": self.weight, "reclaimable": self.reclaimable});
         if !capability.is_empty() {
@@ -302,8 +302,8 @@ fn strictly(manifest: &Manifest, spec: &Map<String, Value>) -> Result<(), Fault>
 
 /// Quantities for people, by resource name.
 #[must_use]
-pub fn shown(amounts: &Amounts) -> std::collections::BTreeMap<String, String> {
-    amounts.iter().map(|(name, amount)| (name.to_owned(), muster_scheduler_engine::show(name, amount))).collect()
+pub fn shown<'a>(amounts: impl Iterator<Item = (&'a str, i64)>) -> BTreeMap<String, String> {
+    amounts.map(|(name, amount)| (name.to_owned(), muster_scheduler_engine::show(name, amount))).collect()
 }
 
 /// A quantity in base units, rounded up.

@@ -16,7 +16,7 @@ fn the_queue_people_have_is_read() {
          capability:\n    cpu: \"200\"\n    memory: \"800Gi\"\n    nvidia.com/gpu: \"64\"\n",
     )
     .expect("a sound queue");
-    assert_eq!(queue.capability, Amounts::new().with("cpu", 200_000).with("memory", 800 << 30).with("nvidia.com/gpu", 64));
+    assert_eq!(queue.capability, limits([("cpu", 200_000), ("memory", 800 << 30), ("nvidia.com/gpu", 64)]));
     assert_eq!(queue.volcano_manifest()["spec"]["capability"]["memory"], "800Gi");
     assert_eq!((queue.weight, queue.reclaimable, queue.parent.as_deref()), (1, true, None));
 }

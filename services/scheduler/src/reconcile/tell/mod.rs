@@ -137,12 +137,10 @@ impl Tell {
             // Should a crash undo this, the changes are sent once more, and answered as repetitions.
             db::commit_lazily(&mut tx).await?;
         }
+        let mut applied = Vec::with_capacity(changes.len());
         for (change, answer) in changes.iter().zip(answers) {
-            if let Answer::Applied(incarnation) = answer {
-                *self.registrys.lock().expect("no holder of this lock panics") = Some(*incarnation);
-            }
             match (answer, registrys.get(&change.cluster)) {
-                (Answer::Applied(incarnation), _) => store::desired::change::applied(&mut tx, change, *incarnation).await?,
+                (Answer::Applied(incarnation), _) => applied.push((change, *incarnation)),
                 (Answer::Stale, Some(told)) => {
                     tracing::warn!(
                         cluster.name = change.cluster,
@@ -158,7 +156,11 @@ impl Tell {
                 }
             }
         }
+        store::desired::change::applied(&mut tx, &applied).await?;
         tx.commit().await?;
+        if let Some((_, incarnation)) = applied.last() {
+            *self.registrys.lock().expect("no holder of this lock panics") = Some(*incarnation);
+        }
         Ok(())
     }
 

@@ -123,25 +123,48 @@ pub async fn number(tx: &mut Tx, changes: &[Pending], incarnation: Option<u64>) 
     Ok(())
 }
 
-/// A change is in the registry, in this incarnation of its.
-pub async fn applied(tx: &mut Tx, change: &Pending, incarnation: u64) -> Result<()> {
-    let Pending { cluster, base_generation: _, generation, content_digest: _, upserts, deletes: _ } = change;
-    sqlx::query!("delete from desired_change where cluster = $1 and generation = $2", cluster, generation)
-        .execute(&mut **tx)
-        .await?;
-    let names: Vec<String> = upserts.keys().cloned().collect();
+/// Changes are in the registry, each in the incarnation that goes with it.
+pub async fn applied(tx: &mut Tx, changes: &[(&Pending, u64)]) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let clusters: Vec<String> = changes.iter().map(|(change, _)| change.cluster.clone()).collect();
+    let generations: Vec<i64> = changes.iter().map(|(change, _)| change.generation).collect();
+    let incarnations: Vec<i64> = changes.iter().map(|(_, incarnation)| incarnation.cast_signed()).collect();
     sqlx::query!(
         r#"
-        update desired_item
-        set incarnation = $3
-        where cluster = $1
-        and generation = $2
-        and name = any($4)
-        and incarnation is distinct from $3
+        delete from desired_change d
+        using unnest($1::text[], $2::bigint[]) as done (cluster, generation)
+        where d.cluster = done.cluster
+        and d.generation = done.generation
         "#,
-        cluster,
-        generation,
-        incarnation.cast_signed(),
+        &clusters,
+        &generations
+    )
+    .execute(&mut **tx)
+    .await?;
+    let (mut of, mut names) = (Vec::new(), Vec::new());
+    for (change, _) in changes {
+        for name in change.upserts.keys() {
+            of.push(change.cluster.clone());
+            names.push(name.clone());
+        }
+    }
+    sqlx::query!(
+        r#"
+        update desired_item i
+        set incarnation = done.incarnation
+        from unnest($1::text[], $2::bigint[], $3::bigint[]) as done (cluster, generation, incarnation)
+        join unnest($4::text[], $5::text[]) as item (cluster, name) using (cluster)
+        where i.cluster = item.cluster
+        and i.name = item.name
+        and i.generation = done.generation
+        and i.incarnation is distinct from done.incarnation
+        "#,
+        &clusters,
+        &generations,
+        &incarnations,
+        &of,
         &names
     )
     .execute(&mut **tx)
