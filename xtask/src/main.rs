@@ -10,6 +10,7 @@ mod conformance_kyverno;
 mod db;
 mod demo;
 mod doctor;
+mod fuzz;
 mod setup;
 mod test;
 mod workspace;
@@ -43,6 +44,8 @@ enum Chore {
     /// How far what others wrote is understood
     #[command(subcommand)]
     Conformance(conformance::Command),
+    /// Look for inputs that make the policy evaluator panic, hang or swell
+    Fuzz(fuzz::Arguments),
     /// Run every test, with what they need; `-- FILTER` runs some
     Test(test::Arguments),
 }
@@ -81,6 +84,7 @@ async fn run(chore: Chore) -> Result<()> {
         Chore::Chaos(arguments) => chaos::run(arguments).await,
         Chore::Bench(command) => bench::run(command).await,
         Chore::Conformance(command) => conformance::run(command).await,
+        Chore::Fuzz(arguments) => tokio::task::block_in_place(|| fuzz::run(&arguments)),
         Chore::Test(arguments) => test::run(arguments).await,
     }
 }

@@ -13,7 +13,11 @@ pub struct KindIndex {
     /// By plural, as the kinds that follow Kubernetes name them.
     by_resource: HashMap<String, Vec<usize>>,
     of_every_kind: Vec<usize>,
+    twins: Twins,
 }
+
+/// Policies that have the name of another before them, each with the first of that name. Mostly there are none.
+pub(crate) type Twins = HashMap<usize, usize>;
 
 /// Kinds that a rule is about, at most.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +45,9 @@ impl KindIndex {
     /// Reads what the policies name.
     pub fn of<'p>(policies: impl Iterator<Item = &'p Policy>) -> Self {
         let mut index = Self::default();
+        let mut names = HashMap::new();
         for (position, policy) in policies.enumerate() {
+            note_name(&mut names, &mut index.twins, policy, position);
             let rules: Vec<Kinds<'_>> = policy.all_rules().iter().map(|rule| rule.about.kinds()).collect();
             if rules.contains(&Kinds::Every) {
                 index.of_every_kind.push(position);
@@ -58,6 +64,11 @@ impl KindIndex {
         index
     }
 
+    /// Policies of the same name.
+    pub(crate) fn twins(&self) -> &Twins {
+        &self.twins
+    }
+
     /// Positions of the policies that may be about an object of this kind, in their order.
     pub(crate) fn about(&self, kind: &str) -> Vec<usize> {
         let named = self.by_kind.get(kind).into_iter().flatten();
@@ -66,6 +77,20 @@ impl KindIndex {
         positions.sort_unstable();
         positions.dedup();
         positions
+    }
+}
+
+/// Policies of the same name among these.
+pub(crate) fn twins_of<'p>(policies: impl Iterator<Item = &'p Policy>) -> Twins {
+    let (mut names, mut twins) = (HashMap::new(), Twins::new());
+    policies.enumerate().for_each(|(position, policy)| note_name(&mut names, &mut twins, policy, position));
+    twins
+}
+
+fn note_name<'p>(names: &mut HashMap<&'p str, usize>, twins: &mut Twins, policy: &'p Policy, position: usize) {
+    let first = *names.entry(policy.name()).or_insert(position);
+    if first != position {
+        twins.insert(position, first);
     }
 }
 

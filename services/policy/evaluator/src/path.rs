@@ -61,7 +61,14 @@ impl Path {
 
     /// The form of Kyverno's messages: `/spec/containers/0/`.
     pub fn slashed(&self) -> String {
-        let mut text = String::from("/");
+        let mut text = String::new();
+        self.write_slashed(&mut text);
+        text
+    }
+
+    /// As [`Path::slashed`], at the end of a text.
+    pub(crate) fn write_slashed(&self, text: &mut String) {
+        text.push('/');
         for step in &self.0 {
             match step {
                 Step::Key(key) => text.push_str(key),
@@ -69,7 +76,12 @@ impl Path {
             }
             text.push('/');
         }
-        text
+    }
+}
+
+impl From<Vec<Step>> for Path {
+    fn from(steps: Vec<Step>) -> Self {
+        Self(steps)
     }
 }
 

@@ -78,7 +78,7 @@ enum Place<'p> {
 
 impl Place<'_> {
     fn path(&self) -> Path {
-        let mut steps = Vec::new();
+        let mut steps = Vec::with_capacity(self.depth());
         let mut place = self;
         loop {
             place = match place {
@@ -93,7 +93,17 @@ impl Place<'_> {
                 }
             };
         }
-        steps.into_iter().rev().collect()
+        steps.reverse();
+        Path::from(steps)
+    }
+
+    fn depth(&self) -> usize {
+        let (mut depth, mut place) = (0, self);
+        while let Self::Key(outer, _) | Self::Index(outer, _) = place {
+            depth += 1;
+            place = outer;
+        }
+        depth
     }
 }
 

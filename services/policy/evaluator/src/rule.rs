@@ -148,8 +148,11 @@ impl Rule {
         if let Body::Unknown(reason) = &self.body {
             return Some(Outcome::NotEvaluated { reason: reason.clone() });
         }
-        if exceptions.is_empty() && self.gate.is_open() && self.body.passes_as_written(request) {
-            return Some(Outcome::Pass);
+        if exceptions.is_empty()
+            && self.gate.is_open()
+            && let Some(outcome) = self.body.judge_as_written(self, request)
+        {
+            return Some(self.placed(outcome));
         }
         let mut context = Context::new(request, &self.name);
         if let Some(outcome) = self.gate.judge(&mut context) {
@@ -161,14 +164,17 @@ impl Rule {
         if let Some(exception) = applying.iter().find(|exception| !is_partial(exception)) {
             return Some(exception.excuse());
         }
-        let outcome = self.body.judge(self, &mut context, &applying)?;
-        Some(match (outcome, self.template) {
-            // What says no place is about the whole Pod, which is the template.
+        self.body.judge(self, &mut context, &applying).map(|outcome| self.placed(outcome))
+    }
+
+    /// What says no place is about the whole Pod, which is the template.
+    fn placed(&self, outcome: Outcome) -> Outcome {
+        match (outcome, self.template) {
             (Outcome::Fail { path, message, detail }, Some(template)) if path.steps().is_empty() => {
                 Outcome::Fail { path: Path::of_keys(template.path()), message, detail }
             }
             (outcome, _) => outcome,
-        })
+        }
     }
 
     /// Whether it is about an object.
@@ -177,11 +183,14 @@ impl Rule {
             About::Constraints(constraints) => constraints.match_object(facts),
             About::Filters(filters) => {
                 let Filters { matching, exclude } = &**filters;
-                let excluded = exclude.as_ref().map_or(Truth::No, |exclude| exclude.excludes(facts));
-                match (matching.includes(facts), excluded) {
-                    (Truth::No, _) | (_, Truth::Yes) => Truth::No,
-                    (Truth::Yes, Truth::No) => Truth::Yes,
-                    (Truth::Unknown, _) | (_, Truth::Unknown) => Truth::Unknown,
+                let included = matching.includes(facts);
+                if included == Truth::No {
+                    return Truth::No;
+                }
+                match exclude.as_ref().map_or(Truth::No, |exclude| exclude.excludes(facts)) {
+                    Truth::Yes => Truth::No,
+                    Truth::No => included,
+                    Truth::Unknown => Truth::Unknown,
                 }
             }
         }
@@ -200,6 +209,11 @@ impl Message {
     pub fn parse(text: &str) -> Self {
         let template = Template::text(text).ok().filter(|template| template.fixed().is_none());
         Self { text: text.to_owned(), template }
+    }
+
+    /// The message, where it has no variables.
+    pub fn fixed(&self) -> Option<&str> {
+        self.template.is_none().then_some(&*self.text)
     }
 
     /// The message with its variables put in; an error where one has no value.

@@ -10,7 +10,7 @@ use crate::{
     path::Path,
 };
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// Expressions of one rule: conditions, variables and validations together.
 const MAX_EXPRESSIONS: usize = 200;
@@ -86,7 +86,10 @@ impl CelBody {
     /// The value of an expression beside the policy's own, as JSON.
     pub fn value(&self, request: &Request<'_>, program: &Program) -> Result<Value, NoValue> {
         let known = Known::of(request);
-        Evaluation::new(self.roots(request, &known, &Value::Null)).value(program).map(|value| value.to_json())
+        let mut evaluation = Evaluation::new(self.roots(request, &known, &Value::Null));
+        let value = evaluation.value(program)?;
+        evaluation.weigh(&value)?;
+        Ok(value.to_json())
     }
 
     /// Reads conditions alone; they hold where the answer is *pass*. The inner error is the reason why an expression can't
@@ -286,8 +289,11 @@ impl Known {
 
 impl Validation {
     fn message<'a>(&'a self, evaluation: &mut Evaluation<'a>) -> String {
-        let made = self.message_expression.as_ref().and_then(|program| evaluation.value(program).ok());
-        let made = made.map(|value| value.shown().into_owned());
+        let made = self
+            .message_expression
+            .as_ref()
+            .and_then(|program| evaluation.value(program).and_then(|value| evaluation.written(&value)).ok());
+        let made = made.map(Cow::into_owned);
         let usable = made.filter(|text| !text.trim().is_empty() && !text.contains('\n') && text.len() <= MAX_MESSAGE_BYTES);
         usable.unwrap_or_else(|| match self.message.trim() {
             "" => format!("failed expression: {}", self.text.trim()),

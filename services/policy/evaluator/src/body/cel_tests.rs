@@ -130,3 +130,20 @@ fn the_request_the_namespace_and_the_old_object_are_there() {
     };
     assert_eq!(policy.evaluate(&request)[0].outcome, Outcome::Pass);
 }
+
+#[test]
+fn variables_that_stand_on_each_other_too_deeply_are_an_error() {
+    let sum = |inner: &str| format!("{}{inner}{}", "(1 + ".repeat(40), ")".repeat(40));
+    let variable = |number: usize| {
+        let inner = if number == 0 { "1".to_owned() } else { format!("variables.v{}", number - 1) };
+        json!({"name": format!("v{number}"), "expression": sum(&inner)})
+    };
+    let policy = |count: usize| {
+        let variables: Vec<Value> = (0..count).map(variable).collect();
+        let last = format!("variables.v{} > 0", count - 1);
+        validating(json!({"variables": variables, "validations": [{"expression": last}]}))
+    };
+    assert_eq!(outcomes(&policy(3), &pod(json!({})))[0].1, Outcome::Pass);
+    let deep = outcomes(&policy(150), &pod(json!({})));
+    assert!(matches!(&deep[0].1, Outcome::Error { message } if message.contains("stand on each other")), "{deep:?}");
+}

@@ -13,7 +13,7 @@ pub(crate) use pod_security::Exemption;
 
 use crate::{
     conditions::Conditions,
-    evaluate::{Outcome, Request},
+    evaluate::{Details, Outcome, Request},
     exception::PolicyException,
     field::{Field, PolicyError},
     rule::Rule,
@@ -139,13 +139,16 @@ impl Body {
         }
     }
 
-    /// Whether the object passes, said without variables, messages and exceptions; where it is not, [`Body::judge`] decides.
-    pub fn passes_as_written(&self, request: &Request<'_>) -> bool {
+    /// What it says of an object, as far as that can be said without variables and exceptions; where it is not, [`Body::judge`]
+    /// decides.
+    pub fn judge_as_written(&self, rule: &Rule, request: &Request<'_>) -> Option<Outcome> {
         match self {
+            Self::Pattern(_) | Self::AnyPattern(_) if request.operation == crate::Operation::Delete => None,
+            Self::Pattern(patterns) if request.details == Details::Untold => patterns.said_as_written(rule, request.object),
             Self::Pattern(patterns) | Self::AnyPattern(patterns) => {
-                request.operation != crate::Operation::Delete && patterns.fit_as_written(request.object)
+                patterns.fit_as_written(request.object).then_some(Outcome::Pass)
             }
-            Self::Deny(_) | Self::Foreach(_) | Self::PodSecurity(_) | Self::Cel(_) | Self::Unknown(_) => false,
+            Self::Deny(_) | Self::Foreach(_) | Self::PodSecurity(_) | Self::Cel(_) | Self::Unknown(_) => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::BodyKind;
 use crate::{
-    evaluate::Outcome,
+    evaluate::{Details, Outcome},
     expression::NoValue,
     field::{Field, PolicyError},
     jmespath::JmesError,
@@ -59,6 +59,19 @@ impl Patterns {
     /// Whether the object fits one of them, as far as that can be said without variables.
     pub fn fit_as_written(&self, object: &Value) -> bool {
         self.compiled.iter().any(|pattern| pattern::fits(object, pattern))
+    }
+
+    /// What the first of them says, in one walk, as far as that can be said without variables and details.
+    pub fn said_as_written(&self, rule: &Rule, object: &Value) -> Option<Outcome> {
+        match pattern::match_document(object, self.compiled.first()?, Details::Untold) {
+            Verdict::Pass => Some(Outcome::Pass),
+            Verdict::Fail { path, detail } => {
+                let message = worded(rule.message.fixed()?, &["rule ", &rule.name, " failed at path "], &path);
+                Some(Outcome::Fail { path, message, detail })
+            }
+            Verdict::Skip { detail } => Some(Outcome::Skip { reason: detail }),
+            Verdict::Error { .. } => None,
+        }
     }
 
     /// The patterns with everything put in.
@@ -170,11 +183,27 @@ fn message(rule: &Rule, context: &mut Context<'_>, what: &str) -> String {
     let Ok(text) = rule.message.resolve(context) else {
         return format!("validation error: variables substitution error in {what}");
     };
-    let text = text.trim_end();
-    let end = match text.as_bytes().last() {
+    ["validation error: ", text.trim_end(), end_of(text.trim_end()), what].concat()
+}
+
+/// What stands between a message and what failed.
+fn end_of(text: &str) -> &'static str {
+    match text.as_bytes().last() {
         None => "",
         Some(b'.') => " ",
         Some(_) => ". ",
-    };
-    ["validation error: ", text, end, what].concat()
+    }
+}
+
+/// As [`message`], of a message without variables.
+fn worded(text: &str, what: &[&str], path: &Path) -> String {
+    /// Room for most paths.
+    const ROOM: usize = 96;
+    let text = text.trim_end();
+    let mut message = String::with_capacity("validation error: ".len() + text.len() + ROOM);
+    for part in ["validation error: ", text, end_of(text)].iter().chain(what) {
+        message.push_str(part);
+    }
+    path.write_slashed(&mut message);
+    message
 }

@@ -206,3 +206,15 @@ fn conditions_with_an_unknown_operator_are_refused_by_field() {
     let error = Policy::parse(&document).expect_err("refused");
     assert_eq!(error.field, "spec.rules[0].validate.deny.conditions.any[0].operator");
 }
+
+#[test]
+fn a_request_that_is_taken_whole_many_times_is_an_error() {
+    let rule = |times: usize| {
+        let key = format!("{{{{ length([{}]) }}}}", vec!["@"; times].join(","));
+        json!({"validate": {"deny": {"conditions": {"all": [{"key": key, "operator": "Equals", "value": 0}]}}}})
+    };
+    let spec = json!({"text": "a".repeat(100_000)});
+    assert_eq!(judge(&rule(8), spec.clone()), Some(Outcome::Pass));
+    let costly = judge(&rule(5_000), spec);
+    assert!(matches!(costly, Some(Outcome::Error { .. })), "{costly:?}");
+}

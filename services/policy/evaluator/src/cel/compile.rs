@@ -22,6 +22,8 @@ pub struct Program {
     pub(super) node: Node,
     variables: BTreeSet<String>,
     text: String,
+    /// Levels of its tree.
+    pub(super) depth: usize,
 }
 
 impl PartialEq for Program {
@@ -51,9 +53,9 @@ impl Program {
             let first = errors.errors.first().map(|error| error.msg.clone());
             format!("not CEL: {}", first.unwrap_or_default())
         })?;
-        let mut compiler = Compiler { locals: Vec::new(), variables: BTreeSet::new(), depth: 0 };
+        let mut compiler = Compiler { locals: Vec::new(), variables: BTreeSet::new(), depth: 0, deepest: 0 };
         let node = compiler.node(&parsed)?;
-        Ok(Self { node, variables: compiler.variables, text: text.to_owned() })
+        Ok(Self { node, variables: compiler.variables, text: text.to_owned(), depth: compiler.deepest })
     }
 
     /// The names of the policy's variables it reads.
@@ -113,6 +115,7 @@ struct Compiler {
     locals: Vec<String>,
     variables: BTreeSet<String>,
     depth: usize,
+    deepest: usize,
 }
 
 type Compiled = Result<Node, String>;
@@ -120,6 +123,7 @@ type Compiled = Result<Node, String>;
 impl Compiler {
     fn node(&mut self, expression: &IdedExpr) -> Compiled {
         self.depth += 1;
+        self.deepest = self.deepest.max(self.depth);
         if self.depth > MAX_DEPTH {
             return Err(format!("an expression is nested deeper than {MAX_DEPTH} levels"));
         }

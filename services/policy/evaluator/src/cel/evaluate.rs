@@ -4,11 +4,17 @@
 use super::{
     MAX_STEPS, NoValue, Program, Val,
     arithmetic::overflow,
+    functions::Run,
+    optional::Selected,
     tree::{Access, Comprehension, Node, Over, Root},
 };
 use jiff::Timestamp;
 use serde_json::Value;
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+/// Nesting of an expression and of the variables that are being computed for it, together: what every stack has room for,
+/// also in builds that are not optimised.
+const MAX_DEPTH: usize = 140;
 
 pub type Evaluated<'a> = Result<Val<'a>, NoValue>;
 
@@ -39,6 +45,8 @@ enum Logic {
 pub struct Evaluation<'a> {
     pub roots: Roots<'a>,
     steps: u64,
+    /// Of the expressions that are being computed because of each other.
+    depth: usize,
     locals: Vec<Val<'a>>,
     /// Variables computed, and `None` for those that are being computed.
     computed: RefCell<BTreeMap<&'a str, Option<Evaluated<'a>>>>,
@@ -46,14 +54,19 @@ pub struct Evaluation<'a> {
 
 impl<'a> Evaluation<'a> {
     pub fn new(roots: Roots<'a>) -> Self {
-        Self { roots, steps: 0, locals: Vec::new(), computed: RefCell::default() }
+        Self { roots, steps: 0, depth: 0, locals: Vec::new(), computed: RefCell::default() }
     }
 
     /// The value of an expression.
     pub fn value(&mut self, program: &'a Program) -> Evaluated<'a> {
+        if self.depth + program.depth > MAX_DEPTH {
+            return Err(NoValue::failed(format!("variables stand on each other deeper than {MAX_DEPTH} levels")));
+        }
+        self.depth += program.depth;
         let outer = std::mem::take(&mut self.locals);
         let value = self.node(&program.node);
         self.locals = outer;
+        self.depth -= program.depth;
         value
     }
 
@@ -71,7 +84,7 @@ impl<'a> Evaluation<'a> {
         if self.steps > MAX_STEPS { Err(NoValue::TooCostly) } else { Ok(()) }
     }
 
-    fn node(&mut self, node: &'a Node) -> Evaluated<'a> {
+    pub(super) fn node(&mut self, node: &'a Node) -> Evaluated<'a> {
         self.charge(1)?;
         match node {
             Node::Constant(constant) => Ok(constant.value()),
@@ -80,20 +93,11 @@ impl<'a> Evaluation<'a> {
             Node::Local(slot) => {
                 self.locals.get(*slot).cloned().ok_or_else(|| NoValue::failed("a name is read outside its scope"))
             }
-            Node::Field { operand, name, access } => {
-                let operand = self.node(operand)?;
-                select(&operand, *access, name, |value| value.field(name))
-            }
-            Node::Has { operand, name } => match self.node(operand)? {
-                Val::Optional(None) => Ok(Val::Bool(false)),
-                Val::Optional(Some(value)) => Ok(Val::Bool(value.field(name)?.is_some())),
-                value => Ok(Val::Bool(value.field(name)?.is_some())),
+            Node::Field { .. } | Node::Index { .. } => self.selected(node).map(Selected::into_value),
+            Node::Has { operand, name } => match self.selected(operand)? {
+                Selected::Absent => Ok(Val::Bool(false)),
+                Selected::Optional(value) | Selected::Plain(value) => Ok(Val::Bool(value.field(name)?.is_some())),
             },
-            Node::Index { operand, index, access } => {
-                let operand = self.node(operand)?;
-                let index = self.node(index)?;
-                select(&operand, *access, &index.shown(), |value| value.get(&index))
-            }
             Node::And(sides) => self.either(sides, Logic::And),
             Node::Or(sides) => self.either(sides, Logic::Or),
             Node::Not(operand) => match self.node(operand)? {
@@ -115,18 +119,16 @@ impl<'a> Evaluation<'a> {
             }
             Node::Equal(sides) => {
                 let [a, b] = self.both(sides)?;
-                self.charge(a.size().unwrap_or(0))?;
-                Ok(Val::Bool(a.equals(&b)))
+                self.equal(&a, &b).map(Val::Bool)
             }
             Node::NotEqual(sides) => {
                 let [a, b] = self.both(sides)?;
-                self.charge(a.size().unwrap_or(0))?;
-                Ok(Val::Bool(!a.equals(&b)))
+                Ok(Val::Bool(!self.equal(&a, &b)?))
             }
             Node::Compare(comparison, sides) => {
                 let [a, b] = self.both(sides)?;
                 let is_number = |value: &Val<'_>| matches!(value, Val::Int(_) | Val::Uint(_) | Val::Double(_));
-                match a.order(&b) {
+                match self.order(&a, &b)? {
                     Some(order) => Ok(Val::Bool(comparison.holds(order))),
                     // Not a number is neither less nor more.
                     None if is_number(&a) && is_number(&b) => Ok(Val::Bool(false)),
@@ -139,15 +141,14 @@ impl<'a> Evaluation<'a> {
             }
             Node::In(sides) => {
                 let [element, container] = self.both(sides)?;
-                self.charge(container.size().unwrap_or(0))?;
-                let found = match &container {
-                    Val::Fields(_) | Val::Map(_) => container.get(&element)?.is_some(),
-                    list => match list.elements() {
-                        Some(elements) => elements.iter().any(|found| found.equals(&element)),
-                        None => return Err(NoValue::overload("@in", &[element, container])),
-                    },
-                };
-                Ok(Val::Bool(found))
+                if matches!(container, Val::Fields(_) | Val::Map(_)) {
+                    self.charge(container.size().unwrap_or_default() / 16)?;
+                    return Ok(Val::Bool(container.get(&element)?.is_some()));
+                }
+                match container.elements() {
+                    Some(elements) => Ok(Val::Bool(self.position(&elements, &element)?.is_some())),
+                    None => Err(NoValue::overload("@in", &[element, container])),
+                }
             }
             Node::List(elements) => {
                 let mut list = Vec::with_capacity(elements.len());
@@ -161,7 +162,11 @@ impl<'a> Evaluation<'a> {
                 let mut pairs: Vec<(Val<'a>, Val<'a>)> = Vec::with_capacity(entries.len());
                 for (key, value, access) in entries {
                     let (key, value) = (self.node(key)?, self.node(value)?);
-                    if pairs.iter().any(|(found, _)| found.equals(&key)) {
+                    if !key.is_key() {
+                        return Err(NoValue::failed(format!("a {} is no key of a map", key.type_name())));
+                    }
+                    self.charge(pairs.len())?;
+                    if pairs.iter().any(|(found, _)| found.is_same_key(&key)) {
                         return Err(NoValue::failed(format!("the key {} stands twice in a map", key.shown())));
                     }
                     pairs.extend(unless_absent(value, *access)?.map(|value| (key, value)));
@@ -181,11 +186,11 @@ impl<'a> Evaluation<'a> {
                 }
                 other => Err(NoValue::overload("optMap", &[other])),
             },
-            Node::OptionalOr { sides, gives } => match self.node(&sides[0])? {
-                Val::Optional(None) => self.node(&sides[1]),
-                Val::Optional(Some(value)) if *gives == Access::Required => Ok((*value).clone()),
+            Node::OptionalOr { sides, gives } => match self.selected(&sides[0])? {
+                Selected::Absent => self.node(&sides[1]),
+                Selected::Optional(value) if *gives == Access::Optional => Ok(Val::some(value)),
                 // As in cel-go, what is no optional is its own value.
-                value => Ok(value),
+                Selected::Optional(value) | Selected::Plain(value) => Ok(value),
             },
             Node::Matches { operand, regex } => match self.node(operand)? {
                 Val::Text(text) => {
@@ -194,16 +199,26 @@ impl<'a> Evaluation<'a> {
                 }
                 other => Err(NoValue::overload("matches", &[other])),
             },
-            Node::Call { name, run, args } => {
-                let args = args.iter().map(|argument| self.node(argument)).collect::<Result<Vec<_>, _>>()?;
-                let sizes: usize = args.iter().map(|argument| argument.size().unwrap_or(0)).sum();
-                self.charge(sizes / 8)?;
-                match run(self, &args) {
-                    Some(value) => value,
-                    None => Err(NoValue::overload(name, &args)),
+            Node::Call { name, run, args } => match &args[..] {
+                [a] => {
+                    let args = [self.node(a)?];
+                    self.call(name, *run, &args)
                 }
-            }
+                [a, b] => {
+                    let args = [self.node(a)?, self.node(b)?];
+                    self.call(name, *run, &args)
+                }
+                args => {
+                    let args = args.iter().map(|argument| self.node(argument)).collect::<Result<Vec<_>, _>>()?;
+                    self.call(name, *run, &args)
+                }
+            },
         }
+    }
+
+    fn call(&mut self, name: &str, run: Run, args: &[Val<'a>]) -> Evaluated<'a> {
+        self.charge(args.iter().map(Val::cost).sum::<usize>() / 8)?;
+        run(self, args).unwrap_or_else(|| Err(NoValue::overload(name, args)))
     }
 
     fn root(&self, root: Root) -> Evaluated<'a> {
@@ -286,27 +301,23 @@ impl<'a> Evaluation<'a> {
                 }
                 (_, false) => (Val::Int(i64::try_from(index).unwrap_or(i64::MAX)), Some(element)),
             };
-            let scope = [Some(first.clone()), second];
-            let within = |evaluation: &mut Self, body: &'a Node| {
-                evaluation.locals.truncate(*slot);
-                evaluation.locals.extend(scope.iter().flatten().cloned());
-                let value = evaluation.node(body);
-                evaluation.locals.truncate(*slot);
-                value
-            };
+            self.locals.truncate(*slot);
+            self.locals.push(first);
+            self.locals.extend(second);
             if let Some(condition) = condition {
-                match within(self, condition)? {
+                match self.node(condition)? {
                     Val::Bool(true) => {}
                     Val::Bool(false) => continue,
                     other => return Err(NoValue::overload("a condition", &[other])),
                 }
             }
-            match (over, within(self, body)) {
+            let first = |evaluation: &Self| evaluation.locals[*slot].clone();
+            match (over, self.node(body)) {
                 (Over::List, Ok(value)) => list.push(value),
-                (Over::Map, Ok(value)) => pairs.push((first, value)),
+                (Over::Map, Ok(value)) => pairs.push((first(self), value)),
                 (Over::All, Ok(Val::Bool(false))) => return Ok(Val::Bool(false)),
                 (Over::Exists, Ok(Val::Bool(true))) => return Ok(Val::Bool(true)),
-                (Over::Filter, Ok(Val::Bool(true))) => list.push(first),
+                (Over::Filter, Ok(Val::Bool(true))) => list.push(first(self)),
                 (Over::ExistsOne, Ok(Val::Bool(true))) => count += 1,
                 (_, Ok(Val::Bool(_))) => {}
                 (Over::All | Over::Exists, Ok(other)) => {
@@ -319,6 +330,7 @@ impl<'a> Evaluation<'a> {
                 (_, Err(other)) => return Err(other),
             }
         }
+        self.locals.truncate(*slot);
         if let Some(error) = error {
             return Err(error);
         }
@@ -329,22 +341,6 @@ impl<'a> Evaluation<'a> {
             Over::Filter | Over::List => Val::list(list),
             Over::Map => Val::Map(Rc::new(pairs)),
         })
-    }
-}
-
-/// A field or element. Below an optional everything is optional; that is what makes `a.?b.c` safe.
-fn select<'a>(
-    operand: &Val<'a>,
-    access: Access,
-    name: &str,
-    find: impl Fn(&Val<'a>) -> Result<Option<Val<'a>>, NoValue>,
-) -> Evaluated<'a> {
-    let optional = |found: Option<Val<'a>>| Ok(Val::Optional(found.map(Rc::new)));
-    match (operand, access) {
-        (Val::Optional(None), _) => Ok(Val::Optional(None)),
-        (Val::Optional(Some(value)), _) => optional(find(value)?),
-        (value, Access::Optional) => optional(find(value)?),
-        (value, Access::Required) => find(value)?.ok_or_else(|| NoValue::failed(format!("no such key: {name}"))),
     }
 }
 

@@ -25,10 +25,12 @@ pub const TABLE: Table = &[
     }),
     (Style::Global, "cidr", |_, args| parsed(args, "block", |text| Cidr::parse(text).map(Network::Cidr).map(Val::Network))),
     (Style::Global, "isCIDR", |_, args| test(args, |text| Cidr::parse(text).is_some())),
-    (Style::Global, "url", |_, args| parsed(args, "URL", |text| Url::parse(text).map(Network::Url).map(Val::Network))),
+    (Style::Global, "url", |_, args| {
+        parsed(args, "URL", |text| Url::parse(text).map(Box::new).map(Network::Url).map(Val::Network))
+    }),
     (Style::Global, "isURL", |_, args| test(args, |text| Url::parse(text).is_some())),
     (Style::Global, "semver", |_, args| {
-        parsed(args, "version", |text| Version::parse(text).map(Network::Version).map(Val::Network))
+        parsed(args, "version", |text| Version::parse(text).map(Box::new).map(Network::Version).map(Val::Network))
     }),
     (Style::Global, "isSemver", |_, args| test(args, |text| Version::parse(text).is_some())),
     (Style::Member, "isInteger", |_, args| quantity(args, |value| Val::Bool(whole(value).is_some()))),

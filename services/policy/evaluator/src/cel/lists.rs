@@ -1,7 +1,7 @@
 //! Functions of lists and sets: CEL's extensions and Kubernetes' list library.
 
 use super::{
-    Evaluation, Val,
+    Evaluation, NoValue, Val,
     functions::{Answer, Style, Table, fail, ok},
 };
 use std::cmp::Ordering;
@@ -10,13 +10,14 @@ use std::cmp::Ordering;
 const MAX_RANGE: i64 = 100_000;
 
 pub const TABLE: Table = &[
-    (Style::Member, "flatten", |_, args| {
+    (Style::Member, "flatten", |evaluation, args| {
         let (list, depth) = match args {
             [list] => (list, 1),
             [list, Val::Int(depth)] => (list, *depth),
             _ => return None,
         };
-        ok(Val::list(flattened(list.elements()?, depth)))
+        let mut flat = Vec::new();
+        Some(flatten(evaluation, list.elements()?, depth, &mut flat).map(|()| Val::list(flat)))
     }),
     (Style::Member, "slice", |_, args| match args {
         [list, Val::Int(from), Val::Int(to)] => {
@@ -33,18 +34,20 @@ pub const TABLE: Table = &[
         let [list] = args else { return None };
         let mut kept: Vec<Val<'_>> = Vec::new();
         for element in list.elements()? {
-            if let Err(error) = evaluation.charge(kept.len()) {
-                return Some(Err(error));
-            }
-            if !kept.iter().any(|found| found.equals(&element)) {
-                kept.push(element);
+            match evaluation.position(&kept, &element) {
+                Ok(Some(_)) => {}
+                Ok(None) => kept.push(element),
+                Err(error) => return Some(Err(error)),
             }
         }
         ok(Val::list(kept))
     }),
-    (Style::Member, "sort", |_, args| {
+    (Style::Member, "sort", |evaluation, args| {
         let [list] = args else { return None };
         let mut elements = list.elements()?;
+        if let Err(error) = charge_texts(evaluation, &elements) {
+            return Some(Err(error));
+        }
         if elements.windows(2).any(|pair| pair[0].order(&pair[1]).is_none()) {
             return None;
         }
@@ -70,9 +73,12 @@ pub const TABLE: Table = &[
         [Val::Int(_)] => fail(format!("a range is longer than {MAX_RANGE}")),
         _ => None,
     }),
-    (Style::Member, "isSorted", |_, args| {
+    (Style::Member, "isSorted", |evaluation, args| {
         let [list] = args else { return None };
         let elements = list.elements()?;
+        if let Err(error) = charge_texts(evaluation, &elements) {
+            return Some(Err(error));
+        }
         let pairs = elements.windows(2).map(|pair| pair[0].order(&pair[1])).collect::<Option<Vec<_>>>()?;
         ok(Val::Bool(pairs.into_iter().all(Ordering::is_le)))
     }),
@@ -93,29 +99,46 @@ pub const TABLE: Table = &[
         }
         ok(sum.unwrap_or(Val::Int(0)))
     }),
-    (Style::Member, "min", |_, args| extreme(args, Ordering::Less)),
-    (Style::Member, "max", |_, args| extreme(args, Ordering::Greater)),
-    (Style::Global, "sets.contains", |evaluation, args| sets(evaluation, args, |a, b| b.iter().all(|wanted| has(a, wanted)))),
-    (Style::Global, "sets.intersects", |evaluation, args| sets(evaluation, args, |a, b| b.iter().any(|wanted| has(a, wanted)))),
+    (Style::Member, "min", |evaluation, args| extreme(evaluation, args, Ordering::Less)),
+    (Style::Member, "max", |evaluation, args| extreme(evaluation, args, Ordering::Greater)),
+    (Style::Global, "sets.contains", |evaluation, args| sets(evaluation, args, has_all)),
+    (Style::Global, "sets.intersects", |evaluation, args| sets(evaluation, args, has_any)),
     (Style::Global, "sets.equivalent", |evaluation, args| {
-        sets(evaluation, args, |a, b| b.iter().all(|wanted| has(a, wanted)) && a.iter().all(|wanted| has(b, wanted)))
+        sets(evaluation, args, |evaluation, a, b| Ok(has_all(evaluation, a, b)? && has_all(evaluation, b, a)?))
     }),
 ];
 
-fn flattened(elements: Vec<Val<'_>>, depth: i64) -> Vec<Val<'_>> {
-    let mut flat = Vec::new();
+/// What is in lists of lists is counted: one list may stand in another any number of times.
+fn flatten<'a>(
+    evaluation: &mut Evaluation<'a>,
+    elements: Vec<Val<'a>>,
+    depth: i64,
+    flat: &mut Vec<Val<'a>>,
+) -> Result<(), NoValue> {
+    evaluation.charge(elements.len())?;
     for element in elements {
         match element.elements() {
-            Some(inner) if depth > 0 => flat.extend(flattened(inner, depth - 1)),
+            Some(inner) if depth > 0 => flatten(evaluation, inner, depth - 1, flat)?,
             _ => flat.push(element),
         }
     }
-    flat
+    Ok(())
 }
 
-fn extreme<'a>(args: &[Val<'a>], wanted: Ordering) -> Answer<'a> {
+/// Counts the texts of a list that is to be ordered.
+fn charge_texts<'a>(evaluation: &mut Evaluation<'a>, elements: &[Val<'a>]) -> Result<(), NoValue> {
+    elements.iter().try_for_each(|element| match element {
+        Val::Text(text) => evaluation.charge(text.len() / 16),
+        _ => Ok(()),
+    })
+}
+
+fn extreme<'a>(evaluation: &mut Evaluation<'a>, args: &[Val<'a>], wanted: Ordering) -> Answer<'a> {
     let [list] = args else { return None };
     let elements = list.elements()?;
+    if let Err(error) = charge_texts(evaluation, &elements) {
+        return Some(Err(error));
+    }
     let Some(mut best) = elements.first() else { return fail("the list is empty") };
     for element in &elements[1..] {
         if element.order(best)? == wanted {
@@ -125,15 +148,31 @@ fn extreme<'a>(args: &[Val<'a>], wanted: Ordering) -> Answer<'a> {
     ok(best.clone())
 }
 
-fn has(set: &[Val<'_>], wanted: &Val<'_>) -> bool {
-    set.iter().any(|found| found.equals(wanted))
+/// Whether every one of `wanted` is in `set`.
+fn has_all<'a>(evaluation: &mut Evaluation<'a>, set: &[Val<'a>], wanted: &[Val<'a>]) -> Result<bool, NoValue> {
+    for wanted in wanted {
+        if evaluation.position(set, wanted)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-fn sets<'a>(evaluation: &mut Evaluation<'a>, args: &[Val<'a>], holds: impl Fn(&[Val<'a>], &[Val<'a>]) -> bool) -> Answer<'a> {
+fn has_any<'a>(evaluation: &mut Evaluation<'a>, set: &[Val<'a>], wanted: &[Val<'a>]) -> Result<bool, NoValue> {
+    for wanted in wanted {
+        if evaluation.position(set, wanted)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn sets<'a>(
+    evaluation: &mut Evaluation<'a>,
+    args: &[Val<'a>],
+    holds: impl Fn(&mut Evaluation<'a>, &[Val<'a>], &[Val<'a>]) -> Result<bool, NoValue>,
+) -> Answer<'a> {
     let [a, b] = args else { return None };
     let (a, b) = (a.elements()?, b.elements()?);
-    match evaluation.charge(a.len().saturating_mul(b.len())) {
-        Ok(()) => ok(Val::Bool(holds(&a, &b))),
-        Err(error) => Some(Err(error)),
-    }
+    Some(holds(evaluation, &a, &b).map(Val::Bool))
 }

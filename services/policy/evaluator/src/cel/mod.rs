@@ -11,10 +11,12 @@ mod functions;
 mod kubernetes;
 mod lists;
 mod network;
+mod optional;
 mod strings;
 mod time;
 mod tree;
 mod value;
+mod work;
 
 pub use compile::Program;
 pub use evaluate::{Evaluation, Roots};

@@ -7,8 +7,9 @@ use std::{fmt, net::IpAddr};
 pub enum Network {
     Ip(IpAddr),
     Cidr(Cidr),
-    Url(Url),
-    Version(Version),
+    // Apart, since every value on the way is as large as the largest.
+    Url(Box<Url>),
+    Version(Box<Version>),
 }
 
 impl Network {

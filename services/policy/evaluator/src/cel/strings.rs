@@ -36,23 +36,25 @@ pub const TABLE: Table = &[
         }
         _ => None,
     }),
-    (Style::Member, "indexOf", |_, args| match args {
+    (Style::Member, "indexOf", |evaluation, args| match args {
         [Val::Text(text), Val::Text(part)] => ok(position(text, text.find(part.as_ref()))),
         [Val::Text(text), Val::Text(part), Val::Int(from)] => {
             let Some(start) = byte_at(text, *from) else { return fail("the index is out of range") };
             ok(position(text, text[start..].find(part.as_ref()).map(|found| start + found)))
         }
         [list @ (Val::Items(_) | Val::List(_)), element] => {
-            let found = list.elements()?.iter().position(|found| found.equals(element));
-            ok(Val::Int(found.map_or(-1, |at| at as i64)))
+            let found = evaluation.position(&list.elements()?, element);
+            Some(found.map(|found| Val::Int(found.map_or(-1, |at| at as i64))))
         }
         _ => None,
     }),
-    (Style::Member, "lastIndexOf", |_, args| match args {
+    (Style::Member, "lastIndexOf", |evaluation, args| match args {
         [Val::Text(text), Val::Text(part)] => ok(position(text, text.rfind(part.as_ref()))),
         [list @ (Val::Items(_) | Val::List(_)), element] => {
-            let found = list.elements()?.iter().rposition(|found| found.equals(element));
-            ok(Val::Int(found.map_or(-1, |at| at as i64)))
+            let mut elements = list.elements()?;
+            elements.reverse();
+            let found = evaluation.position(&elements, element);
+            Some(found.map(|found| Val::Int(found.map_or(-1, |at| (elements.len() - 1 - at) as i64))))
         }
         _ => None,
     }),
@@ -105,9 +107,10 @@ pub const TABLE: Table = &[
             [list, Val::Text(between)] => (list, between.as_ref()),
             _ => return None,
         };
-        let joined = texts(list)?.join(between);
-        match evaluation.charge(joined.len()) {
-            Ok(()) => ok(Val::text(joined)),
+        // Counted before it is made: one long text may be in the list many times.
+        let parts = texts(list)?;
+        match evaluation.charge(parts.iter().map(|part| part.len() + between.len()).sum()) {
+            Ok(()) => ok(Val::text(parts.join(between))),
             Err(error) => Some(Err(error)),
         }
     }),
@@ -236,7 +239,10 @@ fn format<'a>(evaluation: &mut Evaluation<'a>, args: &[Val<'a>]) -> Answer<'a> {
         let Some(value) = values.next() else { return fail("the format has more places than there are values") };
         let precision = digits.parse::<usize>().unwrap_or(6).min(100);
         match (verb, &value) {
-            ('s', value) => made.push_str(&value.shown()),
+            ('s', value) => match evaluation.written(value) {
+                Ok(text) => made.push_str(&text),
+                Err(error) => return Some(Err(error)),
+            },
             ('d', Val::Int(_) | Val::Uint(_) | Val::Double(_)) => made.push_str(&value.shown()),
             ('f', Val::Double(number)) => made.push_str(&format!("{number:.precision$}")),
             ('f', Val::Int(number)) => made.push_str(&format!("{:.precision$}", *number as f64)),

@@ -205,3 +205,31 @@ fn hostile_expressions_are_bounded() {
     let growing = "lists.range(60).all(i, true) && cel.bind(a, 'aaaaaaaaaaaaaaaaaaaaaaaa', lists.range(100000).map(x, a + a + a).size() > 0)";
     assert_eq!(evaluate(growing, &pod()), Err(NoValue::TooCostly));
 }
+
+/// `cel.bind(a, [1, 1], cel.bind(a, [a, a], … last))`
+fn doubled(times: usize, last: &str) -> String {
+    let opened = "cel.bind(a, [a, a], ".repeat(times);
+    format!("cel.bind(a, [1, 1], {opened}{last}{})", ")".repeat(times))
+}
+
+#[test]
+fn a_value_that_shares_its_parts_costs_what_walking_through_it_takes() {
+    for last in ["a == a", "a in [a]", "'%s'.format([a]) == ''", "[a, a].distinct().size() == 1", "a.flatten(100).size() > 0"] {
+        assert_eq!(evaluate(&doubled(40, last), &pod()), Err(NoValue::TooCostly), "{last}");
+    }
+    hold(&[&doubled(10, "a == a && a.flatten(100).size() == 2048")]);
+    assert!(matches!(evaluate("{[1]: 2}.size() == 1", &pod()), Err(NoValue::Failed(_))), "lists are no keys");
+}
+
+#[test]
+fn what_is_made_of_one_long_text_many_times_is_counted_before_it_is_made() {
+    let object = json!({"text": "a".repeat(200_000)});
+    for costly in [
+        "lists.range(100000).map(i, object.text).join('').size() > 0",
+        "lists.range(100000).all(i, object.text <= object.text)",
+        "lists.range(100000).map(i, object.text).sort().size() > 0",
+        &format!("'{}'.format(lists.range(4000).map(i, object.text)).size() > 0", "%s".repeat(4_000)),
+    ] {
+        assert_eq!(evaluate(costly, &object), Err(NoValue::TooCostly), "{}", &costly[..40]);
+    }
+}

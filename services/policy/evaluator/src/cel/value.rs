@@ -4,6 +4,7 @@
 //! to one another and have no order.
 
 use super::{NoValue, network::Network};
+use crate::facts::field;
 use jiff::Timestamp;
 use muster_core::quantity::Quantity;
 use serde_json::{Map, Value};
@@ -134,6 +135,14 @@ impl<'a> Val<'a> {
         }
     }
 
+    /// What calling a function with it costs, in eights.
+    pub fn cost(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            other => other.size().unwrap_or_default(),
+        }
+    }
+
     /// The entry of a map, or the element of a list at a whole number; `None` where there is none, an error where this
     /// is neither.
     pub fn get(&self, key: &Self) -> Result<Option<Self>, NoValue> {
@@ -145,20 +154,34 @@ impl<'a> Val<'a> {
         };
         match self {
             Self::Fields(fields) => match key {
-                Self::Text(key) => Ok(fields.get(key.as_ref()).map(Self::of)),
+                Self::Text(key) => Ok(field(fields, key).map(Self::of)),
                 _ => Ok(None),
             },
-            Self::Map(pairs) => Ok(pairs.iter().find(|(found, _)| found.equals(key)).map(|(_, value)| value.clone())),
+            Self::Map(pairs) => Ok(pairs.iter().find(|(found, _)| found.is_same_key(key)).map(|(_, value)| value.clone())),
             Self::Items(items) => Ok(at().and_then(|index| items.get(index)).map(Self::of)),
             Self::List(items) => Ok(at().and_then(|index| items.get(index)).cloned()),
             other => Err(NoValue::failed(format!("a {} has no elements", other.type_name()))),
         }
     }
 
+    /// Whether two keys of maps are the same; what can be no key never is.
+    pub fn is_same_key(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            _ => self.number_order(other) == Some(Ordering::Equal),
+        }
+    }
+
+    /// Whether it can be the key of a map.
+    pub fn is_key(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Bool(_) | Self::Int(_) | Self::Uint(_) | Self::Double(_))
+    }
+
     /// A field by name.
     pub fn field(&self, name: &str) -> Result<Option<Self>, NoValue> {
         match self {
-            Self::Fields(fields) => Ok(fields.get(name).map(Self::of)),
+            Self::Fields(fields) => Ok(field(fields, name).map(Self::of)),
             Self::Map(pairs) => {
                 let is_it = |key: &Self| matches!(key, Self::Text(key) if key == name);
                 Ok(pairs.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value.clone()))
@@ -167,39 +190,7 @@ impl<'a> Val<'a> {
         }
     }
 
-    pub fn equals(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Null, Self::Null) => true,
-            (Self::Bool(a), Self::Bool(b)) => a == b,
-            (Self::Text(a), Self::Text(b)) => a == b,
-            (Self::Bytes(a), Self::Bytes(b)) => a == b,
-            (Self::Type(a), Self::Type(b)) => a == b,
-            (Self::Duration(a), Self::Duration(b)) => a == b,
-            (Self::Timestamp(a), Self::Timestamp(b)) => a == b,
-            (Self::Quantity(a), Self::Quantity(b)) => a == b,
-            (Self::Network(a), Self::Network(b)) => a == b,
-            (Self::Optional(a), Self::Optional(b)) => match (a, b) {
-                (Some(a), Some(b)) => a.equals(b),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            },
-            (Self::Items(_) | Self::List(_), Self::Items(_) | Self::List(_)) => {
-                let (Some(a), Some(b)) = (self.elements(), other.elements()) else { return false };
-                a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.equals(b))
-            }
-            (Self::Fields(_) | Self::Map(_), Self::Fields(_) | Self::Map(_)) => {
-                let keys = self.range().unwrap_or_default();
-                let same = |key: &Self| match (self.get(key), other.get(key)) {
-                    (Ok(Some(a)), Ok(Some(b))) => a.equals(&b),
-                    _ => false,
-                };
-                self.size() == other.size() && keys.iter().all(same)
-            }
-            _ => self.number_order(other) == Some(Ordering::Equal),
-        }
-    }
-
-    fn number_order(&self, other: &Self) -> Option<Ordering> {
+    pub(super) fn number_order(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Int(a), Self::Int(b)) => Some(a.cmp(b)),
             (Self::Uint(a), Self::Uint(b)) => Some(a.cmp(b)),

@@ -6,7 +6,7 @@ use crate::{
     body::BodyKind,
     evaluate::{Details, Outcome, Request, RuleResult},
     injection::{Warning, covers_all_containers, injection_label},
-    kind_index::KindIndex,
+    kind_index::{KindIndex, Twins, twins_of},
     landing::Landed,
     matching::namespace_matches,
     path::Path,
@@ -14,10 +14,7 @@ use crate::{
 };
 use muster_core::selector::Labels;
 use serde_json::Value;
-use std::{
-    collections::{BTreeMap, HashSet},
-    ops::Range,
-};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 /// What is asked, of whatever objects.
 pub struct Judge<'a> {
@@ -27,6 +24,7 @@ pub struct Judge<'a> {
     namespaces: &'a BTreeMap<String, Labels>,
     pub surroundings: &'a Surroundings,
     details: Details,
+    twins: Cow<'a, Twins>,
 }
 
 /// A rule's answer to one object.
@@ -56,8 +54,25 @@ impl Answer<'_> {
     }
 }
 
-/// Policy, rule without autogen's prefix, place, and whether it refuses.
-type Seen<'a> = HashSet<(&'a str, &'a str, Path, bool)>;
+/// What failed about a manifest so far, by the policy's position: rule without autogen's prefix, place, and whether it refuses.
+#[derive(Default)]
+struct Seen<'a>(Vec<Vec<(&'a str, Path, bool)>>);
+
+impl<'a> Seen<'a> {
+    /// Whether it failed before; from now on it did.
+    fn before(&mut self, position: usize, failed: (&'a str, &Path, bool)) -> bool {
+        let (rule, place, enforced) = failed;
+        if self.0.len() <= position {
+            self.0.resize_with(position + 1, Vec::new);
+        }
+        let known = &mut self.0[position];
+        let is_known = known.iter().any(|known| (known.0, &known.1, known.2) == failed);
+        if !is_known {
+            known.push((rule, place.clone(), enforced));
+        }
+        is_known
+    }
+}
 
 impl<'a> Judge<'a> {
     pub fn new(
@@ -67,7 +82,11 @@ impl<'a> Judge<'a> {
         surroundings: &'a Surroundings,
         details: Details,
     ) -> Self {
-        Self { policies, index, namespaces, surroundings, details }
+        let twins = match index {
+            Some(index) => Cow::Borrowed(index.twins()),
+            None => Cow::Owned(twins_of(policies.iter().map(|bound| bound.policy))),
+        };
+        Self { policies, index, namespaces, surroundings, details, twins }
     }
 
     /// Judges objects, those of one manifest beside each other. Says what the verdict can't cover.
@@ -79,7 +98,7 @@ impl<'a> Judge<'a> {
     pub fn objects_by(&self, share: Range<usize>, objects: &'a [Landed], mut said: impl FnMut(Answer<'a>)) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for of_one_manifest in objects.chunk_by(|one, next| one.manifest == next.manifest) {
-            let mut seen = Seen::new();
+            let mut seen = Seen::default();
             for object in of_one_manifest {
                 self.object(&share, object, &mut seen, &mut warnings, &mut said);
             }
@@ -108,7 +127,8 @@ impl<'a> Judge<'a> {
             ..Request::create(object)
         };
         let facts = request.facts();
-        self.each_policy_about(share, object, |bound| {
+        self.each_policy_about(share, object, |position| {
+            let bound = &self.policies[position];
             if !bound.namespaces.is_empty() && !namespace_matches(bound.namespaces, namespace) {
                 return;
             }
@@ -122,32 +142,37 @@ impl<'a> Judge<'a> {
                         label: label.clone(),
                     });
                 }
-                said(answer(landed, bound, result, seen));
+                let first = self.twins.get(&position).copied().filter(|first| share.contains(first)).unwrap_or(position);
+                said(answer(landed, bound, first - share.start, result, seen));
             });
         });
     }
 
-    fn each_policy_about(&self, share: &Range<usize>, object: &Value, mut ask: impl FnMut(&'a Bound<'a>)) {
-        let policies = self.policies;
+    fn each_policy_about(&self, share: &Range<usize>, object: &Value, ask: impl FnMut(usize)) {
         match self.index {
-            None => policies[share.clone()].iter().for_each(ask),
+            None => share.clone().for_each(ask),
             Some(index) => {
                 let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-                let about = index.about(kind).into_iter().filter(|position| share.contains(position));
-                about.for_each(|position| ask(&policies[position]));
+                index.about(kind).into_iter().filter(|position| share.contains(position)).for_each(ask);
             }
         }
     }
 }
 
-fn answer<'a>(object: &'a Landed, bound: &'a Bound<'a>, result: RuleResult<'a>, seen: &mut Seen<'a>) -> Answer<'a> {
+/// `position` is that of the first policy of its name, in the share that is asked.
+fn answer<'a>(
+    object: &'a Landed,
+    bound: &'a Bound<'a>,
+    position: usize,
+    result: RuleResult<'a>,
+    seen: &mut Seen<'a>,
+) -> Answer<'a> {
     let RuleResult { rule, body, action, outcome } = result;
     let enforced = bound.action.unwrap_or(action) == FailureAction::Enforce;
     let (mut place, mut is_known) = (None, false);
     if let Outcome::Fail { path, .. } = &outcome {
         place = object.place_of(path);
-        let key = |place: &Path| (bound.policy.name(), base_name(rule, body), place.clone(), enforced);
-        is_known = place.as_ref().is_some_and(|place| !seen.insert(key(place)));
+        is_known = place.as_ref().is_some_and(|place| seen.before(position, (base_name(rule, body), place, enforced)));
     }
     Answer { object, bound, rule, body, enforced, place, is_known, outcome }
 }

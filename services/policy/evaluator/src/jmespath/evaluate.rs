@@ -76,12 +76,17 @@ impl<'p> Evaluation<'p> {
         self.value(self.node(&self.program.ast, root)?)
     }
 
-    /// The value of an item, with the work of taking a list together.
+    /// The value of an item, with the work of taking a list or the names together.
     pub fn value<'v>(&self, item: Item<'v>) -> Result<Cow<'v, Value>, JmesError> {
         if let Item::List(items) = &item {
             self.charge(items.iter().map(|item| weight(item)).sum())?;
         }
-        Ok(item.into_value())
+        let is_scope = matches!(item, Item::Scope(_));
+        let value = item.into_value();
+        if is_scope {
+            self.charge(weight(&value))?;
+        }
+        Ok(value)
     }
 
     /// Counts work, and ends the run past its bound.
@@ -122,7 +127,7 @@ impl<'p> Evaluation<'p> {
                 Item::List(mut items) => {
                     position(*idx, items.len()).map_or(Item::of(&NULL), |at| Item::Value(items.swap_remove(at)))
                 }
-                other => element(other.into_value(), *idx),
+                other => element(self.value(other)?, *idx),
             }),
             Ast::Or { lhs, rhs, .. } => {
                 let left = self.node_or_null(lhs, data.clone())?;
@@ -140,9 +145,12 @@ impl<'p> Evaluation<'p> {
             Ast::Comparison { comparator, lhs, rhs, .. } => {
                 let left = self.value(self.node_or_null(lhs, data.clone())?)?;
                 let right = self.value(self.node_or_null(rhs, data)?)?;
+                if matches!(*left, Value::Array(_) | Value::Object(_)) {
+                    self.charge(weight(&left))?;
+                }
                 Ok(Item::made(compare(comparator, &left, &right)))
             }
-            Ast::ObjectValues { node, .. } => Ok(match self.node_or_null(node, data)?.into_value() {
+            Ast::ObjectValues { node, .. } => Ok(match self.value(self.node_or_null(node, data)?)? {
                 Cow::Borrowed(Value::Object(fields)) => Item::List(fields.values().map(Cow::Borrowed).collect()),
                 Cow::Owned(Value::Object(fields)) => Item::List(fields.into_iter().map(|(_, value)| Cow::Owned(value)).collect()),
                 _ => Item::of(&NULL),

@@ -164,9 +164,12 @@ fn replaced(run: &Evaluation<'_>, text: &str, old: &str, new: &str, limit: usize
     Ok(text.replacen(old, new, limit).into())
 }
 
+/// Steps that reading the smallest regular expression takes.
+const REGEX_STEPS: usize = 500;
+
 /// A regular expression, whose reading counts as work too. It is matched in time linear in the text.
 fn regex(run: &Evaluation<'_>, pattern: &str, text: &str) -> Result<Regex, JmesError> {
-    run.charge(pattern.len().saturating_mul(8) + text.len() / 16)?;
+    run.charge(REGEX_STEPS + pattern.len().saturating_mul(8) + text.len() / 16)?;
     let built = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).build();
     built.map_err(|error| JmesError::failed(format!("{pattern:?} is no regular expression: {error}")))
 }
