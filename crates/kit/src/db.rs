@@ -45,10 +45,17 @@ pub fn pool(config: &DatabaseConfig, service: &str) -> anyhow::Result<PgPool> {
         .connect_lazy_with(options))
 }
 
-/// Brings the chassis' and the service's own tables up to date.
+/// How long a busy database may take until it answers who migrates it.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Brings the chassis' and the service's own tables up to date. The timeouts of a use case do not hold here: the migration of a
+/// large table takes its time, and whoever else migrates waits until that is done.
 pub async fn migrate(pool: &PgPool, service: &Migrator) -> anyhow::Result<()> {
-    MIGRATIONS.run(pool).await.context("the chassis' migrations")?;
-    service.run(pool).await.context("the service's migrations")?;
+    let options = PgConnectOptions::clone(&pool.connect_options());
+    let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ANSWERS_WITHIN).connect_lazy_with(options);
+    MIGRATIONS.run(&own).await.context("the chassis' migrations")?;
+    service.run(&own).await.context("the service's migrations")?;
+    own.close().await;
     Ok(())
 }
 
