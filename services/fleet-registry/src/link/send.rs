@@ -11,7 +11,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use muster_kit::{Error, Result, reconcile::Reconciler};
-use muster_proto::agent::v1::{Bundle, Desired, HubMessage, HubRequest, Leave, hub_message::Message};
+use muster_proto::agent::v1::{Bundle, Desired, HubRequest, Leave, hub_message::Message};
 use prost::Message as _;
 use std::collections::{BTreeSet, HashMap};
 
@@ -97,7 +97,7 @@ impl Sender {
 
     /// Puts a message into an agent's outbox. Full: the stream is dropped, and the agent starts anew from Hello.
     fn push(&self, session: &Session, message: Message) -> bool {
-        let sent = session.outbox.try_send(Ok(HubMessage { message: Some(message) }));
+        let sent = session.tell(message);
         if sent.is_err() {
             self.sessions.remove(session.cluster_id, session.id);
         }

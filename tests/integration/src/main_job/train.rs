@@ -18,8 +18,8 @@ use super::{Checked, documents};
 /// Pods of each job; each takes a whole node's eight GPUs.
 const PODS: u32 = 2;
 
-/// Seconds until Muster has heard that the last of a cancelled job is gone, also on a machine that is busy with other tests.
-const HEARD_WITHIN: f64 = 3.0;
+/// Seconds until Muster has heard that the last of a cancelled job is gone.
+const HEARD_WITHIN: f64 = 1.0;
 
 /// Plays the step.
 ///
