@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         cargo_fuzz().arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success()),
         "cargo-fuzz or a nightly compiler is missing: `rustup toolchain install nightly && cargo install cargo-fuzz`"
     );
-    let corpora = corpora()?;
+    let corpora = workspace::dev()?.join("fuzz");
     if let Some(folder) = seeds {
         let written = seeds::write(folder, &corpora, MAX_BYTES)?;
         println!("{written} seeds from {}", folder.display());
@@ -88,11 +88,4 @@ fn cargo_fuzz() -> Command {
         }
     }
     command
-}
-
-/// The folder of all corpora.
-fn corpora() -> Result<PathBuf> {
-    let folder = workspace::dev()?.join("fuzz");
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    Ok(folder)
 }

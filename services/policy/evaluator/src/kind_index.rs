@@ -43,11 +43,9 @@ impl Kinds<'_> {
 
 impl KindIndex {
     /// Reads what the policies name.
-    pub fn of<'p>(policies: impl Iterator<Item = &'p Policy>) -> Self {
-        let mut index = Self::default();
-        let mut names = HashMap::new();
+    pub fn of<'p>(policies: impl Iterator<Item = &'p Policy> + Clone) -> Self {
+        let mut index = Self { twins: twins_of(policies.clone()), ..Self::default() };
         for (position, policy) in policies.enumerate() {
-            note_name(&mut names, &mut index.twins, policy, position);
             let rules: Vec<Kinds<'_>> = policy.all_rules().iter().map(|rule| rule.about.kinds()).collect();
             if rules.contains(&Kinds::Every) {
                 index.of_every_kind.push(position);
@@ -82,16 +80,9 @@ impl KindIndex {
 
 /// Policies of the same name among these.
 pub(crate) fn twins_of<'p>(policies: impl Iterator<Item = &'p Policy>) -> Twins {
-    let (mut names, mut twins) = (HashMap::new(), Twins::new());
-    policies.enumerate().for_each(|(position, policy)| note_name(&mut names, &mut twins, policy, position));
-    twins
-}
-
-fn note_name<'p>(names: &mut HashMap<&'p str, usize>, twins: &mut Twins, policy: &'p Policy, position: usize) {
-    let first = *names.entry(policy.name()).or_insert(position);
-    if first != position {
-        twins.insert(position, first);
-    }
+    let mut names = HashMap::new();
+    let first = |(position, policy): (usize, &'p Policy)| (position, *names.entry(policy.name()).or_insert(position));
+    policies.enumerate().map(first).filter(|(position, first)| position != first).collect()
 }
 
 fn note(index: &mut HashMap<String, Vec<usize>>, name: &str, position: usize) {

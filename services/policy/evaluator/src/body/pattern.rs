@@ -66,7 +66,8 @@ impl Patterns {
         match pattern::match_document(object, self.compiled.first()?, Details::Untold) {
             Verdict::Pass => Some(Outcome::Pass),
             Verdict::Fail { path, detail } => {
-                let message = worded(rule.message.fixed()?, &["rule ", &rule.name, " failed at path "], &path);
+                let mut message = worded(rule.message.fixed()?, &["rule ", &rule.name, " failed at path "]);
+                path.write_slashed(&mut message);
                 Some(Outcome::Fail { path, message, detail })
             }
             Verdict::Skip { detail } => Some(Outcome::Skip { reason: detail }),
@@ -183,27 +184,22 @@ fn message(rule: &Rule, context: &mut Context<'_>, what: &str) -> String {
     let Ok(text) = rule.message.resolve(context) else {
         return format!("validation error: variables substitution error in {what}");
     };
-    ["validation error: ", text.trim_end(), end_of(text.trim_end()), what].concat()
+    worded(&text, &[what])
 }
 
-/// What stands between a message and what failed.
-fn end_of(text: &str) -> &'static str {
-    match text.as_bytes().last() {
-        None => "",
-        Some(b'.') => " ",
-        Some(_) => ". ",
-    }
-}
-
-/// As [`message`], of a message without variables.
-fn worded(text: &str, what: &[&str], path: &Path) -> String {
+/// A policy's message and what failed; there is room for a path behind it.
+fn worded(text: &str, what: &[&str]) -> String {
     /// Room for most paths.
     const ROOM: usize = 96;
     let text = text.trim_end();
+    let end = match text.as_bytes().last() {
+        None => "",
+        Some(b'.') => " ",
+        Some(_) => ". ",
+    };
     let mut message = String::with_capacity("validation error: ".len() + text.len() + ROOM);
-    for part in ["validation error: ", text, end_of(text)].iter().chain(what) {
+    for part in ["validation error: ", text, end].iter().chain(what) {
         message.push_str(part);
     }
-    path.write_slashed(&mut message);
     message
 }
