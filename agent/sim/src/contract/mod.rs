@@ -166,7 +166,8 @@ pub(crate) async fn gone(client: &Client, path: &str) -> Result<()> {
     eventually(&format!("the removal of {path}"), || async { Ok((get(client, path).await?.code == 404).then_some(())) }).await
 }
 
-/// A namespace of a case's own; it is deleted when the case ends.
+/// A namespace of a case's own. It stays, with `contract-` before its name: a real cluster that ended dozens of namespaces, looking for
+/// objects of every kind in each, would have no time for the cases.
 pub(crate) struct Scratch {
     pub client: Client,
     pub namespace: String,
@@ -190,14 +191,6 @@ impl Scratch {
     /// A ConfigMap with one datum, created.
     pub async fn config_map(&self, name: &str, value: &str) -> Result<Value> {
         post(&self.client, &self.path("v1", "configmaps"), &config_map(name, value)).await?.expect(201)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let (client, path) = (self.client.clone(), format!("/api/v1/namespaces/{}", self.namespace));
-        // The case has its verdict; what is left over is a namespace that somebody can see.
-        tokio::spawn(async move { delete(&client, &path, None).await.map(drop) });
     }
 }
 

@@ -31,7 +31,7 @@ async fn a_watch_continues_a_list(client: Client) -> Result<()> {
     patch(&client, &path, MERGE, &json!({"data": {"key": "2"}})).await?.expect(200)?;
     delete(&client, &path, None).await?.expect(200)?;
     let watch = scratch
-        .path("v1", &format!("configmaps?watch=true&fieldSelector=metadata.name%3Da&resourceVersion={since}&timeoutSeconds=20"));
+        .path("v1", &format!("configmaps?watch=true&fieldSelector=metadata.name%3Da&resourceVersion={since}&timeoutSeconds=60"));
     let seen = events(&client, &watch, |seen| seen.len() >= 3).await?;
     ensure!(kinds(&seen) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")], "{seen:?}");
     ensure!(seen[1]["object"]["data"]["key"] == "2" && seen[2]["object"]["data"]["key"] == "2", "{seen:?}");
@@ -46,7 +46,7 @@ async fn a_watch_continues_a_list(client: Client) -> Result<()> {
 async fn a_watch_without_a_version_starts_with_what_is_there(client: Client) -> Result<()> {
     let scratch = Scratch::new(&client).await?;
     scratch.config_map("a", "1").await?;
-    let watch = scratch.path("v1", "configmaps?watch=true&fieldSelector=metadata.name%3Da&timeoutSeconds=20");
+    let watch = scratch.path("v1", "configmaps?watch=true&fieldSelector=metadata.name%3Da&timeoutSeconds=60");
     let seen = events(&client, &watch, |seen| !seen.is_empty()).await?;
     ensure!(kinds(&seen) == [("ADDED", "a")], "{seen:?}");
     Ok(())
@@ -61,7 +61,7 @@ async fn an_object_enters_and_leaves_a_selected_watch(client: Client) -> Result<
     }
     let since = version(&made)?;
     let watch =
-        scratch.path("v1", &format!("configmaps?watch=true&labelSelector=on%3Dyes&resourceVersion={since}&timeoutSeconds=20"));
+        scratch.path("v1", &format!("configmaps?watch=true&labelSelector=on%3Dyes&resourceVersion={since}&timeoutSeconds=60"));
     let seen = events(&client, &watch, |seen| seen.len() >= 3).await?;
     ensure!(kinds(&seen) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")], "{seen:?}");
     Ok(())
@@ -72,7 +72,7 @@ async fn a_watch_ends_when_it_said_and_sends_a_bookmark_before(client: Client) -
     let made = scratch.config_map("a", "1").await?;
     let since = version(&made)?;
     let watch =
-        scratch.path("v1", &format!("configmaps?watch=true&allowWatchBookmarks=true&resourceVersion={since}&timeoutSeconds=4"));
+        scratch.path("v1", &format!("configmaps?watch=true&allowWatchBookmarks=true&resourceVersion={since}&timeoutSeconds=8"));
     let seen = events(&client, &watch, |_| false).await?;
     let bookmark = seen.iter().rev().find(|event| event["type"] == "BOOKMARK");
     let Some(bookmark) = bookmark else { anyhow::bail!("no bookmark in {seen:?}") };
@@ -91,7 +91,7 @@ async fn a_list_can_be_streamed(client: Client) -> Result<()> {
     scratch.config_map("b", "1").await?;
     let watch = scratch.path(
         "v1",
-        "configmaps?watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=20",
+        "configmaps?watch=true&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=60",
     );
     let ends = |event: &Value| event["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true";
     let seen = events(&client, &watch, |seen| seen.iter().any(ends)).await?;
@@ -110,7 +110,7 @@ async fn a_version_that_is_too_old_is_expired(client: Client) -> Result<()> {
     let scratch = Scratch::new(&client).await?;
     post(&client, &kind.path(&scratch.namespace, ""), &kind.object("a", json!({}))).await?.expect(201)?;
     // The kind is younger than the first version of the store.
-    let seen = events(&client, &kind.path(&scratch.namespace, "?watch=true&resourceVersion=1&timeoutSeconds=20"), |seen| {
+    let seen = events(&client, &kind.path(&scratch.namespace, "?watch=true&resourceVersion=1&timeoutSeconds=60"), |seen| {
         !seen.is_empty()
     })
     .await?;

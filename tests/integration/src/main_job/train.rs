@@ -18,9 +18,6 @@ use super::{Checked, documents};
 /// Pods of each job; each takes a whole node's eight GPUs.
 const PODS: u32 = 2;
 
-/// Seconds until Muster has heard that the last of a cancelled job is gone.
-const HEARD_WITHIN: f64 = 1.0;
-
 /// Plays the step.
 ///
 /// # Errors
@@ -251,10 +248,12 @@ fn appears_anywhere(scene: &Scene, name: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// GPUs × seconds × price of every job, from when the clusters say their pods ran, against what Muster says.
+/// GPUs × seconds × price of every job, from when the clusters say their pods ran, against what Muster says: exactly so for
+/// one that ended by itself; one that was taken away is charged until Muster heard that the last of it was gone.
 async fn cost(scene: &Scene) -> Result<String> {
     let mut expected_queue = 0.0;
     let mut seconds_queue = 0.0;
+    let mut heard_after = 0.0_f64;
     let mut jobs = 0;
     for job in list(scene).await?.into_iter().filter(|job| !job.cluster.is_empty() && job.queue == "queues/train-queue") {
         let name = job.name.trim_start_matches("namespaces/ml/jobs/");
@@ -262,9 +261,16 @@ async fn cost(scene: &Scene) -> Result<String> {
         let price = if cluster == TRAIN_IDC { IDC_PRICE } else { CLOUD_PRICE };
         let ran = ran(scene, name, cluster)?;
         let gpus = f64::from(PODS * 8);
-        let slack = if ran.by_itself { 0.001 } else { HEARD_WITHIN };
-        let usage = job.usage.with_context(|| format!("{name} has no usage"))?;
-        close(&format!("GPU-seconds of {name}"), usage.gpu_seconds, gpus * ran.seconds, gpus * slack)?;
+        let usage = job.usage.as_ref().with_context(|| format!("{name} has no usage"))?;
+        let charged = if ran.by_itself {
+            ran.seconds
+        } else {
+            let charged = heard(scene, &job, ran.started).await?;
+            ensure!(charged >= ran.seconds - 0.001, "{name} ran for {} s, Muster heard of {charged} s", ran.seconds);
+            heard_after = heard_after.max(charged - ran.seconds);
+            charged
+        };
+        close(&format!("GPU-seconds of {name}"), usage.gpu_seconds, gpus * charged, gpus * 0.001)?;
         // What Muster charges is its own GPU-seconds at the price, to the last millionth.
         close(&format!("cost of {name}, micros"), usage.cost_micros as f64, usage.gpu_seconds * price as f64 / 3_600.0, 1.0)?;
         ensure!(usage.currency == "EUR", "{name} is priced in {:?}", usage.currency);
@@ -281,7 +287,7 @@ async fn cost(scene: &Scene) -> Result<String> {
     close("GPU-seconds of the queue", queue.gpu_seconds, seconds_queue, 0.01)?;
     close("cost of the queue, micros", queue.cost_micros as f64, expected_queue, 5.0)?;
     Ok(format!(
-        "{:.3} GPU-hours, {:.4} EUR: equal to the clusters' audit logs",
+        "{:.3} GPU-hours, {:.4} EUR: as in the clusters' audit logs, ends heard of within {heard_after:.3} s",
         queue.gpu_seconds / 3_600.0,
         queue.cost_micros as f64 / 1e6
     ))
@@ -293,11 +299,21 @@ fn close(what: &str, found: f64, expected: f64, tolerance: f64) -> Result<()> {
     Ok(())
 }
 
+/// Seconds from when a job began until Muster heard of its end.
+async fn heard(scene: &Scene, job: &scheduler::Job, started: Timestamp) -> Result<f64> {
+    let run = scheduler::GetRunRequest { name: format!("{}/runs/{}", job.name, job.run_epoch) };
+    let run = scene.clients()?.jobs().get_run(run).await?.into_inner();
+    let end = run.finish_time.with_context(|| format!("{} still runs", run.name))?;
+    let end = Timestamp::new(end.seconds, end.nanos)?;
+    ensure!(end <= Timestamp::now(), "{} ends in the future: {end}", run.name);
+    Ok(end.duration_since(started).as_secs_f64())
+}
+
 /// When a job ran, by what its cluster wrote down.
 struct Ran {
+    started: Timestamp,
     seconds: f64,
-    /// It ended by itself, so that its object holds the moment of its end. Else the end is when the last of it was gone,
-    /// and Muster's end is when it heard of that.
+    /// It ended by itself, so that its object holds the moment of its end. Else the end is when the last of it was gone.
     by_itself: bool,
 }
 
@@ -324,5 +340,5 @@ fn ran(scene: &Scene, name: &str, cluster: &str) -> Result<Ran> {
         pods.filter(|write| write.removed).map(|write| write.time).max()
     };
     let ended = ended.with_context(|| format!("{cluster} still runs {name}"))?;
-    Ok(Ran { seconds: ended.duration_since(started).as_secs_f64(), by_itself })
+    Ok(Ran { started, seconds: ended.duration_since(started).as_secs_f64(), by_itself })
 }
