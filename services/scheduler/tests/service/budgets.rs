@@ -129,3 +129,28 @@ async fn a_dear_tier_opens_once_a_job_has_waited_for_a_multiple_of_its_work() {
     world.settle().await;
     assert_eq!(world.state("b").await, (State::Placed, "cloud".to_owned()));
 }
+
+#[tokio::test]
+async fn a_dear_tier_opens_in_time_for_a_deadline() {
+    let mut world = World::with_clusters().await;
+    world.queue("train", "tiers: [{clusters: [idc]}, {clusters: [cloud], overflowAfter: 8h}]").await;
+    world.submit("a", 1, 8).await;
+    let due = |name: &str, deadline: &str| {
+        let annotated = format!("metadata:\n  annotations: {{muster.dev/deadline: {deadline:?}}}\n");
+        create(name, &training(name, 1, 2).replacen("metadata:\n", &annotated, 1))
+    };
+    let job = world.create(due("b", "2026-11-23T14:30:00Z")).await.expect("a sound job");
+    assert_eq!(job.deadline.map(|at| at.to_string()).as_deref(), Some("2026-11-23T14:30:00Z"));
+    world.settle().await;
+    // It is taken to last an hour, since nothing like it has finished.
+    let why = world.explain("b").await;
+    assert!(why.unblocked_by.contains(&"tier 2 opens at 2026-11-23T13:30:00Z".to_owned()), "{:?}", why.unblocked_by);
+    world.pass(5_399);
+    world.settle().await;
+    assert!(!placed(&mut world, "b").await);
+    world.pass(1);
+    world.settle().await;
+    assert_eq!(world.state("b").await, (State::Placed, "cloud".to_owned()));
+    let refused = world.create(due("c", "tomorrow")).await.expect_err("no time");
+    assert!(refused.message().contains("muster.dev/deadline"), "{refused}");
+}
