@@ -5,11 +5,8 @@
 
 use crate::{Result, metrics};
 use async_trait::async_trait;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::sync::Notify;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -90,6 +87,41 @@ pub fn backoff(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Takes so long, and finds something to do for the next pass each time.
+    struct Busy {
+        takes: Duration,
+        wake: Wake,
+        passes: AtomicUsize,
+    }
+
+    #[async_trait]
+    impl Reconciler for Busy {
+        fn name(&self) -> &'static str {
+            "busy"
+        }
+
+        async fn tick(&self) -> Result<()> {
+            tokio::time::sleep(self.takes).await;
+            self.passes.fetch_add(1, Ordering::Relaxed);
+            self.wake.now();
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_rests_for_as_long_as_its_pass_took_and_not_much_longer() {
+        for (takes_ms, in_a_second) in [(10, 50), (80, 10)] {
+            let (wake, shutdown) = (Wake::default(), CancellationToken::new());
+            let busy = Arc::new(Busy { takes: Duration::from_millis(takes_ms), wake: wake.clone(), passes: AtomicUsize::new(0) });
+            let running = tokio::spawn(run(Arc::clone(&busy) as _, Duration::from_secs(60), wake, shutdown.clone()));
+            tokio::time::sleep(Duration::from_millis(1_001)).await;
+            assert_eq!(busy.passes.load(Ordering::Relaxed), in_a_second, "passes of {takes_ms} ms");
+            shutdown.cancel();
+            running.await.expect("no panic");
+        }
+    }
 
     #[test]
     fn pauses_grow_and_are_bounded() {
