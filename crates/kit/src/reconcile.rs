@@ -37,6 +37,13 @@ impl Wake {
     pub async fn wait(&self) {
         self.0.notified().await;
     }
+
+    /// Rests after a pass for as long as that took, 20 ms at most, and waits then. What comes meanwhile is the next pass: one costs
+    /// much the same for one thing as for a hundred. Who comes while nothing goes on waits for nobody.
+    pub async fn wait_after(&self, took: Duration) {
+        tokio::time::sleep(took.min(MAX_REST)).await;
+        self.wait().await;
+    }
 }
 
 /// The longest pause after failures in a row.
@@ -45,10 +52,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// The longest rest after a pass.
 const MAX_REST: Duration = Duration::from_millis(20);
 
-/// Runs passes until `shutdown`: at each wake, and at the latest every `interval`; after failures with growing pauses.
-///
-/// After a pass it rests for as long as that took, 20 ms at most, and what comes meanwhile is the next pass: a pass costs much
-/// the same for one thing as for a hundred. Who comes while nothing goes on waits for nobody.
+/// Runs passes until `shutdown`: at each wake ([`Wake::wait_after`]), and at the latest every `interval`; after failures with
+/// growing pauses.
 pub async fn run(reconciler: Arc<dyn Reconciler>, interval: Duration, wake: Wake, shutdown: CancellationToken) {
     let name = reconciler.name();
     let mut failures: u32 = 0;
@@ -66,20 +71,14 @@ pub async fn run(reconciler: Arc<dyn Reconciler>, interval: Duration, wake: Wake
                 tracing::warn!(reconciler = name, error = %error, failures, "a pass failed; it is repeated");
             }
         }
-        let rest = began.elapsed().min(MAX_REST);
+        let took = began.elapsed();
         let pause = if failures == 0 { interval } else { backoff(failures).max(interval.min(MAX_BACKOFF)) };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = rested(&wake, rest), if failures == 0 => {}
+            () = wake.wait_after(took), if failures == 0 => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
-}
-
-/// Waits for a wake, and for the rest before it.
-async fn rested(wake: &Wake, rest: Duration) {
-    tokio::time::sleep(rest).await;
-    wake.wait().await;
 }
 
 /// 200 ms, doubled at each failure in a row, at most half a minute.
