@@ -10,7 +10,7 @@ use crate::{
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use sqlx::PgPool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
