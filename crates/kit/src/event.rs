@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{PgPool, types::Json};
+use tokio::sync::Notify;
 
 /// Something that happened to a resource.
 #[derive(Debug)]
@@ -62,6 +63,14 @@ pub async fn append<S: Serialize>(tx: &mut Tx, event: NewEvent<'_, S>) -> Result
     append_all(tx, &[event.caused_by(telemetry::current_traceparent())?]).await
 }
 
+/// Told whenever this process appends to a log: that soon grows.
+static APPENDED: Notify = Notify::const_new();
+
+/// Waits until this process appends to a log. Its transaction has still to commit then.
+pub async fn appended() {
+    APPENDED.notified().await;
+}
+
 /// Appends several events in this order, in one statement; the last thing a transaction does.
 pub async fn append_all(tx: &mut Tx, events: &[Prepared]) -> Result<()> {
     if events.is_empty() {
@@ -82,6 +91,7 @@ pub async fn append_all(tx: &mut Tx, events: &[Prepared]) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
+    APPENDED.notify_waiters();
     Ok(())
 }
 

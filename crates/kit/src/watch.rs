@@ -10,7 +10,7 @@ use crate::{
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use sqlx::PgPool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,10 @@ use tonic::Status;
 
 /// How often the log's end is looked at: what a watcher waits at most after a commit.
 const POLL: Duration = Duration::from_millis(25);
+/// The same once nothing has come for [`QUIET_AFTER`]: what other replicas append is found that much later then.
+const QUIET_POLL: Duration = Duration::from_millis(100);
+/// See [`QUIET_POLL`].
+const QUIET_AFTER: Duration = Duration::from_secs(1);
 /// Rows read at a time.
 const BATCH: i64 = 500;
 /// Messages that may wait for a slow client before its watch stops reading.
@@ -49,6 +53,7 @@ impl Tail {
 }
 
 async fn feed(pool: PgPool, sender: watch::Sender<(i64, i64)>, shutdown: CancellationToken) {
+    let mut stirred = Instant::now();
     loop {
         let end = sqlx::query!(
             r#"
@@ -62,21 +67,30 @@ async fn feed(pool: PgPool, sender: watch::Sender<(i64, i64)>, shutdown: Cancell
         .fetch_optional(&pool)
         .await;
         let pause = match end {
-            Ok(Some(end)) => {
-                sender.send_if_modified(|known| {
-                    let grown = *known != (end.xid, end.event_id);
-                    *known = (end.xid, end.event_id);
-                    grown
-                });
+            Ok(end) => {
+                let end = end.map_or((0, 0), |end| (end.xid, end.event_id));
+                let grown = sender.send_if_modified(|known| std::mem::replace(known, end) != end);
+                if grown {
+                    stirred = Instant::now();
+                }
                 POLL
             }
-            Ok(None) => POLL,
             // The health check reports it; here it is only not hammered.
             Err(_) => Duration::from_secs(1),
         };
+        let quiet = stirred.elapsed() > QUIET_AFTER;
+        let next = async {
+            tokio::time::sleep(pause).await;
+            if quiet {
+                tokio::select! {
+                    () = event::appended() => stirred = Instant::now(),
+                    () = tokio::time::sleep(QUIET_POLL - POLL) => {}
+                }
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = next => {}
         }
     }
 }

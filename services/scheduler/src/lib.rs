@@ -18,7 +18,7 @@ pub mod store;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use muster_kit::boot::{self, Book, Chassis};
@@ -105,6 +105,7 @@ impl Book for Scheduler {
 async fn lead(lead: Lead, leads: impl Fn() -> bool, wake: Wake, shutdown: CancellationToken) {
     let mut failures = 0;
     while !shutdown.is_cancelled() {
+        let began = Instant::now();
         let pause = match lead.tick().await {
             Ok(()) => {
                 failures = 0;
@@ -118,7 +119,7 @@ async fn lead(lead: Lead, leads: impl Fn() -> bool, wake: Wake, shutdown: Cancel
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = wake.wait(), if failures == 0 => {}
+            () = wake.wait_after(began.elapsed()), if failures == 0 => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

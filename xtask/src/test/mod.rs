@@ -1,8 +1,9 @@
 //! `cargo xtask test`: every test, with what they need brought up first.
 //!
 //! The one thing to know: there are four kinds of stories, a binary each. Those on embedded parts come after the tests of the
-//! crates. Then two lanes run side by side: the stories whose real parts are broken, which start parts of their own and wait
-//! for most of their time; and those on real parts that stay well, followed by those that stop servers and processes.
+//! crates, then those on real parts that stay well, which want the machine. At last two lanes run side by side: the stories whose
+//! real parts are broken, which start parts of their own and wait for most of their time; and those that stop servers and
+//! processes.
 
 mod floor;
 mod real;
@@ -161,7 +162,7 @@ async fn stages(arguments: &Arguments) -> Result<Vec<Vec<Lane>>> {
     }
     let stories = |scope: &str| {
         let story = |name: &str| words(&format!("{scope} --test {name}"));
-        [alone(story(EMBEDDED)), vec![vec![story(REAL), story(OUTAGES)], vec![story(RECOVERY)]]]
+        [alone(story(EMBEDDED)), alone(story(REAL)), vec![vec![story(OUTAGES)], vec![story(RECOVERY)]]]
     };
     let packages = &arguments.packages;
     if packages.is_empty() {

@@ -14,7 +14,7 @@ use crate::{
     injection::Warning,
     inventory::Inventory,
     kind_index::KindIndex,
-    landing::{Landed, landed_from, namespaces_known},
+    landing::{Landed, landed_some, namespaces_known},
     path::Path,
     policy::{FailureAction, Policy},
 };
@@ -171,7 +171,7 @@ pub enum Objected {
 /// Judges manifests by policies.
 pub fn decide(policies: &[Bound<'_>], manifests: &[Value], surroundings: &Surroundings) -> Decision {
     let namespaces = namespaces_known(manifests.iter(), &surroundings.namespaces);
-    decide_some(&Judge::new(policies, None, &namespaces, surroundings, Details::Told), 0, manifests)
+    decide_some(&Judge::new(policies, None, &namespaces, surroundings, Details::Told), 0..manifests.len(), manifests)
 }
 
 /// As [`decide`], on so many threads. `judged` hears of every few manifests that are done, how many they were.
@@ -192,9 +192,11 @@ pub fn decide_on(
         let mut decisions = Vec::new();
         loop {
             let first = next.fetch_add(SHARE, Ordering::Relaxed);
-            let Some(rest) = manifests.get(first..).filter(|rest| !rest.is_empty()) else { return decisions };
-            let share = &rest[..rest.len().min(SHARE)];
-            decisions.push((first, decide_some(&judge, first, share)));
+            if first >= manifests.len() {
+                return decisions;
+            }
+            let share = first..manifests.len().min(first + SHARE);
+            decisions.push((first, decide_some(&judge, share.clone(), manifests)));
             judged(share.len());
         }
     };
@@ -206,9 +208,9 @@ pub fn decide_on(
     decisions.into_iter().fold(Decision::default(), |all, (_, decision)| all.and(decision))
 }
 
-/// The first of the manifests has this number.
-fn decide_some(judge: &Judge<'_>, first: usize, manifests: &[Value]) -> Decision {
-    let objects = landed_from(first, manifests.iter().cloned(), &judge.surroundings.default_namespace);
+fn decide_some(judge: &Judge<'_>, some: Range<usize>, manifests: &[Value]) -> Decision {
+    let Surroundings { default_namespace, inventory, .. } = judge.surroundings;
+    let objects = landed_some(some, manifests, default_namespace, inventory.as_deref());
     let mut decision = Decision::default();
     let warnings = judge.objects(&objects, |answer| decision.add(answer));
     decision.warnings = warnings;

@@ -148,6 +148,31 @@ fn a_rule_nobody_can_judge_refuses_under_enforce_unless_the_binding_allows_it() 
 }
 
 #[test]
+fn pods_whose_template_nobody_knows_are_judged_by_no_rule() {
+    let policy = policy(REQUIRE_GPU_LIMITS);
+    let job = json!({
+        "apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "TrainJob", "metadata": {"name": "train", "namespace": "ml"},
+        "spec": {"runtimeRef": {"name": "torch"}},
+    });
+    let runtime = |image: &str| {
+        json!({
+            "apiVersion": "trainer.kubeflow.org/v1alpha1", "kind": "ClusterTrainingRuntime", "metadata": {"name": "torch"},
+            "spec": {"template": {"spec": {"replicatedJobs": [
+                {"name": "node", "template": {"spec": {"template": {"spec": {"containers": [{"name": "node", "image": image}]}}}}},
+            ]}}},
+        })
+    };
+    let alone = judged(&[bound(&policy)], &job);
+    let reason = "its Pods are made from the ClusterTrainingRuntime \"torch\", which is not known here";
+    assert_eq!(alone.violations.len(), 1);
+    assert_eq!((alone.violations[0].message.as_str(), alone.not_evaluated[0].message.as_str()), (&*unjudged(reason), reason));
+    let together = decide(&[bound(&policy)], &[job, runtime("i:1")], &Surroundings::default());
+    assert_eq!(together.not_evaluated, []);
+    let broken: Vec<&str> = together.violations.iter().map(|violation| violation.resource.as_str()).collect();
+    assert_eq!(broken, ["Job ml/train-node-0", "Pod ml/train-node-0-*"]);
+}
+
+#[test]
 fn a_mutation_is_listed_and_never_refuses() {
     let policy = policy(
         "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: p}\nspec:\n  validationFailureAction: Enforce\n  \
@@ -255,7 +280,7 @@ fn objections_are_what_a_decision_holds_against_the_manifests() {
     };
     let index = KindIndex::of(policies.iter());
     for (threads, index) in [(1, None), (1, Some(&index)), (2, Some(&index)), (3, None)] {
-        let objects = landed(workloads.clone(), "");
+        let objects = landed(&workloads, "", None);
         let (found, warnings) = objections(threads, &bound, index, &objects, &surroundings, |objection| {
             let Objection { manifest, policy, rule, resource, refuses, what } = objection;
             let (list, path, message) = match what {

@@ -7,11 +7,15 @@
 
 mod built_in;
 mod foreign;
+mod inference_service;
 pub(crate) mod owned;
+pub(crate) mod templates;
+mod train_job;
 
 use crate::path::Path;
 use owned::Maker;
 use serde_json::Value;
+use templates::Around;
 
 /// An object that a workload leads to.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +23,8 @@ pub struct Made {
     /// The object, without the API's defaults.
     pub object: Value,
     pub(crate) origins: Origins,
+    /// Why nobody knows what it will be: it stands for an object that will be there.
+    pub(crate) unknown: Option<String>,
 }
 
 /// Places in a made object and where in the workload they come from.
@@ -43,15 +49,23 @@ impl Origins {
 
     /// The origins of what an object with these origins makes.
     fn of_what_is_made(&self, made: Self) -> Self {
-        Self(made.0.into_iter().filter_map(|(here, there)| Some((here, self.of(&there)?))).collect())
+        let whole = made.0.iter().filter_map(|(here, there)| Some((here.clone(), self.of(there)?)));
+        // Of what does not come from there as a whole, parts may.
+        let parts = made.0.iter().flat_map(|(here, there)| {
+            self.0.iter().filter_map(move |(part, origin)| {
+                let rest: Path = part.steps().strip_prefix(there.steps())?.iter().cloned().collect();
+                Some((here.join(&rest), origin.clone()))
+            })
+        });
+        Self(parts.chain(whole).collect())
     }
 }
 
 impl Made {
     /// What this object makes in turn, with places in the workload it comes from itself.
-    fn and_what_it_makes(self) -> Vec<Self> {
+    fn and_what_it_makes(self, around: &Around<'_>) -> Vec<Self> {
         let mut all = vec![];
-        for mut made in made_by(&self.object) {
+        for mut made in made_by(&self.object, around) {
             made.origins = self.origins.of_what_is_made(made.origins);
             all.push(made);
         }
@@ -62,8 +76,9 @@ impl Made {
 
 /// Everything the object leads to, intermediate controllers included; nothing for what is no workload.
 ///
-/// Known are the built-in controllers, Volcano's and Kubeflow's jobs, JobSet, LeaderWorkerSet, and Ray's jobs and clusters.
-pub fn made_by(workload: &Value) -> Vec<Made> {
+/// Known are the built-in controllers, Volcano's and Kubeflow's jobs, JobSet, LeaderWorkerSet, Ray's jobs and clusters, and KServe's
+/// services. Templates that stand in other objects are looked for in what is around.
+pub fn made_by(workload: &Value, around: &Around<'_>) -> Vec<Made> {
     let text = |key: &str| workload.get(key).and_then(Value::as_str).unwrap_or_default();
     let maker = Maker { workload, name: name_of(workload) };
     let made = match (text("apiVersion"), text("kind")) {
@@ -79,11 +94,13 @@ pub fn made_by(workload: &Value) -> Vec<Made> {
         (version, kind) if version.starts_with("kubeflow.org/") && foreign::REPLICAS.iter().any(|(known, _)| *known == kind) => {
             maker.kubeflow_pods()
         }
+        (version, "TrainJob") if version.starts_with("trainer.kubeflow.org/") => maker.training(around),
+        (version, "InferenceService") if version.starts_with("serving.kserve.io/") => maker.inference_pods(around),
         (version, "RayJob") if version.starts_with("ray.io/") => maker.ray_job(),
         (version, "RayCluster") if version.starts_with("ray.io/") => maker.ray_pods("spec"),
         _ => Vec::new(),
     };
-    made.into_iter().flat_map(Made::and_what_it_makes).collect()
+    made.into_iter().flat_map(|made| made.and_what_it_makes(around)).collect()
 }
 
 fn name_of(object: &Value) -> String {

@@ -6,12 +6,13 @@
 use crate::{
     admission::admit,
     defaults::set_api_defaults,
-    expand::{Made, Origins, made_by, owned::UNKNOWN_HASH},
+    expand::{Made, Origins, made_by, owned::UNKNOWN_HASH, templates::Around},
+    inventory::Inventory,
     path::Path,
 };
 use muster_core::selector::Labels;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 /// An object that is judged: a manifest's own, or one that it makes.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Landed {
     pub(crate) resource: String,
     /// Where in the manifest its parts come from; `None` for the manifest's own object.
     origins: Option<Origins>,
+    /// Why nobody knows what it will be; no rule can be judged about it then.
+    pub(crate) unknown: Option<String>,
 }
 
 impl Landed {
@@ -31,7 +34,12 @@ impl Landed {
         &self.object
     }
 
-    fn new(manifest: usize, mut object: Value, origins: Option<Origins>) -> Self {
+    /// Whether it only stands for an object that will be there: what that is made from is not known.
+    pub fn is_unknown(&self) -> bool {
+        self.unknown.is_some()
+    }
+
+    fn new(manifest: usize, mut object: Value, origins: Option<Origins>, unknown: Option<String>) -> Self {
         set_api_defaults(&mut object);
         admit(&mut object);
         let resource = resource_name(&object);
@@ -42,7 +50,7 @@ impl Landed {
             let name = format!("{prefix}{UNKNOWN_HASH}");
             metadata.insert("name".to_owned(), json!(name));
         }
-        Self { manifest, object, resource, origins }
+        Self { manifest, object, resource, origins, unknown }
     }
 
     /// A place of this object in the manifest; `None` where the cluster puts it there itself.
@@ -57,20 +65,29 @@ impl Landed {
 }
 
 /// What manifests become in a cluster where `default_namespace` (empty: `default`) is that of namespaced manifests that
-/// name none. Every manifest is followed by what it makes.
-pub fn landed(manifests: impl IntoIterator<Item = Value>, default_namespace: &str) -> Vec<Landed> {
-    landed_from(0, manifests, default_namespace)
+/// name none. Every manifest is followed by what it makes; templates that it names are looked for among the manifests, then in the
+/// inventory.
+pub fn landed(manifests: &[Value], default_namespace: &str, inventory: Option<&Inventory>) -> Vec<Landed> {
+    landed_some(0..manifests.len(), manifests, default_namespace, inventory)
 }
 
-/// As [`landed`], where the first of the manifests has this number.
-pub(crate) fn landed_from(first: usize, manifests: impl IntoIterator<Item = Value>, default_namespace: &str) -> Vec<Landed> {
+/// As [`landed`], of some of the manifests.
+pub(crate) fn landed_some(
+    some: Range<usize>,
+    manifests: &[Value],
+    default_namespace: &str,
+    inventory: Option<&Inventory>,
+) -> Vec<Landed> {
     let default_namespace = if default_namespace.is_empty() { "default" } else { default_namespace };
+    let around = Around { manifests, default_namespace, inventory };
     let mut objects = Vec::new();
-    for (index, mut manifest) in manifests.into_iter().enumerate() {
+    for index in some {
+        let mut manifest = manifests[index].clone();
         put_in_a_namespace(&mut manifest, default_namespace);
-        let made = made_by(&manifest);
-        objects.push(Landed::new(first + index, manifest, None));
-        objects.extend(made.into_iter().map(|Made { object, origins }| Landed::new(first + index, object, Some(origins))));
+        let made = made_by(&manifest, &around);
+        objects.push(Landed::new(index, manifest, None, None));
+        let made = made.into_iter();
+        objects.extend(made.map(|Made { object, origins, unknown }| Landed::new(index, object, Some(origins), unknown)));
     }
     objects
 }

@@ -1,7 +1,7 @@
 //! What the policies of a catalog say of manifests.
 
 use super::{Binding, Catalog};
-use muster_policy_evaluator::{FailureAction, Objected, Objection, landed, objections, unjudged};
+use muster_policy_evaluator::{FailureAction, Landed, Objected, Objection, landed, objections, unjudged};
 use serde_json::Value;
 use std::{collections::BTreeSet, num::NonZero, thread};
 
@@ -47,14 +47,18 @@ impl Catalog {
     pub fn evaluate(&self, manifests: Vec<Value>, clusters: &[String], namespace: &str) -> Verdict {
         let mut broken = Vec::new();
         let mut warnings: BTreeSet<String> = self.problems.iter().cloned().collect();
-        let objects = landed(manifests, namespace);
+        let everywhere = landed(&manifests, namespace, None);
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
         for together in self.plan(clusters).iter() {
+            // What their Pods are made from may be in the clusters.
+            let inventory = together.surroundings.inventory.as_deref();
+            let there = everywhere.iter().any(Landed::is_unknown).then(|| landed(&manifests, namespace, inventory));
+            let objects = there.as_ref().unwrap_or(&everywhere);
             for binding in together.unjudged(self) {
                 note_unjudged(binding, !objects.is_empty(), &mut broken, &mut warnings);
             }
             let (bound, index) = (together.bound(self), Some(&together.index));
-            let (noted, uncovered) = objections(threads, &bound, index, &objects, &together.surroundings, note);
+            let (noted, uncovered) = objections(threads, &bound, index, objects, &together.surroundings, note);
             for Noted { broken: found, warning } in noted {
                 broken.extend(found);
                 warnings.extend(warning);

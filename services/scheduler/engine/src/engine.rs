@@ -9,7 +9,7 @@ use crate::estimate::{Estimates, LikenessId};
 use crate::event::{BoundNode, Epoch, JobId, Time};
 use crate::groups::Groups;
 use crate::jobs::Jobs;
-use crate::lanes::{LaneId, Lanes};
+use crate::lanes::{LaneId, Lanes, Waits};
 use crate::mix::Mix;
 use crate::nodes::Place;
 use crate::promise::Promise;
@@ -97,6 +97,7 @@ pub(crate) struct Job {
     pub(crate) likeness: LikenessId,
     pub(crate) priority: i32,
     pub(crate) submitted_at: Time,
+    pub(crate) deadline: Option<Time>,
     /// Of the latest run; 0 before the first.
     pub(crate) epoch: Epoch,
     /// The work of its earlier runs: how long they lasted together, each times its speed.
@@ -230,11 +231,6 @@ impl Engine {
         self.sites.len() - 1
     }
 
-    /// A job's work: see [`crate::lanes::work_ms`].
-    pub(crate) fn work_ms(&self, job: &Job) -> i64 {
-        crate::lanes::work_ms(job.expected_ms, self.classes.get(job.class).gpus)
-    }
-
     /// A job as it was submitted.
     pub(crate) fn spec_of(&self, job: &Job) -> JobSpec {
         JobSpec {
@@ -243,17 +239,23 @@ impl Engine {
             priority: job.priority,
             kind: self.estimates.kind(job.likeness).to_owned(),
             submitted_at: job.submitted_at,
+            deadline: job.deadline,
             gang: self.classes.get(job.class).gang.clone(),
         }
     }
 
-    /// How many of the queue's tiers are open to a job that was submitted then and is of this much work, and when the next one
-    /// opens by itself.
-    pub(crate) fn tiers_open(&self, owner: QueueIndex, submitted_at: Time, ran_ms: i64, work_ms: i64) -> (usize, Option<Time>) {
+    /// What decides when a later tier opens for a job.
+    pub(crate) fn waits(&self, job: &Job) -> Waits {
+        Waits::of(job.submitted_at, job.ran_ms(), job.expected_ms, self.classes.get(job.class).gpus, job.deadline)
+    }
+
+    /// How many of the queue's tiers are open to a job, and when the next one opens by itself.
+    pub(crate) fn tiers_open(&self, owner: QueueIndex, waits: Waits) -> (usize, Option<Time>) {
         let tiers = self.queues.tiers(owner);
         for (index, tier) in tiers.iter().enumerate().skip(1) {
-            let Some(wait_ms) = tier.opens.wait_ms(ran_ms, work_ms) else { continue };
-            let opens = Time(submitted_at.0.saturating_add(wait_ms));
+            let Some(wait_ms) = tier.opens.wait_ms(waits.ran_ms, waits.work_ms) else { continue };
+            let waited = Time(waits.submitted_at.0.saturating_add(wait_ms));
+            let opens = waits.begin_by.map_or(waited, |begin_by| begin_by.min(waited));
             if opens > self.now {
                 return (index, Some(opens));
             }

@@ -4,7 +4,7 @@ use crate::amounts::Amounts;
 use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
 
 /// An instant in milliseconds since the Unix epoch. The engine has no clock: its *now* is the latest instant it was told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub i64);
 
 /// A job's row number. Rows are numbered in the order of submission, so it also breaks ties between equal times.

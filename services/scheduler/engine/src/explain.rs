@@ -30,7 +30,7 @@ impl Engine {
             }
         };
         let owner = self.queues.tier_owner(job.queue);
-        let open = self.tiers_open(owner, job.submitted_at, job.ran_ms(), self.work_ms(job));
+        let open = self.tiers_open(owner, self.waits(job));
         let mut empty_fits = BTreeMap::new();
         let yardstick = (self.queues.prefers(job.queue), &self.typical);
         let places = candidates(self.queues.tiers(owner), yardstick, class, &self.sites, &self.flavors);

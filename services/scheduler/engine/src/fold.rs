@@ -248,6 +248,7 @@ impl Engine {
             likeness,
             priority: spec.priority,
             submitted_at: spec.submitted_at,
+            deadline: spec.deadline,
             epoch: Epoch(0),
             attained_ms: 0,
             expected_ms: 0,

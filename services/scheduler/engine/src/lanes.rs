@@ -35,6 +35,8 @@ pub(crate) struct Lane {
     pub(crate) ran_ms: i64,
     /// What each of its jobs waits for a multiple of: see [`work_ms`].
     pub(crate) work_ms: i64,
+    /// When they should be done.
+    pub(crate) deadline: Option<Time>,
     pub(crate) jobs: BTreeSet<(Time, JobId)>,
     /// What decides whether it has room, and its entry in the queue's list.
     pub(crate) listed: Option<(GroupId, LaneOrder)>,
@@ -76,13 +78,32 @@ impl Lane {
 /// The GPU-time that a gang is expected to take, with an assumption where nothing is known of it: what it waits for a multiple of
 /// before a dearer tier opens ([`TierOpens::AfterWaitingForWork`]).
 pub(crate) fn work_ms(expected_ms: i64, gpus: i64) -> i64 {
-    let expected_ms = if expected_ms == 0 { TierOpens::UNKNOWN_MS } else { expected_ms };
-    expected_ms.saturating_mul(gpus.max(1))
+    TierOpens::lasts_ms(expected_ms).saturating_mul(gpus.max(1))
 }
 
 /// What the jobs of a lane have in common: queue, class, priority, expected remaining time and how long they have run, in steps, in
-/// milliseconds.
-pub(crate) type LaneKey = (QueueIndex, ClassId, i32, i64, i64);
+/// milliseconds, and the deadline.
+pub(crate) type LaneKey = (QueueIndex, ClassId, i32, i64, i64, Option<Time>);
+
+/// What decides when a later tier opens for a job.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    pub(crate) submitted_at: Time,
+    /// See [`Job::ran_ms`](crate::engine::Job::ran_ms).
+    pub(crate) ran_ms: i64,
+    /// See [`work_ms`].
+    pub(crate) work_ms: i64,
+    /// The latest moment to begin at and be done by its deadline.
+    pub(crate) begin_by: Option<Time>,
+}
+
+impl Waits {
+    /// Of a gang of so many GPUs.
+    pub(crate) fn of(submitted_at: Time, ran_ms: i64, expected_ms: i64, gpus: i64, deadline: Option<Time>) -> Self {
+        let begin_by = deadline.map(|deadline| Time(deadline.0.saturating_sub(TierOpens::lasts_ms(expected_ms))));
+        Self { submitted_at, ran_ms, work_ms: work_ms(expected_ms, gpus), begin_by }
+    }
+}
 
 /// All lanes.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +147,7 @@ impl Lanes {
 
     /// A lane for gangs of so many GPUs.
     pub(crate) fn create(&mut self, key: LaneKey, gpus: i64) -> LaneId {
-        let (queue, class, priority, expected_ms, ran_ms) = key;
+        let (queue, class, priority, expected_ms, ran_ms, deadline) = key;
         let lane = Some(Lane {
             queue,
             class,
@@ -135,6 +156,7 @@ impl Lanes {
             expected_gpu_ms: expected_ms.saturating_mul(gpus.max(1)),
             ran_ms,
             work_ms: work_ms(expected_ms, gpus),
+            deadline,
             jobs: BTreeSet::new(),
             listed: None,
             tier_opens: None,
@@ -158,7 +180,7 @@ impl Lanes {
     pub(crate) fn remove(&mut self, id: LaneId) {
         self.unmark(id);
         if let Some(lane) = self.all[id].take() {
-            self.by_key.remove(&(lane.queue, lane.class, lane.priority, lane.expected_ms, lane.ran_ms));
+            self.by_key.remove(&(lane.queue, lane.class, lane.priority, lane.expected_ms, lane.ran_ms, lane.deadline));
             self.unused.push(id);
         }
     }

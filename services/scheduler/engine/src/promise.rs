@@ -154,7 +154,7 @@ impl Engine {
         let (queue, class) = (entry.queue, entry.class);
         let (cluster, flavor) = (promise.cluster, promise.flavor);
         let owner = self.queues.tier_owner(queue);
-        let (open, _) = self.tiers_open(owner, entry.submitted_at, entry.ran_ms(), self.work_ms(entry));
+        let (open, _) = self.tiers_open(owner, self.waits(entry));
         let group = self.group(queue, class, open);
         self.renew(group);
         let candidates = &self.groups.get(group).candidates;

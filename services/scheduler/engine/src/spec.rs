@@ -73,7 +73,7 @@ pub struct Tier {
     pub opens: TierOpens,
 }
 
-/// The overflow condition of a tier.
+/// The overflow condition of a tier. A tier that opens after a time opens sooner to a job that would miss its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierOpens {
     /// As soon as no earlier tier has room for the gang.
@@ -93,6 +93,11 @@ pub enum TierOpens {
 impl TierOpens {
     /// How long a job is taken to last that has not run and like which nothing has finished: an hour.
     pub const UNKNOWN_MS: i64 = 60 * 60 * 1_000;
+
+    /// How long a job is taken to last still of which this is expected; 0: nothing is known.
+    pub(crate) const fn lasts_ms(expected_ms: i64) -> i64 {
+        if expected_ms == 0 { Self::UNKNOWN_MS } else { expected_ms }
+    }
 
     /// How long after its submission a job may use the tier that has run for so long and is of this much work in GPU-time; `None`
     /// if it doesn't wait for a time.
@@ -306,6 +311,9 @@ pub struct JobSpec {
     pub kind: String,
     /// Earlier goes first among equal priorities and expectations; kept over retries, interruptions and suspensions.
     pub submitted_at: Time,
+    /// When it should be done. As late as it can begin and be done by then, as far as its time is known, every later tier is open to
+    /// it; nothing else goes by it.
+    pub deadline: Option<Time>,
     /// What it needs.
     pub gang: Gang,
 }

@@ -3,7 +3,7 @@
 use crate::engine::{Engine, State, Timer};
 use crate::event::{JobId, Time};
 use crate::groups::GroupId;
-use crate::lanes::{LaneId, LaneKey};
+use crate::lanes::{LaneId, LaneKey, Waits};
 use crate::overdue::PATIENCE_MS;
 use crate::queues::{QueueIndex, ROOT};
 
@@ -19,7 +19,7 @@ impl Engine {
     pub(crate) fn line_up(&mut self, id: JobId) {
         let job = self.jobs.held(id);
         let (queue, class, at) = (job.queue, job.class, job.submitted_at);
-        let key: LaneKey = (queue, class, job.priority, job.expected_ms, job.ran_ms());
+        let key: LaneKey = (queue, class, job.priority, job.expected_ms, job.ran_ms(), job.deadline);
         let overdue_at = Time(job.waits_since().0.saturating_add(PATIENCE_MS));
         self.overdue_at = self.overdue_at.min(overdue_at);
         let lane = match self.lanes.find(&key) {
@@ -61,7 +61,8 @@ impl Engine {
         let (queue, class) = (lane.queue, lane.class);
         let (Some((submitted_at, _)), Some(order)) = (lane.head(), lane.order()) else { return };
         let owner = self.queues.tier_owner(queue);
-        let (open, tier_opens) = self.tiers_open(owner, submitted_at, lane.ran_ms, lane.work_ms);
+        let waits = Waits::of(submitted_at, lane.ran_ms, lane.expected_ms, self.classes.get(class).gpus, lane.deadline);
+        let (open, tier_opens) = self.tiers_open(owner, waits);
         let group = self.group(queue, class, open);
         let lane = self.lanes.get(id);
         if lane.listed.is_some_and(|(known, _)| known == group) && lane.tier_opens == tier_opens {

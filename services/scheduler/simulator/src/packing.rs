@@ -123,6 +123,7 @@ fn job(pod: &Pod, row: u64) -> JobSpec {
         priority: 0,
         kind: String::new(),
         submitted_at: Time(row as i64),
+        deadline: None,
         gang: pod.gang(),
     }
 }

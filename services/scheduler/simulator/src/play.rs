@@ -375,6 +375,7 @@ fn spec(workload: &Workload, index: usize, job: &Job) -> JobSpec {
         priority: shape.priority,
         kind: shape.kind.clone(),
         submitted_at: Time(job.submitted_ms),
+        deadline: None,
         gang: shape.gang.clone(),
     }
 }

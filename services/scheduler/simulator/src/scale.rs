@@ -246,7 +246,7 @@ fn job(id: u64, queue: String, dice: &mut Dice) -> JobSpec {
     if dice.roll(2) == 0 {
         gang.flavors.insert(FLAVORS[dice.roll(4) as usize].to_owned());
     }
-    JobSpec { id: JobId(id), queue, priority: 0, kind: String::new(), submitted_at: Time(0), gang }
+    JobSpec { id: JobId(id), queue, priority: 0, kind: String::new(), submitted_at: Time(0), deadline: None, gang }
 }
 
 /// FNV-1a, 64 bits.

@@ -175,6 +175,7 @@ fn job(id: u64, gpus: u32) -> JobSpec {
         priority: 0,
         kind: String::new(),
         submitted_at: Time(0),
+        deadline: None,
         gang: gang(vec![group("worker", 1, gpus)], None),
     }
 }

@@ -84,6 +84,12 @@ impl Batch {
         !self.subjects.is_empty()
     }
 
+    /// True if there may be something to tell a cluster.
+    #[must_use]
+    pub fn touches_clusters(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// True if there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -33,18 +33,18 @@ impl App {
     pub async fn decide_all(&self, epoch: u64) -> Result<usize> {
         let mut placed = 0;
         loop {
-            let (looked, decided) = self.decide_once(epoch).await?;
+            let Pass { decided, more } = self.decide_once(epoch).await?;
             placed += decided;
             if decided > 0 {
                 self.tell.now();
             }
-            if !looked && decided == 0 {
+            if !more {
                 return Ok(placed);
             }
         }
     }
 
-    async fn decide_once(&self, epoch: u64) -> Result<(bool, usize)> {
+    async fn decide_once(&self, epoch: u64) -> Result<Pass> {
         let now = self.now();
         // Taken out for the time of the transaction: if that fails, the engine is gone with it.
         let kept = self.mind.lock().expect("no holder of this lock panics").take().filter(|mind| mind.epoch == epoch);
@@ -65,12 +65,14 @@ impl App {
         let decisions = mind.engine.plan_at_most(DECISIONS);
         let mut facts = Facts::load(&mut tx, &decisions).await?;
         let mut batch = Batch::default();
+        let mut taken_back = false;
         for decision in &decisions {
             match decision {
-                Decision::Place(placement) => place(&mut batch, &mut facts, &mut mind, placement, now)?,
+                Decision::Place(placement) => taken_back |= !place(&mut batch, &mut facts, &mut mind, placement, now)?,
                 Decision::Interrupt(interruption) => interrupt(&mut batch, &mut facts, interruption, now),
             }
         }
+        let ended = batch.wakes_the_leader();
         batch.write(&mut tx, &*self.clock).await?;
         if subjects.is_empty() && decisions.is_empty() {
             // Nothing was written: the lock of the lease alone is not worth a commit to disk.
@@ -86,8 +88,16 @@ impl App {
             crash::DECIDED.reached();
         }
         *self.mind.lock().expect("no holder of this lock panics") = Some(mind);
-        Ok((!subjects.is_empty(), decisions.len()))
+        let more = subjects.len() as i64 == SUBJECTS || decisions.len() == DECISIONS || taken_back || ended;
+        Ok(Pass { decided: decisions.len(), more })
     }
+}
+
+/// What a transaction came to.
+struct Pass {
+    decided: usize,
+    /// Something was left for the next one. What comes later wakes the leader.
+    more: bool,
 }
 
 /// What is known of the jobs that decisions are about; changed as they are carried out.
@@ -122,15 +132,17 @@ impl Facts {
     }
 }
 
-/// Puts a placement into the batch, or takes it back where its job was cancelled or suspended meanwhile.
-fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Placement, now: Timestamp) -> Result<()> {
+/// Puts a placement into the batch, or takes it back where its job was cancelled or suspended meanwhile: `false` then.
+fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Placement, now: Timestamp) -> Result<bool> {
     let Placement { job: id, epoch, cluster, flavor, price_micros, tier: _, counted_ms, slots } = placement;
     let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else {
         let ended = Event::Ended { job: *id, epoch: *epoch, end: muster_scheduler_engine::RunEnd::Finished };
-        return mind.engine.apply(ended).map_err(muster_kit::Error::internal);
+        mind.engine.apply(ended).map_err(muster_kit::Error::internal)?;
+        return Ok(false);
     };
     if job.state != JobState::Queued {
-        return mind.tell_job(job, None, now);
+        mind.tell_job(job, None, now)?;
+        return Ok(false);
     }
     let span = tracing::info_span!("place job", job.name = job.resource(), run.epoch = epoch.0, cluster.name = cluster);
     telemetry::continue_trace(&span, &job.traceparent);
@@ -166,7 +178,7 @@ fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Plac
     batch.place(&run, *counted_ms, rates);
     span.in_scope(|| batch.job(job, Some(&run)));
     facts.runs.insert((job.id, run.epoch), run);
-    Ok(())
+    Ok(true)
 }
 
 /// Ends a run early, unless it is ending already. Its job is queued again at once, and charged until its cluster confirms.

@@ -89,10 +89,15 @@ impl App {
             span.in_scope(|| self.advance(&mut batch, &mut facts, (job, run), phase, seen));
         }
         if !batch.is_empty() {
+            let (decide, tell) = (batch.wakes_the_leader(), batch.touches_clusters());
             batch.write(&mut tx, &*self.clock).await?;
             tx.commit().await?;
-            self.decide.now();
-            self.tell.now();
+            if decide {
+                self.decide.now();
+            }
+            if tell {
+                self.tell.now();
+            }
         }
         Ok(())
     }

@@ -185,6 +185,7 @@ impl App {
             traceparent: telemetry::current_traceparent(),
             history: Vec::new(),
             version: 1,
+            deadline: requirements.deadline,
             submitted_at: self.now(),
             started_at: None,
             finished_at: None,

@@ -59,6 +59,8 @@ pub struct Job {
     pub history: Vec<Transition>,
     /// Of the row.
     pub version: i64,
+    /// When it should be done, if it says so.
+    pub deadline: Option<Timestamp>,
     /// When it was submitted.
     pub submitted_at: Timestamp,
     /// When its latest run began.
@@ -113,6 +115,7 @@ impl Job {
             priority: self.priority,
             kind: likeness(&self.namespace, &self.name),
             submitted_at: time(self.submitted_at),
+            deadline: self.deadline.map(time),
             gang: self.gang.clone(),
         }
     }

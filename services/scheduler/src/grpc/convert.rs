@@ -101,6 +101,7 @@ pub fn job<'a>(
         traceparent: _,
         history,
         version,
+        deadline,
         submitted_at,
         started_at,
         finished_at,
@@ -130,6 +131,7 @@ pub fn job<'a>(
         start_time: started_at.map(to_proto),
         finish_time: finished_at.map(to_proto),
         flavor: run.map_or_else(String::new, |run| run.flavor.clone()),
+        deadline: deadline.map(to_proto),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use muster_proto::scheduler::v1::{GetQueueRequest, Queue, QueueBudget, job::State, queue_budget::Unit};
 use muster_scheduler::domain::job::RunPhase;
+use tonic_types::StatusExt;
 
 use crate::world::{World, create, training};
 
@@ -128,4 +129,31 @@ async fn a_dear_tier_opens_once_a_job_has_waited_for_a_multiple_of_its_work() {
     world.pass(1);
     world.settle().await;
     assert_eq!(world.state("b").await, (State::Placed, "cloud".to_owned()));
+}
+
+#[tokio::test]
+async fn a_dear_tier_opens_in_time_for_a_deadline() {
+    let mut world = World::with_clusters().await;
+    world.queue("train", "tiers: [{clusters: [idc]}, {clusters: [cloud], overflowAfter: 8h}]").await;
+    world.submit("a", 1, 8).await;
+    let due = |name: &str, deadline: &str| {
+        let annotated = format!("metadata: {{annotations: {{muster.dev/deadline: {deadline:?}}}, ");
+        create(name, &training(name, 1, 2).replacen("metadata: {", &annotated, 1))
+    };
+    let job = world.create(due("b", "2026-11-23T14:30:00Z")).await.expect("a sound job");
+    let told = job.deadline.as_ref().and_then(muster_kit::time::from_proto);
+    assert_eq!(told.map(|at| at.to_string()).as_deref(), Some("2026-11-23T14:30:00Z"));
+    world.settle().await;
+    // It is taken to last an hour, since nothing like it has finished.
+    let why = world.explain("b").await;
+    assert!(why.unblocked_by.contains(&"tier 2 opens at 2026-11-23T13:30:00Z".to_owned()), "{:?}", why.unblocked_by);
+    world.pass(5_399);
+    world.settle().await;
+    assert!(!placed(&mut world, "b").await);
+    world.pass(1);
+    world.settle().await;
+    assert_eq!(world.state("b").await, (State::Placed, "cloud".to_owned()));
+    let refused = world.create(due("c", "tomorrow")).await.expect_err("no time");
+    let fields = refused.get_details_bad_request().into_iter().flat_map(|bad| bad.field_violations).map(|fault| fault.field);
+    assert_eq!(fields.collect::<Vec<_>>(), ["job.manifest.metadata.annotations[muster.dev/deadline]"]);
 }

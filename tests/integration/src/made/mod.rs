@@ -50,7 +50,7 @@ pub fn compare(policies: &[Policy], namespace: (&str, &Labels), families: &[Fami
     for family in families {
         let decision = decide(&bound, std::slice::from_ref(&family.manifest), &surroundings);
         let foretold = by_kind(&decision);
-        let objects = landed([family.manifest.clone()], name);
+        let objects = landed(std::slice::from_ref(&family.manifest), name, None);
         for live in &family.live {
             let kind = text(&live["kind"]);
             let called = text(&live["metadata"]["name"]);

@@ -82,7 +82,8 @@ async fn of_made(api: &ClusterApi, policies: &[Policy], places: &[PathBuf], prog
 fn of_foreign(policies: &[Policy], places: &[PathBuf], program: &Path, count: usize) -> Result<()> {
     let namespace = "foreign";
     let (mut objects, mut ours) = (Vec::new(), BTreeSet::<Verdict>::new());
-    for made in landed((0..count).map(|number| made::other(number, namespace)), namespace) {
+    let workloads: Vec<Value> = (0..count).map(|number| made::other(number, namespace)).collect();
+    for made in landed(&workloads, namespace, None) {
         let mut object = made.object().clone();
         // Kyverno's report names objects, and these have no names yet.
         object["metadata"]["name"] = json!(format!("object-{}", objects.len()));

@@ -132,7 +132,10 @@ impl<'a> Judge<'a> {
             if !bound.namespaces.is_empty() && !namespace_matches(bound.namespaces, namespace) {
                 return;
             }
-            bound.policy.each_answer(&request, &facts, |result| {
+            bound.policy.each_answer(&request, &facts, |mut result| {
+                if let Some(reason) = &landed.unknown {
+                    result.outcome = Outcome::NotEvaluated { reason: reason.clone() };
+                }
                 let is_judged = !matches!(result.outcome, Outcome::NotEvaluated { .. } | Outcome::Skip { .. });
                 if let Some(label) = injected.as_ref().filter(|_| is_judged && covers_all_containers(bound.policy, result.rule)) {
                     warnings.push(Warning {

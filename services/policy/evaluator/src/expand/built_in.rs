@@ -54,7 +54,7 @@ impl Maker<'_> {
             (Path::of_keys("metadata.labels"), Path::of_keys("spec.template.metadata.labels")),
             (Path::of_keys("metadata.annotations"), Path::of_keys("metadata.annotations")),
         ]);
-        Made { object, origins }
+        Made { object, origins, unknown: None }
     }
 
     /// How many Pods a Deployment may have beside those it wants.

@@ -125,6 +125,6 @@ impl Maker<'_> {
         let template = given.cloned().unwrap_or(usual);
         let object = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}});
         let origins = given.map(|_| (Path::of_keys("spec.template"), Path::of_keys("spec.submitterPodTemplate")));
-        Some(Made { object, origins: Origins(origins.into_iter().collect()) })
+        Some(Made { object, origins: Origins(origins.into_iter().collect()), unknown: None })
     }
 }

@@ -61,7 +61,7 @@ impl Maker<'_> {
         let object = json!({"apiVersion": identity.0, "kind": identity.1, "metadata": metadata, "spec": spec});
         let same = |dotted: &str| (Path::of_keys(dotted), place.join(&Path::of_keys(dotted)));
         let origins = Origins(vec![same("spec"), same("metadata.labels"), same("metadata.annotations")]);
-        Made { object, origins }
+        Made { object, origins, unknown: None }
     }
 
     pub fn pod_at(&self, place: &Path, template: &Value, name: &str, named: Name) -> Made {

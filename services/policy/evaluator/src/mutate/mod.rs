@@ -6,7 +6,7 @@
 
 mod anchors;
 mod json_patch;
-mod merge;
+pub(crate) mod merge;
 pub(crate) mod policy;
 
 use crate::{

@@ -251,6 +251,38 @@ fn what_a_job_has_run_is_no_waiting() {
 }
 
 #[test]
+fn a_tier_opens_while_a_deadline_can_still_be_met() {
+    let opens = |kind: &str, after_ms: i64| {
+        // Without a deadline it would wait for years.
+        let (mut engine, now) = with_history(1_000_000);
+        submit(&mut engine, JobSpec { deadline: Some(Time(now + after_ms)), ..of_kind(21, now, kind) });
+        assert_eq!(plan(&mut engine), [], "{kind}");
+        let at = engine.next_timer().expect("a timer").0;
+        let told = engine.explain(JobId(21)).unwrap().holds.iter().any(|hold| *hold == Hold::TierOpens { tier: 1, at: Time(at) });
+        assert!(told, "{kind}");
+        engine.apply(Event::Time(Time(at - 1))).unwrap();
+        assert_eq!(plan(&mut engine), [], "{kind}");
+        engine.apply(Event::Time(Time(at))).unwrap();
+        assert_eq!(placed(&plan(&mut engine)), [(21, "cloud")]);
+        now + after_ms - at
+    };
+    const DAY_MS: i64 = 24 * 3_600_000;
+    // As long before it as the job is expected to take, in steps of half a doubling.
+    let (short, long) = (opens("short", DAY_MS), opens("long", DAY_MS));
+    assert!((30_000..=100_000).contains(&short), "{short}");
+    assert!((1_800_000..=6_000_000).contains(&long), "{long}");
+    assert_eq!(opens("new", DAY_MS), 3_600_000, "nothing is known of it");
+    // One that can't be met any more, and one beyond the usual wait, which stands.
+    let (mut engine, now) = with_history(100);
+    submit(&mut engine, JobSpec { deadline: Some(Time(now)), ..of_kind(21, now, "new") });
+    assert_eq!(placed(&plan(&mut engine)), [(21, "cloud")]);
+    submit(&mut engine, JobSpec { deadline: Some(Time(now + DAY_MS)), ..of_kind(22, now, "new") });
+    assert_eq!(plan(&mut engine), []);
+    engine.apply(Event::Time(Time(now + 8 * 360_000))).unwrap();
+    assert_eq!(placed(&plan(&mut engine)), [(22, "cloud")]);
+}
+
+#[test]
 fn a_multiple_beyond_all_times_is_never_reached() {
     let (mut engine, now) = with_history(u32::MAX);
     submit(&mut engine, of_kind(21, now, "long"));

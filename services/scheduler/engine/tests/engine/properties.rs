@@ -154,6 +154,9 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     spec.priority = dice.roll(3) as i32;
     spec.submitted_at = Time(now);
     if dice.roll(4) == 0 {
+        spec.deadline = Some(Time(now + dice.roll(80) as i64));
+    }
+    if dice.roll(4) == 0 {
         spec.gang.groups.push(WorkerGroup {
             name: "launcher".to_owned(),
             replicas: 1,

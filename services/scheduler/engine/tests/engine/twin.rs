@@ -224,6 +224,9 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     spec.kind = ["short", "long", ""][dice.roll(3) as usize].to_owned();
     spec.priority = [0, 0, 0, 1, 2][dice.roll(5) as usize];
     spec.submitted_at = Time(now);
+    if dice.roll(3) == 0 {
+        spec.deadline = Some(Time(now + 100_000 * dice.roll(40) as i64));
+    }
     if dice.roll(2) == 0 {
         spec.gang.restart_ms = Some(1_000);
     }

@@ -108,6 +108,7 @@ pub fn job(id: u64, queue: &str, workers: u32, gpus_each: i64) -> JobSpec {
         priority: 0,
         kind: String::new(),
         submitted_at: Time(id as i64),
+        deadline: None,
         gang: gang(workers, amounts(4 * gpus_each.max(1), 32 * gpus_each.max(1), gpus_each)),
     }
 }

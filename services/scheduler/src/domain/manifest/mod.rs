@@ -9,6 +9,7 @@ mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use muster_core::{Manifest, Quantity};
 use muster_scheduler_engine::{Gang, WorkerGroup};
 use serde_json::Value;
@@ -25,6 +26,8 @@ const QUEUE_KEYS: [&str; 3] = ["kueue.x-k8s.io/queue-name", "volcano.sh/queue-na
 const PRIORITY_KEY: &str = "kueue.x-k8s.io/priority-class";
 /// The annotation by which a job says that it may be interrupted, and what going on from its last checkpoint costs it (`30s`).
 const RESTART_KEY: &str = "muster.dev/restart-cost";
+/// When the job should be done (RFC 3339).
+const DEADLINE_KEY: &str = "muster.dev/deadline";
 /// How fast the job is on GPU models.
 const SPEEDS_KEY: &str = "muster.dev/gpu-speeds";
 
@@ -39,6 +42,8 @@ pub struct Requirements {
     pub queue: Option<String>,
     /// The priority class it names, if any.
     pub priority_class: Option<String>,
+    /// When it should be done, if it says so.
+    pub deadline: Option<Timestamp>,
 }
 
 impl Requirements {
@@ -83,7 +88,8 @@ impl Requirements {
             topology: topology::read(kind, value, &templates)?.map(|(topology, _)| topology),
         };
         muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(kind, value, &templates, refused.into()))?;
-        Ok(Self { kind, gang, queue: queue(kind, value), priority_class: priority_class(kind, value, &templates) })
+        let (queue, priority_class) = (queue(kind, value), priority_class(kind, value, &templates));
+        Ok(Self { kind, gang, queue, priority_class, deadline: deadline(value)? })
     }
 }
 
@@ -141,6 +147,13 @@ fn restart_ms(value: &Value) -> Result<Option<i64>, Fault> {
     let path = format!("metadata.annotations[{RESTART_KEY}]");
     let cost = muster_core::duration::parse(text).map_err(|error| Fault::new(&path, error.to_string()))?;
     i64::try_from(cost.as_millis()).map(Some).map_err(|_| Fault::new(&path, "is longer than can be counted"))
+}
+
+fn deadline(value: &Value) -> Result<Option<Timestamp>, Fault> {
+    let Some(text) = metadata(value, DEADLINE_KEY) else { return Ok(None) };
+    let path = format!("metadata.annotations[{DEADLINE_KEY}]");
+    let why = |_| Fault::new(&path, format!("{text:?} is no time such as 2027-01-31T18:00:00Z"));
+    text.parse().map(Some).map_err(why)
 }
 
 /// How fast the job says it is on GPU models: `V100=1, K80=0.25`, in thousandths.

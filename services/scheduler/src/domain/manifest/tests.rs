@@ -135,6 +135,7 @@ fn a_job_says_that_it_may_be_interrupted_and_what_that_costs() {
         ))
     };
     assert_eq!(job("1m30s").unwrap().gang.restart_ms, Some(90_000));
+    assert_eq!(job("1m30s").unwrap().deadline, None);
     assert_eq!(job("\"\"").unwrap().gang.restart_ms, None);
     let fault = job("cheap").unwrap_err();
     assert_eq!(fault.field, "metadata.annotations[muster.dev/restart-cost]");

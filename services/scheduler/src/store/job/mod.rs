@@ -36,6 +36,7 @@ struct JobRow {
     traceparent: String,
     history: Value,
     version: i64,
+    deadline: Option<jiff_sqlx::Timestamp>,
     submitted_at: jiff_sqlx::Timestamp,
     started_at: Option<jiff_sqlx::Timestamp>,
     finished_at: Option<jiff_sqlx::Timestamp>,
@@ -68,6 +69,7 @@ impl TryFrom<JobRow> for Job {
             traceparent: row.traceparent,
             history: serde_json::from_value(row.history).map_err(|error| corrupt("a history", error))?,
             version: row.version,
+            deadline: row.deadline.map(jiff_sqlx::Timestamp::to_jiff),
             submitted_at: row.submitted_at.to_jiff(),
             started_at: row.started_at.map(jiff_sqlx::Timestamp::to_jiff),
             finished_at: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
@@ -99,7 +101,7 @@ pub async fn get(pool: &PgPool, namespace: &str, name: &str) -> Result<Option<Jo
         r#"
         select
             job_id, namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, submitted_at, started_at,
+            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, deadline, submitted_at, started_at,
             finished_at
         from job
         where namespace = $1
@@ -127,7 +129,7 @@ pub async fn lock_named(tx: &mut Tx, names: &[(String, String)]) -> Result<Vec<J
         select
             j.job_id, j.namespace, j.name, j.queue, j.manifest_digest, j.kind, j.gang, j.gpus, j.priority, j.max_retries, j.movable,
             j.model, j.state, j.reason, j.epoch, j.charged, j.retries, j.not_before, j.policy_revision, j.traceparent, j.history,
-            j.version, j.submitted_at, j.started_at, j.finished_at
+            j.version, j.deadline, j.submitted_at, j.started_at, j.finished_at
         from job j
         join (select distinct * from unnest($1::text[], $2::text[])) as asked (namespace, name) using (namespace, name)
         order by j.job_id
@@ -151,7 +153,7 @@ pub async fn lock_rows(tx: &mut Tx, ids: &[i64]) -> Result<BTreeMap<i64, Job>> {
         r#"
         select
             job_id, namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, submitted_at, started_at,
+            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, deadline, submitted_at, started_at,
             finished_at
         from job
         where job_id = any($1)
@@ -175,7 +177,7 @@ pub async fn rows(executor: impl PgExecutor<'_>, ids: &[i64]) -> Result<BTreeMap
         r#"
         select
             job_id, namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, submitted_at, started_at,
+            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, deadline, submitted_at, started_at,
             finished_at
         from job
         where job_id = any($1)
@@ -206,7 +208,7 @@ pub async fn list(tx: &mut Tx, filter: &Filter, after: (&str, &str), limit: i64)
         r#"
         select
             job_id, namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, submitted_at, started_at,
+            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, deadline, submitted_at, started_at,
             finished_at
         from job
         where (namespace, name) > ($1, $2)
@@ -235,7 +237,7 @@ pub async fn for_engine(tx: &mut Tx, after: i64, limit: i64) -> Result<Vec<Job>>
         r#"
         select
             job_id, namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, submitted_at, started_at,
+            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, deadline, submitted_at, started_at,
             finished_at
         from job
         where job_id > $1
@@ -302,7 +304,7 @@ pub async fn charged_in(tx: &mut Tx, cluster: &str) -> Result<Vec<Job>> {
         r#"
         select
             job_id, namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, submitted_at, started_at,
+            epoch, charged, retries, not_before, policy_revision, traceparent, history, version, deadline, submitted_at, started_at,
             finished_at
         from job
         where charged

@@ -46,6 +46,7 @@ struct NewRow<'a> {
     policy_revision: &'a str,
     traceparent: &'a str,
     history: &'a [Transition],
+    deadline: Option<Timestamp>,
     submitted_at: Timestamp,
 }
 
@@ -68,6 +69,7 @@ impl<'a> NewRow<'a> {
             policy_revision: &job.policy_revision,
             traceparent: &job.traceparent,
             history: &job.history,
+            deadline: job.deadline,
             submitted_at: job.submitted_at,
         })
     }
@@ -80,20 +82,20 @@ pub async fn insert(tx: &mut Tx, jobs: &[&Job]) -> Result<Vec<Option<i64>>> {
         r#"
         insert into job (
             namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            policy_revision, traceparent, history, submitted_at
+            policy_revision, traceparent, history, deadline, submitted_at
         )
         select
             namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            policy_revision, traceparent, history, submitted_at
+            policy_revision, traceparent, history, deadline, submitted_at
         from rows from (
             jsonb_to_recordset($1) as (
                 namespace text, name text, queue text, manifest_digest text, kind text, gang jsonb, gpus integer, priority integer,
                 max_retries integer, movable boolean, model text, state text, reason text, policy_revision text, traceparent text,
-                history jsonb, submitted_at timestamptz
+                history jsonb, deadline timestamptz, submitted_at timestamptz
             )
         ) with ordinality as j (
             namespace, name, queue, manifest_digest, kind, gang, gpus, priority, max_retries, movable, model, state, reason,
-            policy_revision, traceparent, history, submitted_at, place
+            policy_revision, traceparent, history, deadline, submitted_at, place
         )
         order by place
         on conflict on constraint job_name_is_unique do nothing
