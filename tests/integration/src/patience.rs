@@ -7,6 +7,9 @@ use anyhow::{Result, bail};
 /// How long a condition may take to come true: generous, because a busy machine is no bug.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a process of the harness may take until it answers: a machine that starts several at once is no bug either.
+pub const STARTS_WITHIN: Duration = Duration::from_secs(180);
+
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 

@@ -11,9 +11,8 @@ use tempfile::TempDir;
 
 use super::Part;
 use super::certificate::Certificate;
+use crate::patience::STARTS_WITHIN;
 use crate::process::{Leash, Program, finished, free_port};
-
-const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// What Java is told: a small heap, and to be up soon rather than fast later.
 const JAVA: [&str; 4] = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
@@ -56,7 +55,7 @@ impl Kafka {
     /// Formats an empty log and starts it. `jars` is the folder of its artifacts.
     ///
     /// # Errors
-    /// The broker doesn't come up within a minute.
+    /// The broker doesn't come up.
     pub async fn start(jars: PathBuf, leash: &Leash) -> Result<Self> {
         let folder = TempDir::with_prefix("muster-kafka-")?;
         let ports = Ports { plain: free_port()?, guarded: free_port()?, controller: free_port()? };
@@ -90,13 +89,13 @@ impl Kafka {
     /// Waits until it listens.
     ///
     /// # Errors
-    /// It has ended, or does not listen within a minute.
+    /// It has ended, or does not listen in time.
     pub async fn ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + READY_WITHIN;
+        let deadline = Instant::now() + STARTS_WITHIN;
         while tokio::net::TcpStream::connect(&self.address).await.is_err() {
             self.broker.process().expect_running()?;
             if Instant::now() > deadline {
-                bail!("Kafka does not listen on {} within {READY_WITHIN:?}", self.address);
+                bail!("Kafka does not listen on {} within {STARTS_WITHIN:?}", self.address);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

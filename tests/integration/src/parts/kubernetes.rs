@@ -5,7 +5,6 @@
 //! temporary folder that goes with it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -15,10 +14,8 @@ use super::Part;
 use super::certificate::Certificate;
 use crate::cluster_api::ClusterApi;
 use crate::eventually_within;
-use crate::patience::look;
+use crate::patience::{STARTS_WITHIN, look};
 use crate::process::{Leash, Process, Program, free_port};
-
-const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// Where the programs are.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -134,14 +131,14 @@ impl Kubernetes {
         for number in 1..=nodes {
             api.create("/api/v1/nodes", &node(&format!("{name}-{number}"), model)).await?;
         }
-        eventually_within(READY_WITHIN, &format!("the nodes of {name} are ready"), async || {
+        eventually_within(STARTS_WITHIN, &format!("the nodes of {name} are ready"), async || {
             clients.iter_mut().try_for_each(|client| client.process().expect_running())?;
             let there = api.list("/api/v1/nodes").await?;
             let ready = there.iter().filter(|node| is_ready(node)).count();
             Ok(look(ready == nodes as usize, (), || format!("{ready} of {nodes} are")))
         })
         .await?;
-        eventually_within(READY_WITHIN, &format!("the controllers of {name} work"), async || {
+        eventually_within(STARTS_WITHIN, &format!("the controllers of {name} work"), async || {
             let account = api.find("/api/v1/namespaces/default/serviceaccounts/default").await?;
             Ok(look(account.is_some(), (), || "no service account in the namespace default".to_owned()))
         })
@@ -181,7 +178,7 @@ impl Kubernetes {
 
 /// Waits until the API server says that it is ready.
 async fn answers(api: &ClusterApi, name: &str, server: &mut Process) -> Result<()> {
-    eventually_within(READY_WITHIN, &format!("the API server of {name} is ready"), async || {
+    eventually_within(STARTS_WITHIN, &format!("the API server of {name} is ready"), async || {
         server.expect_running()?;
         let answer = api.code("/readyz").await;
         Ok(look(matches!(answer, Ok(200)), (), || format!("{answer:?}")))

@@ -19,13 +19,12 @@ use tempfile::TempDir;
 
 use super::Part;
 use crate::process::{Leash, Program, free_port};
+use crate::patience::STARTS_WITHIN;
 
 const SUPERUSER: &str = "muster";
 
 /// Eight services, pools of ten, and as many test processes again.
 const CONNECTIONS: u32 = 400;
-
-const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Whether a commit is on disk when it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +205,7 @@ fn server_arguments(folder: &Path, port: u16, durability: Durability) -> Vec<Str
 }
 
 async fn wait_until_ready(server: &Server, mut still_running: impl FnMut() -> Result<()>) -> Result<()> {
-    let deadline = Instant::now() + READY_WITHIN;
+    let deadline = Instant::now() + STARTS_WITHIN;
     loop {
         still_running()?;
         if server.answers().await {

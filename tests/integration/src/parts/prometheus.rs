@@ -1,17 +1,14 @@
 //! A real Prometheus that scrapes one cluster.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use super::Part;
 use crate::eventually_within;
-use crate::patience::look;
+use crate::patience::{STARTS_WITHIN, look};
 use crate::process::{Leash, Program, free_port};
-
-const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A server, and what it keeps. Dropping it ends it.
 #[derive(Debug)]
@@ -26,7 +23,7 @@ impl Prometheus {
     /// Starts one that scrapes `target`, the URL of an exporter, twice a second, with the labels as they are exported.
     ///
     /// # Errors
-    /// It does not come up within a minute.
+    /// It does not come up.
     pub async fn start(program: &Path, name: &str, target: &str, leash: &Leash) -> Result<Self> {
         let folder = TempDir::with_prefix(format!("muster-prometheus-{name}-"))?;
         let target: reqwest::Url = target.parse().context("the exporter's URL")?;
@@ -49,7 +46,7 @@ impl Prometheus {
         let mut process = Part::start(program, leash)?;
         let url = format!("http://{address}");
         let ready = format!("{url}/-/ready");
-        eventually_within(READY_WITHIN, &format!("the Prometheus of {name} is ready"), async || {
+        eventually_within(STARTS_WITHIN, &format!("the Prometheus of {name} is ready"), async || {
             process.process().expect_running()?;
             let status = reqwest::get(&ready).await?.status();
             Ok(look(status.is_success(), (), || status.to_string()))

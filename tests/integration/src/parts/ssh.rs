@@ -1,7 +1,6 @@
 //! A real ssh server: OpenSSH's, for one key, through which git's own programs serve the repositories of this machine.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::unistd::{User, geteuid};
@@ -11,10 +10,8 @@ use tokio::process::Command;
 
 use super::Part;
 use crate::eventually_within;
-use crate::patience::look;
+use crate::patience::{STARTS_WITHIN, look};
 use crate::process::{Leash, Program, finished, free_port};
-
-const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// The folder that the server wants to be empty and root's, as its package would have made it.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
@@ -62,7 +59,7 @@ impl SshServer {
             .argument(at("sshd_config").display().to_string())
             .log(at("sshd.log"));
         let mut process = Part::start(surrounded(server, programs, folder.path())?, leash)?;
-        eventually_within(READY_WITHIN, "the ssh server listens", async || {
+        eventually_within(STARTS_WITHIN, "the ssh server listens", async || {
             process.process().expect_running()?;
             let answer = TcpStream::connect(("127.0.0.1", port)).await;
             Ok(look(answer.is_ok(), (), || format!("{:?}", answer.err())))

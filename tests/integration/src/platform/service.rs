@@ -2,16 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value, toml};
 
-use crate::patience::{self, eventually_within};
+use crate::patience::{self, STARTS_WITHIN, eventually_within};
 use crate::process::{Crash, Leash, Process, Program, free_port};
-
-/// How long a service may take from its start until it answers `/readyz`.
-const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -240,13 +236,13 @@ impl Replica {
     /// Returns when it answers that it is ready.
     ///
     /// # Errors
-    /// It ends, or is not ready within a minute.
+    /// It ends, or is not ready in time.
     pub async fn wait_until_ready(&mut self) -> Result<()> {
         let url = format!("http://127.0.0.1:{}/readyz", self.ports.http);
         let what = format!("{} is ready", self.service.name());
         let process = &mut self.process;
         let http = reqwest::Client::new();
-        let ready = eventually_within(READY_WITHIN, &what, async || {
+        let ready = eventually_within(STARTS_WITHIN, &what, async || {
             process.expect_running()?;
             let response = http.get(&url).send().await?;
             let status = response.status();

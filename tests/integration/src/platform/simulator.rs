@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -10,11 +9,8 @@ use serde::Deserialize;
 use super::Setup;
 use crate::audit::AuditLog;
 use crate::cluster_api::ClusterApi;
-use crate::patience::{Look, eventually_within};
+use crate::patience::{Look, STARTS_WITHIN, eventually_within};
 use crate::process::{Process, Program};
-
-/// How long the simulator may take to listen.
-const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The running simulator.
 #[derive(Debug)]
@@ -80,7 +76,7 @@ impl Simulator {
             .log(folder.join("logs/simulator.log"))
             .start(&setup.leash)?;
         let file = own.join("endpoints.json");
-        let endpoints = eventually_within(READY_WITHIN, "the simulator listens", async || {
+        let endpoints = eventually_within(STARTS_WITHIN, "the simulator listens", async || {
             process.expect_running()?;
             let Ok(text) = std::fs::read(&file) else {
                 return Ok(Look::NotYet(format!("no {}", file.display())));
