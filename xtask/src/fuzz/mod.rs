@@ -57,8 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let written = seeds::write(folder, &corpora, MAX_BYTES)?;
         println!("{written} seeds from {}", folder.display());
     }
-    let wanted: Vec<&str> =
-        TARGETS.into_iter().filter(|name| target.as_ref().is_none_or(|target| target == *name)).collect();
+    let wanted: Vec<&str> = TARGETS.into_iter().filter(|name| target.as_ref().is_none_or(|target| target == *name)).collect();
     let folder = workspace::root().join("services/policy/evaluator/fuzz");
     let programs = build(&folder, &corpora.join("target"), &wanted)?;
     let mut found = Vec::new();

@@ -158,9 +158,10 @@ fn a_service_of_models_is_its_own_containers_or_its_runtime() {
     };
     let in_the_cluster = Inventory::new(vec![runtime("other", "onnx"), runtime("vllm", "llm")], Extent::Whole);
     let around = Around { inventory: Some(&in_the_cluster), ..Around::default() };
-    for (model, image) in
-        [(json!({"modelFormat": {"name": "llm"}}), "vllm:1"), (json!({"modelFormat": {"name": "x"}, "runtime": "other"}), "other:1")]
-    {
+    for (model, image) in [
+        (json!({"modelFormat": {"name": "llm"}}), "vllm:1"),
+        (json!({"modelFormat": {"name": "x"}, "runtime": "other"}), "other:1"),
+    ] {
         let mut model = model;
         model["args"] = json!(["--model=m"]);
         model["resources"] = json!({"limits": {"nvidia.com/gpu": 1}});

@@ -18,8 +18,8 @@ use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 
 use super::Part;
-use crate::process::{Leash, Program, free_port};
 use crate::patience::STARTS_WITHIN;
+use crate::process::{Leash, Program, free_port};
 
 const SUPERUSER: &str = "muster";
 

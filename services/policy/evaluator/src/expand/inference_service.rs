@@ -17,9 +17,8 @@ const RUNTIMES: &str = "serving.kserve.io/v1alpha1";
 /// The container of the model server.
 const SERVER: &str = "kserve-container";
 /// Where a component speaks of its model: by a format, or as older documents do by the format's name.
-const MODELS: [&str; 11] = [
-    "model", "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle",
-];
+const MODELS: [&str; 11] =
+    ["model", "sklearn", "xgboost", "tensorflow", "pytorch", "triton", "onnx", "huggingface", "pmml", "lightgbm", "paddle"];
 /// What a component says that is not of its Pod's spec.
 const OF_THE_COMPONENT: [&str; 17] = [
     "annotations",
@@ -147,7 +146,8 @@ fn served(runtime: &Value, own: &Value, place: &Path, model: &Map<String, Value>
     merge(&mut spec, &json!({"containers": [over]}), true, New::Last);
     if let Some(at) = server(&spec) {
         let container = in_spec.key("containers").index(at);
-        let fields = over.as_object().into_iter().flatten().filter(|(field, _)| !["name", "args", "env"].contains(&field.as_str()));
+        let fields =
+            over.as_object().into_iter().flatten().filter(|(field, _)| !["name", "args", "env"].contains(&field.as_str()));
         origins.extend(fields.map(|(field, _)| (container.key(field), place.key(key).key(field))));
     }
     let alone = own.as_object().into_iter().flatten().filter(|(field, _)| known.get(*field).is_none() && *field != "containers");

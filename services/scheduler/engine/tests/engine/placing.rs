@@ -258,7 +258,7 @@ fn a_tier_opens_while_a_deadline_can_still_be_met() {
         submit(&mut engine, JobSpec { deadline: Some(Time(now + after_ms)), ..of_kind(21, now, kind) });
         assert_eq!(plan(&mut engine), [], "{kind}");
         let at = engine.next_timer().expect("a timer").0;
-        let told = engine.explain(JobId(21)).unwrap().holds.iter().any(|hold| *hold == Hold::TierOpens { tier: 1, at: Time(at) });
+        let told = engine.explain(JobId(21)).unwrap().holds.contains(&Hold::TierOpens { tier: 1, at: Time(at) });
         assert!(told, "{kind}");
         engine.apply(Event::Time(Time(at - 1))).unwrap();
         assert_eq!(plan(&mut engine), [], "{kind}");

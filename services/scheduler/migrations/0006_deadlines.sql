@@ -1,0 +1,2 @@
+-- When a job should be done, if it says so.
+alter table job add column deadline timestamptz;
