@@ -3,7 +3,7 @@
 
 use super::{
     Made, Origins,
-    owned::{Maker, Name, label},
+    owned::{Maker, Name, label, lay_marks},
     templates::Around,
 };
 use crate::{
@@ -79,9 +79,7 @@ impl Maker<'_> {
         let mut template = json!({"metadata": {}});
         let runtimes = runtime.map(|runtime| &runtime["spec"]);
         for given in [runtimes, self.at("metadata"), Some(&json!(component))].into_iter().flatten() {
-            for key in ["labels", "annotations"].into_iter().filter(|key| given[*key].is_object()) {
-                merge(&mut template["metadata"], &json!({key: given[key]}), false, New::Last);
-            }
+            lay_marks(&mut template["metadata"], given);
         }
         if let Some(Value::Object(annotations)) = template.pointer_mut("/metadata/annotations") {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");

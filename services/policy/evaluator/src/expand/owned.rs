@@ -1,7 +1,10 @@
 //! Objects made from a template, and who owns them.
 
 use super::{Made, Origins};
-use crate::path::Path;
+use crate::{
+    mutate::merge::{New, merge},
+    path::Path,
+};
 use serde_json::{Map, Value, json};
 
 /// A hash that nobody knows before.
@@ -72,6 +75,13 @@ impl Maker<'_> {
     pub fn pod(&self, place: &str, name: &str, named: Name) -> Option<Made> {
         let template = self.at(place).filter(|template| template.is_object())?;
         Some(self.pod_at(&Path::of_keys(place), template, name, named))
+    }
+}
+
+/// Lays the labels and annotations of `given` over those of `metadata`.
+pub fn lay_marks(metadata: &mut Value, given: &Value) {
+    for key in ["labels", "annotations"].into_iter().filter(|key| given[*key].is_object()) {
+        merge(metadata, &json!({key: given[key]}), false, New::Last);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Made, Origins,
-    owned::{Maker, Name},
+    owned::{Maker, Name, lay_marks},
     templates::Around,
 };
 use crate::{
@@ -44,10 +44,7 @@ impl Maker<'_> {
             }
         }
         let mut metadata = self.metadata(&template, &self.name, Name::Fixed);
-        let own = json!({"labels": self.at("spec.labels"), "annotations": self.at("spec.annotations")});
-        for key in ["labels", "annotations"].into_iter().filter(|key| own[*key].is_object()) {
-            merge(&mut metadata, &json!({key: own[key]}), false, New::Last);
-        }
+        lay_marks(&mut metadata, &self.workload["spec"]);
         let object = json!({"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": spec});
         vec![Made { object, origins: Origins(origins), unknown: None }]
     }
@@ -111,7 +108,7 @@ impl Maker<'_> {
     }
 
     /// Stands for a Pod of which nothing is known but that it will be there.
-    pub fn unknown_pod(&self, name: &str, reason: String) -> Made {
+    fn unknown_pod(&self, name: &str, reason: String) -> Made {
         let metadata = self.metadata(&Value::Null, name, Name::Generated);
         let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}});
         Made { object, origins: Origins(Vec::new()), unknown: Some(reason) }
