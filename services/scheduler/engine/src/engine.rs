@@ -11,6 +11,7 @@ use crate::groups::Groups;
 use crate::jobs::Jobs;
 use crate::lanes::{LaneId, Lanes, Waits};
 use crate::mix::Mix;
+use crate::moving::Misplaced;
 use crate::nodes::Place;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
@@ -56,7 +57,7 @@ pub struct Engine {
     pub(crate) typical: Typical,
     /// What finished runs have taught.
     pub(crate) estimates: Estimates,
-    /// Waiting jobs with the room that is kept for them.
+    /// Jobs with the room that is kept for them.
     pub(crate) promised: BTreeMap<JobId, Promise>,
     /// No head of a lane becomes overdue before this.
     pub(crate) overdue_at: Time,
@@ -68,6 +69,8 @@ pub struct Engine {
     pub(crate) in_vain: BTreeSet<QueueIndex>,
     /// Per cluster with runs that may be interrupted what the longest of them is expected to take still, the longest first.
     pub(crate) longest: BTreeSet<(Reverse<i64>, ClusterIndex)>,
+    /// Runs that would go elsewhere if there were room.
+    pub(crate) misplaced: Misplaced,
     /// Clusters on which something became free since the last plan.
     pub(crate) freed: BTreeSet<ClusterIndex>,
     pub(crate) stats: Stats,
@@ -86,6 +89,8 @@ pub(crate) enum Timer {
     Ripe(QueueIndex),
     /// A run has lasted so long that it is expected to last longer than was thought.
     Longer(JobId),
+    /// A run is old enough to move to a better place.
+    Move,
 }
 
 #[derive(Clone, Debug)]
@@ -179,6 +184,7 @@ impl Engine {
             everything: Vector::default(),
             in_vain: BTreeSet::new(),
             longest: BTreeSet::new(),
+            misplaced: Misplaced::default(),
             freed: BTreeSet::new(),
             stats: Stats::default(),
         }

@@ -86,6 +86,8 @@ pub enum Cause {
     Priority,
     /// The run's queue uses more than its share, and the gang's queue less.
     Share,
+    /// The run itself goes on in a better place, which is kept for it.
+    Better,
 }
 
 impl Cause {
@@ -97,18 +99,19 @@ impl Cause {
             Self::Overdue => "has waited for too long",
             Self::Priority => "has a higher priority",
             Self::Share => "is within its queue's share",
+            Self::Better => "goes on in a better place",
         }
     }
 }
 
-/// A run that makes room for a gang.
+/// A run that makes room for a gang, or moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interruption {
     /// Whose run.
     pub job: JobId,
     /// Which run.
     pub epoch: Epoch,
-    /// For which waiting job.
+    /// For which waiting job; with [`Cause::Better`] for itself.
     pub in_favour_of: JobId,
     /// Why.
     pub cause: Cause,

@@ -184,6 +184,7 @@ impl Engine {
             entry.counted = counted;
             self.queues.mark(index);
             self.let_go_below(index);
+            self.misplaced.look();
         }
         Ok(())
     }
@@ -191,6 +192,7 @@ impl Engine {
     /// After a change of clusters or tiers: what may be used, and so what shares are parts of, is another.
     fn tiers_changed(&mut self) {
         self.groups.all_stale();
+        self.misplaced.stale();
         self.let_unpaid_go(0..=usize::MAX);
         let mut everything = Vector::default();
         for cluster in self.sites.iter().filter_map(|site| site.cluster.as_ref()) {
@@ -216,6 +218,7 @@ impl Engine {
         // Also for those whose speeds nobody knows: they are taken to be normal, and compared like all others.
         let (groups, queues) = (&mut self.groups, &self.queues);
         groups.stale_of(|(_, owner, _)| queues.prefers(*owner) == Prefers::Fastest);
+        self.misplaced.stale();
         self.let_unpaid_go(0..=usize::MAX);
     }
 
@@ -392,6 +395,10 @@ impl Engine {
         job.attained_ms = if class.gang.restart_ms.is_some() { attained_ms } else { 0 };
         self.queues.charge(queue, &class.total, Charge::Back);
         self.let_go_below(queue);
+        // A better place that is kept for it is of use only if it goes on at once.
+        if !matches!(end, RunEnd::Retry { not_before } if not_before <= now) {
+            self.break_promise(id);
+        }
         match end {
             RunEnd::Finished => {
                 // A run that never started teaches nothing.

@@ -352,6 +352,7 @@ impl Engine {
         for queue in std::mem::take(&mut self.in_vain) {
             self.queues.touch(queue);
         }
+        self.misplaced.look();
         let freed = std::mem::take(&mut self.freed);
         for index in freed {
             let nodes = &self.sites[index].nodes;

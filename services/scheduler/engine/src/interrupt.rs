@@ -62,6 +62,7 @@ impl Engine {
         let cluster = run.cluster;
         self.change_interruptible(cluster, |runs| runs.insert((Reverse(remaining.gpu_ms), id)));
         self.timers.insert((remaining.until, Timer::Longer(id)));
+        self.list_misplaced(id);
     }
 
     /// Takes a run from the list of those that may be interrupted.
@@ -71,6 +72,7 @@ impl Engine {
         let cluster = run.cluster;
         self.change_interruptible(cluster, |runs| runs.remove(&(Reverse(gpu_ms), id)));
         self.timers.remove(&(until, Timer::Longer(id)));
+        self.misplaced.remove(gpu_ms, id);
     }
 
     fn change_interruptible(&mut self, cluster: ClusterIndex, change: impl FnOnce(&mut Interruptible) -> bool) {
@@ -170,7 +172,8 @@ impl Engine {
             return false;
         }
         let Some((places, left)) = self.free_up(class_id, candidate, &eligible, None) else { return false };
-        let promise = Promise { cluster: candidate.cluster, flavor: candidate.flavor, places, left, expected_at: None };
+        let (cluster, flavor, tier) = (candidate.cluster, candidate.flavor, candidate.tier);
+        let promise = Promise { cluster, flavor, tier, places, left, expected_at: None };
         self.promise(for_job, promise, claim.cause, decisions);
         true
     }

@@ -23,6 +23,7 @@ mod lanes;
 mod learned;
 mod memo;
 mod mix;
+mod moving;
 mod nodes;
 mod overdue;
 mod plan;

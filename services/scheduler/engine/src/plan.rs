@@ -56,7 +56,12 @@ impl Engine {
             let before = decisions.len();
             self.keep_promises(&mut decisions);
             if self.freed.is_empty() && !made && decisions.len() == before {
-                break;
+                // Nobody who waits has room: what is idle may be a better place for what runs.
+                let before = decisions.len();
+                self.move_runs(&mut decisions, limit);
+                if decisions.len() == before {
+                    break;
+                }
             }
         }
         decisions

@@ -191,6 +191,17 @@ impl Place {
         self.emissions.map(|emissions| time_of(emissions, self.speed))
     }
 
+    /// What so much time costs there in what is preferred: money or emissions of an hour × milliseconds, or milliseconds; `None` where
+    /// that is not known.
+    pub(crate) fn costs(self, prefers: Prefers, lasts_ms: i64) -> Option<i128> {
+        let each = match prefers {
+            Prefers::Cheapest => self.price?,
+            Prefers::Greenest => self.emissions?,
+            Prefers::Fastest => 1,
+        };
+        Some(i128::from(each) * i128::from(lasts_ms))
+    }
+
     /// The lesser, the sooner it is tried. What is cheapest goes by the price of a unit of work (none is last), then by speed; what is
     /// fastest by its advantage, then by speed; what is greenest by what a unit of work emits (unknown is last), then by its price.
     pub(crate) fn key(self, prefers: Prefers, advantage: i64) -> [i64; 3] {

@@ -17,11 +17,13 @@ const MOST_RUNS: usize = 10_000;
 /// Lanes looked at by one plan for gangs that are done before a reservation begins.
 const MOST_LANES: usize = 64;
 
-/// Room that is kept for a waiting gang.
+/// Room that is kept for a gang that waits, or whose run is being ended for a better place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Promise {
     pub(crate) cluster: ClusterIndex,
     pub(crate) flavor: Option<FlavorId>,
+    /// The tier that the gang gets it by.
+    pub(crate) tier: usize,
     pub(crate) places: Vec<Place>,
     /// Runs that were told to end for it and have not yet.
     pub(crate) left: BTreeSet<JobId>,
@@ -154,8 +156,11 @@ impl Engine {
         let (queue, class) = (entry.queue, entry.class);
         let (cluster, flavor) = (promise.cluster, promise.flavor);
         let owner = self.queues.tier_owner(queue);
+        let tier = promise.tier;
+        // A tier that was open when the room was promised stays open for it.
         let (open, _) = self.tiers_open(owner, self.waits(entry));
-        let group = self.group(queue, class, open);
+        let most = self.queues.tiers(owner).len().max(1);
+        let group = self.group(queue, class, open.max(tier + 1).min(most));
         self.renew(group);
         let candidates = &self.groups.get(group).candidates;
         let promised = candidates.iter().find(|candidate| candidate.cluster == cluster && candidate.flavor == flavor);
@@ -196,8 +201,8 @@ impl Engine {
         let Some(places) = found else { return false };
         let last = ends[looked_at - 1].0;
         let expected_at = Some(last.max(Time(self.now.0.saturating_add(60_000))));
-        let promise =
-            Promise { cluster: candidate.cluster, flavor: candidate.flavor, places, left: BTreeSet::new(), expected_at };
+        let (cluster, flavor, tier) = (candidate.cluster, candidate.flavor, candidate.tier);
+        let promise = Promise { cluster, flavor, tier, places, left: BTreeSet::new(), expected_at };
         self.promise(job, promise, Cause::Overdue, decisions);
         true
     }

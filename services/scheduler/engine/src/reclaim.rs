@@ -229,7 +229,7 @@ impl Engine {
         for candidate in &candidates {
             let eligible = match cause {
                 Cause::Priority => self.of_lower_priority(taker, candidate.cluster, &mut ripe_at),
-                Cause::Share | Cause::Sooner | Cause::Overdue => self.borrowed_by_others(taker, candidate.cluster, &mut ripe_at),
+                Cause::Share | Cause::Sooner | Cause::Overdue | Cause::Better => self.borrowed_by_others(taker, candidate.cluster, &mut ripe_at),
             };
             if eligible.is_empty() {
                 continue;
@@ -237,7 +237,8 @@ impl Engine {
             self.in_vain.insert(taker.among);
             let rights = self.queues.rights(queue, &self.classes.get(class_id).total, taker.among);
             let Some((places, left)) = self.free_up(class_id, candidate, &eligible, Some(rights)) else { continue };
-            let promise = Promise { cluster: candidate.cluster, flavor: candidate.flavor, places, left, expected_at: None };
+            let (cluster, flavor, tier) = (candidate.cluster, candidate.flavor, candidate.tier);
+            let promise = Promise { cluster, flavor, tier, places, left, expected_at: None };
             if let Some(reservation) = reservation {
                 self.freed.insert(reservation.cluster);
             }

@@ -103,6 +103,8 @@ pub enum JobState {
         stopping: bool,
         /// What it was expected to take still when that was last looked at; `None`: to be estimated now.
         remaining: Option<Remaining>,
+        /// The better place that is kept for it, once it is to end for that.
+        promised: Option<Promised>,
     },
 }
 
@@ -113,6 +115,8 @@ pub struct Promised {
     pub cluster: String,
     /// On nodes with which GPU model.
     pub flavor: Option<String>,
+    /// Index of the queue's tier, from 0.
+    pub tier: usize,
     /// On which nodes.
     pub slots: Vec<Slot>,
     /// Runs that were told to end for it and have not yet.
@@ -172,6 +176,7 @@ impl Engine {
         if !rows.mix.is_empty() {
             engine.restore_mix(rows.mix);
         }
+        engine.misplaced.stale();
         Ok(engine)
     }
 
@@ -221,20 +226,23 @@ impl Engine {
                     self.restore_promise(id, promised)?;
                 }
             }
-            JobState::Placed { cluster, slots, bound, started_at, stopping, remaining } => {
+            JobState::Placed { cluster, slots, bound, started_at, stopping, remaining, promised } => {
                 for name in bound.iter().flatten().flat_map(|node| node.used.iter()).map(|(name, _)| name) {
                     self.resources.index_of(name);
                 }
                 let cluster = self.site(&cluster);
                 let places = self.places(id, cluster, &slots)?;
-                let flavor = places.iter().find_map(|place| self.sites[cluster].nodes.flavor_of(place.node));
-                let speed = self.classes.get(self.jobs.held(id).class).speed(flavor);
+                let class = self.jobs.held(id).class;
+                let speed = self.classes.get(class).speed(self.model_of(class, cluster, &places));
                 self.jobs.held_mut(id).state =
                     State::Placed(Box::new(Run { cluster, places, bound, started_at, speed, stopping, remaining: None }));
                 self.charge_restored(id);
                 match remaining {
                     Some(remaining) => self.list_as(id, remaining),
                     None => self.list(id),
+                }
+                if let Some(promised) = promised {
+                    self.restore_promise(id, promised)?;
                 }
             }
         }
@@ -259,7 +267,7 @@ impl Engine {
     }
 
     fn restore_promise(&mut self, id: JobId, promised: Promised) -> Result<(), Refused> {
-        let Promised { cluster, flavor, slots, left, expected_at } = promised;
+        let Promised { cluster, flavor, tier, slots, left, expected_at } = promised;
         let cluster = self.site(&cluster);
         let flavor = flavor.map(|name| self.flavors.intern(&name));
         let places = self.places(id, cluster, &slots)?;
@@ -269,7 +277,7 @@ impl Engine {
         if let Some(at) = expected_at {
             self.timers.insert((at, Timer::Promised(id)));
         }
-        self.promised.insert(id, Promise { cluster, flavor, places, left, expected_at });
+        self.promised.insert(id, Promise { cluster, flavor, tier, places, left, expected_at });
         Ok(())
     }
 
@@ -335,6 +343,18 @@ impl Engine {
         places.iter().map(slot).collect()
     }
 
+    fn promised_row(&self, id: JobId) -> Option<Promised> {
+        let promise = self.promised.get(&id)?;
+        Some(Promised {
+            cluster: self.sites[promise.cluster].name.clone(),
+            flavor: promise.flavor.map(|flavor| self.flavors.name(flavor).to_owned()),
+            tier: promise.tier,
+            slots: self.slots(promise.cluster, &promise.places),
+            left: promise.left.clone(),
+            expected_at: promise.expected_at,
+        })
+    }
+
     fn row(&self, job: &crate::engine::Job) -> JobRow {
         JobRow {
             spec: self.spec_of(job),
@@ -345,13 +365,7 @@ impl Engine {
                 State::Waiting(_) => JobState::Waiting {
                     not_before: None,
                     expected_ms: Some(job.expected_ms),
-                    promised: self.promised.get(&job.id).map(|promise| Promised {
-                        cluster: self.sites[promise.cluster].name.clone(),
-                        flavor: promise.flavor.map(|flavor| self.flavors.name(flavor).to_owned()),
-                        slots: self.slots(promise.cluster, &promise.places),
-                        left: promise.left.clone(),
-                        expected_at: promise.expected_at,
-                    }),
+                    promised: self.promised_row(job.id),
                 },
                 State::BackOff(until) => JobState::Waiting { not_before: Some(*until), expected_ms: None, promised: None },
                 State::Suspended => JobState::Suspended,
@@ -362,6 +376,7 @@ impl Engine {
                     started_at: run.started_at,
                     stopping: run.stopping,
                     remaining: run.remaining,
+                    promised: self.promised_row(job.id),
                 },
             },
         }

@@ -181,6 +181,7 @@ impl Engine {
                 Timer::Longer(job) => self.list(job),
                 Timer::Promised(job) => self.promise_anew(job),
                 Timer::Ripe(queue) => self.queues.touch(queue),
+                Timer::Move => self.misplaced.look(),
             }
         }
     }

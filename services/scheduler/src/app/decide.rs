@@ -195,6 +195,10 @@ fn interrupt(batch: &mut Batch, facts: &mut Facts, interruption: &Interruption, 
     }
     let told = facts.told.contains(&item_of(job, run));
     stop(batch, job, run, StopReason::Interrupt, told, now);
-    job.go(JobState::Queued, format!("interrupted for {other}, which {}", cause.words()), now);
+    let why = match cause {
+        Cause::Better => cause.words().to_owned(),
+        Cause::Sooner | Cause::Overdue | Cause::Priority | Cause::Share => format!("interrupted for {other}, which {}", cause.words()),
+    };
+    job.go(JobState::Queued, why, now);
     batch.job(job, Some(run));
 }

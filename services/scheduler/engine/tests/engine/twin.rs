@@ -42,6 +42,7 @@ struct Twin {
     next: u64,
     placed: u64,
     ended_for_others: u64,
+    moved: u64,
 }
 
 fn minus(from: &Amounts, what: &Amounts) -> Amounts {
@@ -160,15 +161,21 @@ impl Twin {
         let Its::Running { epoch, started, told_to_end, .. } = its else { panic!("{:?} does not run", interruption.job) };
         assert!(*started && !*told_to_end && *epoch == interruption.epoch, "a started run is told once");
         *told_to_end = true;
-        let priority = spec.priority;
+        let (priority, restarts) = (spec.priority, spec.gang.restart_ms.is_some());
         let (taker, its) = self.jobs.get(&interruption.in_favour_of).expect("for a known job");
-        assert!(matches!(its, Its::Waiting), "for a job that waits");
+        let moves = interruption.in_favour_of == interruption.job;
+        assert!(moves || matches!(its, Its::Waiting), "for a job that waits");
         match interruption.cause {
+            muster_scheduler_engine::Cause::Better => {
+                assert!(moves && restarts);
+                self.moved += 1;
+            }
+            _ if moves => panic!("a run makes room for itself"),
             muster_scheduler_engine::Cause::Priority => assert!(taker.priority > priority),
             muster_scheduler_engine::Cause::Sooner => assert!(taker.priority >= priority),
             muster_scheduler_engine::Cause::Overdue | muster_scheduler_engine::Cause::Share => {}
         }
-        self.ended_for_others += 1;
+        self.ended_for_others += u64::from(!moves);
     }
 
     fn pick(&self, dice: &mut Dice, which: impl Fn(&Its) -> bool) -> Option<JobId> {
@@ -214,6 +221,7 @@ fn world(limited: bool) -> (Engine, Twin) {
         next: 0,
         placed: 0,
         ended_for_others: 0,
+        moved: 0,
     };
     (engine(clusters, queues), twin)
 }
@@ -376,6 +384,7 @@ pub fn play(seed: u64, events: u64, progress: &dyn Fn(u64)) {
         }
     }
     assert!(twin.placed > events / 10 && twin.ended_for_others > events / 1_000, "the world was alive");
+    assert!(twin.moved > events / 10_000, "{} runs moved", twin.moved);
 }
 
 #[test]
