@@ -8,6 +8,8 @@ use crate::engine::{Engine, Job};
 use crate::nodes::Nodes;
 use crate::spec::Prefers;
 
+const HOUR_MS: i64 = 60 * 60 * 1_000;
+
 /// How the speed of a job on a GPU model is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpeedFrom {
@@ -192,12 +194,12 @@ impl Place {
     }
 
     /// What so much time costs there in what is preferred: money or emissions of an hour × milliseconds, or milliseconds; `None` where
-    /// that is not known.
+    /// that is not known. Emissions count for an hour at most: what electricity emits changes with the hour.
     pub(crate) fn costs(self, prefers: Prefers, lasts_ms: i64) -> Option<i128> {
-        let each = match prefers {
-            Prefers::Cheapest => self.price?,
-            Prefers::Greenest => self.emissions?,
-            Prefers::Fastest => 1,
+        let (each, lasts_ms) = match prefers {
+            Prefers::Cheapest => (self.price?, lasts_ms),
+            Prefers::Greenest => (self.emissions?, lasts_ms.min(HOUR_MS)),
+            Prefers::Fastest => (1, lasts_ms),
         };
         Some(i128::from(each) * i128::from(lasts_ms))
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use muster_kit::{Result, Tx, db, lease, telemetry};
-use muster_scheduler_engine::{Decision, Event, Interruption, Placement};
+use muster_scheduler_engine::{Cause, Decision, Event, Interruption, Placement};
 
 use super::App;
 use super::batch::Batch;
@@ -196,7 +196,7 @@ fn interrupt(batch: &mut Batch, facts: &mut Facts, interruption: &Interruption, 
     let told = facts.told.contains(&item_of(job, run));
     stop(batch, job, run, StopReason::Interrupt, told, now);
     let why = match cause {
-        Cause::Better => cause.words().to_owned(),
+        Cause::Better => format!("interrupted: it {}", cause.words()),
         Cause::Sooner | Cause::Overdue | Cause::Priority | Cause::Share => format!("interrupted for {other}, which {}", cause.words()),
     };
     job.go(JobState::Queued, why, now);

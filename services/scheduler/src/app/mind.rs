@@ -379,6 +379,7 @@ fn row(job: &Job, run: Option<&Run>, attained_ms: i64) -> JobRow {
             started_at: run.started_at.map(time),
             stopping: run.stopping.is_some(),
             remaining: None,
+            promised: None,
         },
         None if job.state == JobState::Suspended => EngineState::Suspended,
         None => EngineState::Waiting { not_before: job.not_before.map(time), expected_ms: None, promised: None },

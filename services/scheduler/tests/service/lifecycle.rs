@@ -254,3 +254,36 @@ async fn a_long_run_that_allows_it_makes_room_for_a_short_job_and_goes_on_after_
     assert!(kept.iter().any(|history| history.kind == "ml/long"), "{kept:?}");
     assert_eq!(folded, kept, "both of its runs together");
 }
+
+#[tokio::test]
+async fn a_run_goes_on_in_the_cheap_cluster_once_that_is_idle() {
+    let mut world = World::new().await;
+    world.join(member("idc", 1, "V100", 1)).await;
+    world.join(member("cloud", 1, "A100", 9)).await;
+    world.queue("train", "").await;
+    world.submit("first", 1, 8).await;
+    let willing = "metadata: {name: long, annotations: {muster.dev/restart-cost: 30s}}";
+    let manifest = training("long", 1, 8).replace("metadata: {name: long}", willing);
+    world.settle().await;
+    world.create(create("long", &manifest)).await.expect("a sound job");
+    world.settle().await;
+    assert_eq!(world.state("long").await, (State::Placed, "cloud".to_owned()));
+    world.runs("idc", "first", 1).await;
+    world.runs("cloud", "long", 1).await;
+    world.settle().await;
+    world.pass(3_600);
+    world.ends("idc", "first", 1, RunPhase::Succeeded).await;
+    world.settle().await;
+    let long = world.job("long").await;
+    assert_eq!(long.state(), State::Queued);
+    assert_eq!(long.history.last().expect("a history").reason, "interrupted: it goes on in a better place");
+    // What comes meanwhile does not get its place, and it does not get back its own before that is free.
+    world.submit("later", 1, 8).await;
+    world.settle().await;
+    assert_eq!(world.state("later").await.0, State::Queued);
+    world.ends("cloud", "long", 1, RunPhase::Stopped).await;
+    world.settle().await;
+    assert_eq!(world.state("long").await, (State::Placed, "idc".to_owned()));
+    assert_eq!(world.job("long").await.run_epoch, 2);
+    assert_eq!(world.state("later").await, (State::Placed, "cloud".to_owned()));
+}

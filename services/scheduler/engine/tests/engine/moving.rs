@@ -241,3 +241,25 @@ fn of_several_runs_those_move_that_take_longest() {
     assert_eq!(engine.plan(), [goes_on(3), goes_on(4)]);
     assert!(engine.plan().is_empty());
 }
+
+#[test]
+fn what_electricity_emits_now_counts_for_an_hour() {
+    let emits = |milligrams: i64, mut cluster: ClusterSpec| {
+        cluster.emissions = BTreeMap::from([("V100".to_owned(), milligrams)]);
+        cluster
+    };
+    let spec = QueueSpec { prefers: Some(Prefers::Greenest), ..queue("one", 1) };
+    let (north, south) = (cluster("north", 1, "V100", 1), cluster("south", 1, "V100", 1));
+    let mut engine = engine(vec![emits(100, north.clone()), emits(200, south.clone())], vec![spec]);
+    submit(&mut engine, patient(1, 8));
+    assert_eq!(placed(&plan(&mut engine)), [(1, "north")]);
+    begin(&mut engine, 1, 0);
+    tell(&mut engine, 100 * HOUR_MS);
+    assert!(engine.plan().is_empty());
+    // A hundred hours are expected still, of which one counts: a twentieth of it is no four restarts of a minute.
+    engine.apply(Event::Cluster(emits(105, north.clone()))).unwrap();
+    engine.apply(Event::Cluster(emits(100, south.clone()))).unwrap();
+    assert!(engine.plan().is_empty());
+    engine.apply(Event::Cluster(emits(110, north))).unwrap();
+    assert_eq!(engine.plan(), [goes_on(1)]);
+}
