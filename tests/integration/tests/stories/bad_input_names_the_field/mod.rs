@@ -73,6 +73,9 @@ async fn bad_input_names_the_field() -> Result<()> {
     // Something of each kind that bad input is about, so that there is something to lose.
     events::prepare(&clients).await?;
     policies::prepare(&clients).await?;
+    // Once a job has run, the scheduler knows how large the cluster is.
+    common::submit(&clients, &common::job("first", "short", 1, 1)).await?;
+    common::job_is(&clients, "first", scheduler::job::State::Succeeded).await?;
     let before = stored(&clients).await?;
 
     messages::are_refused(&clients).await?;
