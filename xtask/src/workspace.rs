@@ -48,8 +48,21 @@ fn others_may_enter(folder: &Path) -> bool {
 /// What it told us of our own package it is not told again: some build scripts (ring's) ask for that, and would have half of
 /// the tree compiled once more.
 pub fn cargo() -> tokio::process::Command {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = tokio::process::Command::new(program);
+    unburdened(tokio::process::Command::new(cargo_program()))
+}
+
+/// The same cargo, with what it starts, for what others on the machine come before (`nice`).
+pub fn cargo_in_the_background() -> tokio::process::Command {
+    let mut command = tokio::process::Command::new("nice");
+    command.args(["-n", "19"]).arg(cargo_program());
+    unburdened(command)
+}
+
+fn cargo_program() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn unburdened(mut command: tokio::process::Command) -> tokio::process::Command {
     for (name, _) in std::env::vars_os() {
         let of_our_package =
             name.to_str().is_some_and(|name| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_"));

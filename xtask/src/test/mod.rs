@@ -1,9 +1,9 @@
 //! `cargo xtask test`: every test, with what they need brought up first.
 //!
-//! The one thing to know: there are four kinds of stories, a binary each. Those on embedded parts come after the tests of the
-//! crates, then those on real parts that stay well, which want the machine. At last two lanes run side by side: the stories whose
-//! real parts are broken, which start parts of their own and wait for most of their time; and those that stop servers and
-//! processes.
+//! The one thing to know: there are four kinds of stories, a binary each. Those on embedded parts come first, then those on real
+//! parts that stay well, which want the machine. At last three lanes run side by side: the stories whose real parts are broken,
+//! which start parts of their own and wait for most of their time; those that stop servers and processes; and the tests of the
+//! crates, which take the processor when nobody else does.
 
 mod floor;
 mod real;
@@ -43,6 +43,9 @@ const REAL: &str = "real";
 /// The test program of the stories whose parts are broken: it starts its own.
 const RECOVERY: &str = "recovery";
 
+/// How many stories of a program run at once, where that is more than there are processors: they wait for most of their time.
+const AT_ONCE: [(&str, u32); 2] = [(EMBEDDED, 4), (REAL, 3)];
+
 /// What to run.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -64,7 +67,8 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> Result<()> {
     doctor::check(doctor::For::Tests)?;
     let stages = stages(&arguments).await?;
-    let surroundings = Surroundings::made(&arguments, stages.iter().flatten().flatten()).await?;
+    let selections = stages.iter().flatten().flat_map(|lane| &lane.selections);
+    let surroundings = Surroundings::made(&arguments, selections).await?;
     let started = Instant::now();
     let tally = RefCell::new(Tally::default());
     for lanes in stages {
@@ -80,7 +84,25 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 type Selection = Vec<String>;
 
 /// Selections one after another.
-type Lane = Vec<Selection>;
+struct Lane {
+    selections: Vec<Selection>,
+    pace: Pace,
+}
+
+/// Whether a lane yields the processor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// It takes its part.
+    Usual,
+    /// It runs when nobody else does.
+    InTheBackground,
+}
+
+impl Lane {
+    fn of(selection: Selection) -> Self {
+        Self { selections: vec![selection], pace: Pace::Usual }
+    }
+}
 
 /// What the tests run on.
 struct Surroundings {
@@ -109,12 +131,12 @@ impl Surroundings {
 
     /// Runs a lane to its end.
     async fn play(&self, lane: &Lane, turn: usize, floor: &Floor, tally: &RefCell<Tally>) -> Result<()> {
-        for selection in lane {
+        for selection in &lane.selections {
             let heard = |line: &str| {
                 floor.say(turn, line);
                 tally.borrow_mut().read(line);
             };
-            if !self.test(selection, heard).await? {
+            if !self.test(selection, lane.pace, heard).await? {
                 tally.borrow_mut().broke();
             }
         }
@@ -123,12 +145,18 @@ impl Surroundings {
     }
 
     /// Runs one `cargo test`, and answers whether it succeeded.
-    async fn test(&self, selection: &Selection, line: impl FnMut(&str)) -> Result<bool> {
-        let mut command = workspace::cargo();
+    async fn test(&self, selection: &Selection, pace: Pace, line: impl FnMut(&str)) -> Result<bool> {
+        let mut command = match pace {
+            Pace::Usual => workspace::cargo(),
+            Pace::InTheBackground => workspace::cargo_in_the_background(),
+        };
+        let said = self.harness.iter().any(|argument| argument.starts_with("--test-threads"));
+        let at_once = AT_ONCE.iter().find(|(program, _)| !said && wants(selection, program));
         command
             .args(["test", "--no-fail-fast"])
             .args(selection)
             .arg("--")
+            .args(at_once.map(|(_, stories)| format!("--test-threads={stories}")))
             .args(&self.harness)
             .env("MUSTER_TEST_DATABASE_URL", self.postgres.server().url("postgres"))
             .env(kustomize::PATH_VARIABLE, &self.kustomize)
@@ -156,20 +184,24 @@ fn wants(selection: &Selection, program: &str) -> bool {
 /// is named: of a part of it cargo would unite features otherwise, and compile half of the tree once more.
 async fn stages(arguments: &Arguments) -> Result<Vec<Vec<Lane>>> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Selection>();
-    let alone = |selection: Selection| vec![vec![selection]];
+    let alone = |selection: Selection| vec![Lane::of(selection)];
     if !arguments.tests.is_empty() {
         return Ok(arguments.tests.iter().map(|name| alone(words(&format!("--workspace --test {name}")))).collect());
     }
     let stories = |scope: &str| {
         let story = |name: &str| words(&format!("{scope} --test {name}"));
-        [alone(story(EMBEDDED)), alone(story(REAL)), vec![vec![story(OUTAGES)], vec![story(RECOVERY)]]]
+        vec![alone(story(EMBEDDED)), alone(story(REAL)), vec![Lane::of(story(OUTAGES)), Lane::of(story(RECOVERY))]]
     };
     let packages = &arguments.packages;
     if packages.is_empty() {
         let names =
             test_targets().await?.into_iter().filter(|name| ![EMBEDDED, REAL, OUTAGES, RECOVERY].contains(&name.as_str()));
         let crates = words("--workspace --lib --bins").into_iter().chain(names.flat_map(|name| ["--test".to_owned(), name]));
-        return Ok([alone(crates.collect())].into_iter().chain(stories("--workspace")).collect());
+        let crates = Lane { selections: vec![crates.collect()], pace: Pace::InTheBackground };
+        let mut stages = stories("--workspace");
+        // Their output comes first, as it comes.
+        stages.last_mut().expect("there are stories").insert(0, crates);
+        return Ok(stages);
     }
     let mut stages = Vec::new();
     let others: Vec<String> = packages.iter().filter(|name| *name != STORIES).cloned().collect();
