@@ -7,11 +7,22 @@ use crate::class::{self, Class, FlavorId, NORMAL_SPEED, time_of};
 use crate::cluster::{Cluster, candidates, tier_of};
 use crate::engine::{Engine, State};
 use crate::event::{ClusterState, JobId, Refused, Time};
+use crate::lanes::Waits;
 use crate::nodes::{Nodes, Place, Shortage};
 use crate::queues::{Excess, QueueIndex, ROOT, Work};
-use crate::reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, level_word};
+use crate::reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, Threshold, level_word};
 use crate::spec::JobSpec;
 use crate::vector::units;
+
+/// Which tiers are open to a job at the moment.
+struct TiersFor {
+    /// How many.
+    open: usize,
+    /// When the next one opens, whatever waits then.
+    opens: Option<Time>,
+    /// How much has to wait for it.
+    threshold: Option<Threshold>,
+}
 
 impl Engine {
     /// Explains an unfinished job; `None` if it isn't known.
@@ -30,7 +41,7 @@ impl Engine {
             }
         };
         let owner = self.queues.tier_owner(job.queue);
-        let open = self.tiers_open(owner, self.waits(job));
+        let tiers = self.tiers_for(owner, self.waits(job));
         let mut empty_fits = BTreeMap::new();
         let yardstick = (self.queues.prefers(job.queue), &self.typical);
         let places = candidates(self.queues.tiers(owner), yardstick, class, &self.sites, &self.flavors);
@@ -44,7 +55,7 @@ impl Engine {
                 let reason = if placed_on == Some(cluster.spec.name.as_str()) {
                     Reason::Here
                 } else {
-                    self.judge(class, (cluster, nodes), tier, open, owner == crate::queues::ROOT, &mut empty_fits)
+                    self.judge(class, (cluster, nodes), tier, &tiers, owner == ROOT, &mut empty_fits)
                 };
                 let models = self.model_verdicts(job, class, cluster, nodes);
                 let place = places.iter().position(|place| place.cluster == index);
@@ -52,15 +63,21 @@ impl Engine {
             })
             .collect();
         clusters.sort_by(|left, right| left.cluster.cmp(&right.cluster));
-        let holds = if placed_on.is_some() {
-            Vec::new()
-        } else {
-            self.holds(job, class, &standing, &clusters, open.1.map(|at| (open.0, at)))
-        };
+        let holds = if placed_on.is_some() { Vec::new() } else { self.holds(job, class, &standing, &clusters, tiers) };
         let ahead = if standing == Standing::Waiting { self.ahead_of(job, class) } else { 0 };
         let (queue, preference) = (self.queues.get(job.queue).spec.name.clone(), self.preference(job, class, &places));
         let shares = self.queues.chain(job.queue).map(|index| self.share_of(index)).collect();
         Some(Explanation { job: id, queue, standing, ahead, holds, shares, preference, clusters })
+    }
+
+    fn tiers_for(&self, owner: QueueIndex, waits: Waits) -> TiersFor {
+        let (open, opens) = self.tiers_open(owner, waits);
+        let says = self.queues.tiers_said_by(owner);
+        let now = open.now(self.queues.shut(says));
+        if now == open.tiers {
+            return TiersFor { open: now, opens, threshold: None };
+        }
+        TiersFor { open: now, opens: waits.begin_by, threshold: self.queues.threshold(says, now) }
     }
 
     fn holds(
@@ -69,7 +86,7 @@ impl Engine {
         class: &Class,
         standing: &Standing,
         clusters: &[ClusterVerdict],
-        next_tier: Option<(usize, Time)>,
+        tiers: TiersFor,
     ) -> Vec<Hold> {
         let mut holds = Vec::new();
         match standing {
@@ -104,7 +121,8 @@ impl Engine {
                     short_of.extend(gap.short_of.iter().cloned());
                 }
             }
-            let closed = clusters.iter().any(|verdict| matches!(verdict.reason, Reason::TierClosed { .. }));
+            let closed =
+                clusters.iter().any(|verdict| matches!(verdict.reason, Reason::TierClosed { .. } | Reason::TooFewWait(_)));
             let apart = clusters.iter().any(|verdict| matches!(verdict.reason, Reason::Apart(_)));
             if full {
                 holds.push(Hold::Room { short_of });
@@ -114,7 +132,11 @@ impl Engine {
             } else if !full && !closed {
                 holds.push(Hold::NoCluster);
             }
-            if closed && let Some((tier, at)) = next_tier {
+            let TiersFor { open: tier, opens, threshold } = tiers;
+            if let Some(threshold) = threshold.filter(|_| closed) {
+                holds.push(Hold::MoreWaiting { tier, threshold });
+            }
+            if let Some(at) = opens.filter(|_| closed) {
                 holds.push(Hold::TierOpens { tier, at });
             }
         }
@@ -172,7 +194,7 @@ impl Engine {
         class: &Class,
         (cluster, nodes): (&Cluster, &Nodes),
         tier: Option<usize>,
-        (open, opens): (usize, Option<Time>),
+        tiers: &TiersFor,
         without_tiers: bool,
         empty_fits: &mut BTreeMap<String, Result<(), Shortage>>,
     ) -> Reason {
@@ -208,8 +230,11 @@ impl Engine {
                 Err(gap) => Reason::TooSmall(gap),
             };
         }
-        if tier >= open {
-            return Reason::TierClosed { opens: if tier == open { opens } else { None } };
+        if tier >= tiers.open {
+            return match &tiers.threshold {
+                Some(threshold) if tier == tiers.open => Reason::TooFewWait(threshold.clone()),
+                Some(_) | None => Reason::TierClosed { opens: tiers.opens.filter(|_| tier == tiers.open) },
+            };
         }
         match self.try_flavors(class, nodes, &flavors) {
             Ok(()) => Reason::Room,

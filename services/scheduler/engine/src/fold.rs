@@ -215,7 +215,7 @@ impl Engine {
     fn speeds_changed(&mut self) {
         // Also for those whose speeds nobody knows: they are taken to be normal, and compared like all others.
         let (groups, queues) = (&mut self.groups, &self.queues);
-        groups.stale_of(|(_, owner, _)| queues.prefers(*owner) == Prefers::Fastest);
+        groups.stale_of(|key| queues.prefers(key.owner) == Prefers::Fastest);
         self.let_unpaid_go(0..=usize::MAX);
     }
 

@@ -50,7 +50,7 @@ pub use forecast::{Forecast, Outlook, Start};
 pub use learned::ModelRuns;
 pub use prefer::{By, ModelVerdict, Preference, SpeedFrom};
 pub use queues::MAX_DEPTH;
-pub use reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, show_budget};
+pub use reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, Threshold, show_budget};
 pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Rows};
 pub use spec::{
     Budget, BudgetLimit, BudgetUnit, ClusterSpec, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens, Topology,

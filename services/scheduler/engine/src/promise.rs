@@ -256,8 +256,8 @@ impl Engine {
         if self.queues.limit(queue, &self.classes.get(class).total, Work::default).is_some() {
             return false;
         }
-        let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
-        for candidate in candidates.iter() {
+        let (candidates, reach) = self.groups.get(group).shared_candidates();
+        for candidate in &candidates[..reach] {
             let lasts_ms = time_of(expected_ms, self.classes.get(class).speed(candidate.flavor));
             let done_at = Time(now.0.saturating_add(lasts_ms));
             if until.get(&candidate.cluster).is_none_or(|at| done_at > *at) || !self.affords(job, candidate) {

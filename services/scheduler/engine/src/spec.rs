@@ -73,7 +73,8 @@ pub struct Tier {
     pub opens: TierOpens,
 }
 
-/// The overflow condition of a tier. A tier that opens after a time opens sooner to a job that would miss its deadline.
+/// The overflow condition of a tier. A tier that opens after a time, or while enough waits, opens whatever that is to a job that would
+/// miss its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierOpens {
     /// As soon as no earlier tier has room for the gang.
@@ -87,6 +88,14 @@ pub enum TierOpens {
     AfterWaitingForWork {
         /// The multiple in thousandths. 1000: a job of 2 GPUs that is expected to take an hour waits for two.
         permille: u32,
+    },
+    /// While more than so much waits in the queue that has the tier and in those below it, the job itself counted, and no earlier
+    /// tier has room. Where both are named either will do; at least one is.
+    WhileWaiting {
+        /// GPUs that waiting jobs ask for, parts rounded up for each job; not negative.
+        gpus: Option<i64>,
+        /// Waiting jobs.
+        jobs: Option<u64>,
     },
 }
 
@@ -103,7 +112,7 @@ impl TierOpens {
     /// if it doesn't wait for a time.
     pub(crate) fn wait_ms(self, ran_ms: i64, work_ms: i64) -> Option<i64> {
         match self {
-            Self::WhenFull => None,
+            Self::WhenFull | Self::WhileWaiting { .. } => None,
             Self::AfterWaitingMs(wait) => Some(wait),
             Self::AfterWaitingForWork { permille } => {
                 let wait = i128::from(ran_ms) + i128::from(work_ms) * i128::from(permille) / 1_000;

@@ -1,11 +1,12 @@
 //! Lanes and the jobs in them: lining up, leaving, and what lets a lane ask again that was held back.
 
+use crate::class::ClassId;
 use crate::engine::{Engine, State, Timer};
 use crate::event::{JobId, Time};
 use crate::groups::GroupId;
 use crate::lanes::{LaneId, LaneKey, Waits};
 use crate::overdue::PATIENCE_MS;
-use crate::queues::{QueueIndex, ROOT};
+use crate::queues::{Demand, QueueIndex, ROOT, Waiting};
 
 impl Engine {
     /// Puts a waiting job into its lane.
@@ -28,7 +29,7 @@ impl Engine {
         };
         self.stats.entries_visited += 1;
         self.jobs.held_mut(id).state = State::Waiting(lane);
-        self.queues.get_mut(queue).waiting.add(&self.classes.get(class).total);
+        self.count_waiting(queue, class, Waiting::Comes);
         let old_head = self.lanes.get(lane).head();
         self.lanes.get_mut(lane).jobs.insert((at, id));
         if self.lanes.get(lane).head() != old_head {
@@ -43,7 +44,7 @@ impl Engine {
         let State::Waiting(lane) = job.state else { return };
         let (queue, class, at) = (job.queue, job.class, job.submitted_at);
         self.stats.entries_visited += 1;
-        self.queues.get_mut(queue).waiting.sub(&self.classes.get(class).total);
+        self.count_waiting(queue, class, Waiting::Goes);
         let old_head = self.lanes.get(lane).head();
         self.lanes.get_mut(lane).jobs.remove(&(at, id));
         let head = self.lanes.get(lane).head();
@@ -52,6 +53,16 @@ impl Engine {
             self.lanes.remove(lane);
         } else if head != old_head {
             self.list_lane(lane);
+        }
+    }
+
+    /// A job begins to wait, or waits no more, and tiers may open or close by that.
+    fn count_waiting(&mut self, queue: QueueIndex, class: ClassId, way: Waiting) {
+        let demand = Demand { gpus: self.classes.get(class).gpus, jobs: 1 };
+        let mut changed = Vec::new();
+        self.queues.waits(queue, demand, way, &mut changed);
+        for says in changed {
+            self.gate_moved(says);
         }
     }
 

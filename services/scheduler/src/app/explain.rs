@@ -228,6 +228,7 @@ fn reason(reason: &Reason) -> String {
     match reason {
         Reason::TierClosed { opens: Some(at) } => format!("its tier opens for this job at {}", instant(*at)),
         Reason::TierClosed { opens: None }
+        | Reason::TooFewWait(_)
         | Reason::Here
         | Reason::Room
         | Reason::NotInTiers
@@ -249,6 +250,7 @@ fn reason(reason: &Reason) -> String {
 fn hold(hold: &Hold) -> String {
     match hold {
         Hold::TierOpens { tier, at } => format!("tier {} opens at {}", tier + 1, instant(*at)),
+        Hold::MoreWaiting { tier, threshold } => format!("tier {} {threshold}", tier + 1),
         Hold::BackOff { until } => format!("back-off until {}", instant(*until)),
         Hold::Room { .. } => {
             format!("no cluster it may use has {hold}").replace("has room on a cluster it may use;", "has room;")
@@ -291,6 +293,7 @@ fn unblock(hold: &Hold, budget_windows: &BTreeMap<(String, usize), Window>, now:
         Hold::Together { .. } => format!("there is {hold}"),
         Hold::NoCluster => "a cluster that can hold it joins its queue's tiers".to_owned(),
         Hold::TierOpens { tier, at } => format!("tier {} opens at {}", tier + 1, instant(*at)),
+        Hold::MoreWaiting { tier, threshold } => format!("tier {} {threshold}", tier + 1),
         Hold::BackOff { until } => format!("its back-off ends at {}", instant(*until)),
         Hold::Resume => "somebody resumes it".to_owned(),
     }

@@ -13,6 +13,7 @@ mod properties;
 mod reclaiming;
 mod sharing;
 mod speeds;
+mod thresholds;
 mod topology;
 mod twin;
 mod waiting;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::world::{Dice, GPU, PART, RACK, amounts, cluster, engine, job, part, plan, queue, racked, shared, tier, together};
 use muster_scheduler_engine::{
     Amounts, BoundNode, ClusterSpec, ClusterState, Engine, Event, JobId, JobSpec, Placement, Prefers, Reason, RunEnd, Slot,
-    Standing, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Standing, Threshold, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 /// What the test itself believes, kept in the slowest and plainest way.
@@ -174,7 +174,11 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
 }
 
 /// What opens the dear tier.
-const OPENS: [TierOpens; 2] = [TierOpens::AfterWaitingMs(40), TierOpens::AfterWaitingForWork { permille: 10 }];
+const OPENS: [TierOpens; 3] = [
+    TierOpens::AfterWaitingMs(40),
+    TierOpens::AfterWaitingForWork { permille: 10 },
+    TierOpens::WhileWaiting { gpus: Some(40), jobs: Some(10) },
+];
 
 fn world_of(dice: &mut Dice) -> (Engine, Twin) {
     let mut mixed = cluster("mixed", 2, "V100", 3);
@@ -183,7 +187,7 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         node
     }));
     mixed.prices.insert("A100".to_owned(), 5);
-    let size = dice.roll(2);
+    let size = dice.roll(3);
     let clusters = vec![
         shared(racked(cluster("idc", 3, "V100", 1), 2)),
         cluster("cloud", 2 + size as u32, "A100", 9),
@@ -320,10 +324,27 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
     engine.apply(Event::Time(Time(twin.now))).unwrap();
 }
 
+/// GPUs and jobs that wait in a queue.
+fn waiting_in(engine: &Engine, twin: &Twin, queue: &str) -> (i64, u64) {
+    let jobs = twin.jobs.iter().filter(|(id, job)| job.queue == queue && !twin.runs.contains_key(id) && !twin.aside.contains(id));
+    let waiting = jobs.filter(|(id, _)| engine.explain(**id).is_some_and(|known| known.standing == Standing::Waiting));
+    let gpus = |job: &JobSpec| (in_thousandths(&job.gang.total().unwrap()).get(PART) + 999) / 1_000;
+    waiting.fold((0, 0), |(sum, count), (_, job)| (sum + gpus(job), count + 1))
+}
+
 fn nobody_waits_who_could_run(engine: &Engine, twin: &Twin) {
     for id in twin.jobs.keys().filter(|id| !twin.runs.contains_key(id)) {
         let explanation = engine.explain(*id).expect("an unfinished job is known");
         let has_room = explanation.clusters.iter().any(|verdict| verdict.reason == Reason::Room);
+        for verdict in &explanation.clusters {
+            // What the engine counted as waiting, counted anew.
+            if let Reason::TooFewWait(Threshold { queue, gpus: Some((gpus, waiting_gpus)), jobs: Some((jobs, waiting_jobs)) }) =
+                &verdict.reason
+            {
+                assert_eq!((*waiting_gpus, *waiting_jobs), waiting_in(engine, twin, queue), "{queue}");
+                assert!(waiting_gpus <= gpus && waiting_jobs <= jobs, "{:?}", verdict.reason);
+            }
+        }
         if explanation.standing == Standing::Waiting && has_room {
             assert!(!explanation.holds.is_empty(), "{id:?} waits, has room and nothing holds it: {explanation:?}");
         }

@@ -38,9 +38,15 @@ struct Twin {
     everything: Amounts,
     used: BTreeMap<String, Amounts>,
     jobs: BTreeMap<JobId, (JobSpec, Its)>,
+    /// When the back-off of a waiting job is over.
+    backs_off: BTreeMap<JobId, i64>,
+    /// Jobs for which runs were told to end: their room is kept for them.
+    kept: BTreeSet<JobId>,
     now: i64,
     next: u64,
     placed: u64,
+    /// Placements in tiers that were open by what waited.
+    opened: u64,
     ended_for_others: u64,
 }
 
@@ -111,9 +117,40 @@ impl Twin {
         }
     }
 
+    /// GPUs and jobs that wait in a queue and below it.
+    fn waiting(&self, queue: &str) -> (i64, u64) {
+        let waits = |(id, (spec, its)): &(&JobId, &(JobSpec, Its))| {
+            let backs_off = self.backs_off.get(id).is_some_and(|until| *until > self.now);
+            matches!(its, Its::Waiting) && !backs_off && self.chain(&spec.queue).iter().any(|above| above == queue)
+        };
+        let waiting = self.jobs.iter().filter(waits).map(|(_, (spec, _))| spec.gang.total().unwrap().gpus());
+        waiting.fold((0, 0), |(gpus, jobs), asked| (gpus + asked, jobs + 1))
+    }
+
+    /// The tiers up to a cluster's are open by what waits. Room that is kept stays kept when less does, and a deadline opens all.
+    fn is_open(&mut self, spec: &JobSpec, cluster: &str) {
+        let overdue = self.now - spec.submitted_at.0 >= 36 * 3_600_000;
+        let Some(says) = self.chain(&spec.queue).into_iter().find(|name| !self.queues[name].tiers.is_empty()) else { return };
+        let tiers = &self.queues[&says].tiers;
+        let at = tiers.iter().position(|tier| tier.clusters.contains(cluster)).expect("a tier has the cluster");
+        let opened = tiers[1..=at.max(1)].iter().take(at).filter_map(|tier| match tier.opens {
+            TierOpens::WhileWaiting { gpus, jobs } => Some((gpus, jobs)),
+            _ => None,
+        });
+        let (waiting_gpus, waiting_jobs) = self.waiting(&says);
+        let kept = self.kept.contains(&spec.id) || overdue || spec.deadline.is_some();
+        for (gpus, jobs) in opened.collect::<Vec<_>>() {
+            let enough = gpus.is_some_and(|gpus| waiting_gpus > gpus) || jobs.is_some_and(|jobs| waiting_jobs > jobs);
+            assert!(enough || kept, "{cluster} takes {:?} while {waiting_gpus} GPUs and {waiting_jobs} jobs wait", spec.id);
+            self.opened += u64::from(!kept);
+        }
+    }
+
     fn place(&mut self, placement: &Placement) {
         let (spec, its) = self.jobs.get(&placement.job).expect("only known jobs are placed").clone();
         assert!(matches!(its, Its::Waiting), "{:?} is placed while {its:?}", placement.job);
+        self.is_open(&spec, &placement.cluster);
+        self.kept.remove(&placement.job);
         let mut took = Vec::new();
         if let Some(Topology { level, mode: TopologyMode::Required }) = &spec.gang.topology {
             let nodes = placement.slots.iter().map(|slot| &slot.node);
@@ -168,6 +205,7 @@ impl Twin {
             muster_scheduler_engine::Cause::Sooner => assert!(taker.priority >= priority),
             muster_scheduler_engine::Cause::Overdue | muster_scheduler_engine::Cause::Share => {}
         }
+        self.kept.insert(interruption.in_favour_of);
         self.ended_for_others += 1;
     }
 
@@ -182,14 +220,25 @@ fn world(limited: bool) -> (Engine, Twin) {
     let clusters = [cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
     let clusters = clusters.map(|cluster| racked(cluster, 2)).to_vec();
     let below = |name: &str, parent: &str| QueueSpec { parent: Some(parent.to_owned()), ..queue(name, 1 + name.len() as u32) };
-    let lab =
-        QueueSpec { capability: Amounts::new().with(GPU, 40).into(), guarantee: Amounts::new().with(GPU, 16), ..queue("lab", 2) };
+    // `b` has the tiers of `lab`; its jobs and those of `c` open the second one.
+    let while_waiting = |gpus, jobs| TierOpens::WhileWaiting { gpus, jobs };
+    let tiers_of_lab = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], while_waiting(Some(12), None))];
+    let lab = QueueSpec {
+        capability: Amounts::new().with(GPU, 40).into(),
+        guarantee: Amounts::new().with(GPU, 16),
+        tiers: tiers_of_lab,
+        ..queue("lab", 2)
+    };
     let a = QueueSpec { capability: amounts(200, 0, 20).into(), ..queue("a", 1) };
     let b = QueueSpec { guarantee: Amounts::new().with(GPU, 8), min_runtime_ms: 0, ..below("b", "lab") };
     let tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(600_000))];
     let c = QueueSpec { tiers, ..below("c", "lab") };
     let d = QueueSpec { reclaimable: false, prefers: Some(Prefers::Fastest), ..queue("d", 3) };
-    let mut queues = vec![lab, a, b, c, d, queue("e", 1)];
+    let tiers = vec![
+        tier(&["cloud", "plain"], TierOpens::WhenFull),
+        tier(&["idc"], while_waiting(Some(30), Some(if limited { 2 } else { 4 }))),
+    ];
+    let mut queues = vec![lab, a, b, c, d, QueueSpec { tiers, ..queue("e", 1) }];
     if limited {
         let gpus = |gpus| BTreeMap::from([(GPU.to_owned(), gpus)]);
         let limits =
@@ -210,9 +259,12 @@ fn world(limited: bool) -> (Engine, Twin) {
         everything: nodes.clone().fold(Amounts::new(), |sum, (_, node)| sum.checked_add(&node.allocatable).unwrap()),
         used: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        backs_off: BTreeMap::new(),
+        kept: BTreeSet::new(),
         now: 0,
         next: 0,
         placed: 0,
+        opened: 0,
         ended_for_others: 0,
     };
     (engine(clusters, queues), twin)
@@ -277,7 +329,10 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
             match end {
                 RunEnd::Finished => {}
                 RunEnd::Suspended => drop(twin.jobs.insert(id, (spec, Its::Aside))),
-                RunEnd::Retry { .. } => drop(twin.jobs.insert(id, (spec, Its::Waiting))),
+                RunEnd::Retry { not_before } => {
+                    twin.backs_off.insert(id, not_before.0);
+                    twin.jobs.insert(id, (spec, Its::Waiting));
+                }
             }
             Event::Ended { job: id, epoch, end }
         }
@@ -287,6 +342,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
                 twin.jobs.remove(&id);
                 Event::Withdrawn(id)
             } else {
+                twin.kept.remove(&id);
                 twin.jobs.get_mut(&id).unwrap().1 = Its::Aside;
                 Event::Suspended(id)
             }
@@ -294,6 +350,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
         11 => {
             let Some(id) = twin.pick(dice, |its| matches!(its, Its::Aside)) else { return };
             twin.jobs.get_mut(&id).unwrap().1 = Its::Waiting;
+            twin.backs_off.remove(&id);
             Event::Resumed(id)
         }
         _ => {
@@ -375,6 +432,7 @@ pub fn play(seed: u64, events: u64, progress: &dyn Fn(u64)) {
             assert_eq!(folded.rows(), engine.rows(), "step {step}");
         }
     }
+    assert!(twin.opened > events / 1_000, "{} of {} placements were by what waited", twin.opened, twin.placed);
     assert!(twin.placed > events / 10 && twin.ended_for_others > events / 1_000, "the world was alive");
 }
 
