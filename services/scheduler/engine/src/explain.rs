@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::amounts::show;
 use crate::class::{self, Class, FlavorId, NORMAL_SPEED, time_of};
-use crate::cluster::{Cluster, candidates, tier_of};
+use crate::cluster::{Cluster, Yardstick, candidates, tier_of};
 use crate::engine::{Engine, State};
 use crate::event::{ClusterState, JobId, Refused, Time};
 use crate::lanes::Waits;
 use crate::nodes::{Nodes, Place, Shortage};
 use crate::queues::{Excess, QueueIndex, ROOT, Work};
 use crate::reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, Threshold, level_word};
-use crate::spec::JobSpec;
+use crate::spec::{BudgetUnit, JobSpec, TierOpens};
 use crate::vector::units;
 
 /// Which tiers are open to a job at the moment.
@@ -43,7 +43,8 @@ impl Engine {
         let owner = self.queues.tier_owner(job.queue);
         let tiers = self.tiers_for(owner, self.waits(job));
         let mut empty_fits = BTreeMap::new();
-        let yardstick = (self.queues.prefers(job.queue), &self.typical);
+        let lasts_ms = TierOpens::lasts_ms(job.expected_ms);
+        let yardstick = Yardstick { prefers: self.queues.prefers(job.queue), typical: &self.typical, lasts_ms };
         let places = candidates(self.queues.tiers(owner), yardstick, class, &self.sites, &self.flavors);
         let mut clusters: Vec<ClusterVerdict> = self
             .sites
@@ -59,7 +60,8 @@ impl Engine {
                 };
                 let models = self.model_verdicts(job, class, cluster, nodes);
                 let place = places.iter().position(|place| place.cluster == index);
-                ClusterVerdict { cluster: cluster.spec.name.clone(), tier, place, reason, models }
+                let moving = cluster.moving(class);
+                ClusterVerdict { cluster: cluster.spec.name.clone(), tier, place, reason, moving, models }
             })
             .collect();
         clusters.sort_by(|left, right| left.cluster.cmp(&right.cluster));
@@ -100,10 +102,13 @@ impl Engine {
         }
         let prices =
             clusters.iter().filter(|verdict| matches!(verdict.reason, Reason::Room | Reason::Full(_) | Reason::Apart(_)));
-        let prices = prices.filter_map(|verdict| self.cheapest(class, &verdict.cluster));
-        let least = prices.min_by_key(|(price, speed)| time_of(*price, *speed));
-        let lasts_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), least.map_or(NORMAL_SPEED, |(_, speed)| speed));
-        let work = Work::new(lasts_ms.saturating_mul(class.gpus), least.map(|(price, _)| price));
+        let prices = prices.filter_map(|verdict| Some((self.cheapest(class, &verdict.cluster)?, verdict.moving.as_ref())));
+        let works = prices.map(|((price, speed), moving)| {
+            let egress = moving.and_then(|moving| moving.micros);
+            Self::work_at(job, class, Some(price), speed).with_egress(egress)
+        });
+        let work = works.min_by_key(|work| work.of(BudgetUnit::Micros));
+        let work = work.unwrap_or_else(|| Self::work_at(job, class, None, NORMAL_SPEED));
         for index in self.queues.chain(job.queue) {
             let queue = self.queues.get(index);
             for (number, budget, counted, asked) in queue.unaffordable(work) {
@@ -141,6 +146,12 @@ impl Engine {
             }
         }
         holds
+    }
+
+    /// What a job counts with in budgets at a price and a speed.
+    fn work_at(job: &crate::engine::Job, class: &Class, price: Option<i64>, speed: i64) -> Work {
+        let lasts_ms = time_of(TierOpens::lasts_ms(job.expected_ms), speed);
+        Work::new(lasts_ms.saturating_mul(class.gpus), price)
     }
 
     fn share_of(&self, index: QueueIndex) -> QueueShare {

@@ -6,10 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::class::{ClassId, FlavorId};
-use crate::cluster::{Candidate, ClusterIndex};
+use crate::cluster::{Candidate, ClusterIndex, Yardstick};
 use crate::engine::Engine;
 use crate::queues::{QueueIndex, ROOT};
+use crate::spec::TierOpens;
 use crate::vector::Vector;
+
+mod gate;
+
+pub(crate) use gate::Open;
 
 /// Stands for no place among a group's candidates.
 const NOWHERE: u32 = u32::MAX;
@@ -34,22 +39,6 @@ pub(crate) enum NeedOf {
     Gpu(FlavorId),
 }
 
-/// Which tiers of its queue are open to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Open {
-    /// How many are, if enough waits in the queue.
-    pub(crate) tiers: usize,
-    /// How many are whatever waits.
-    pub(crate) sure: usize,
-}
-
-impl Open {
-    /// How many are open while `shut` is the first one for which too little waits.
-    pub(crate) fn now(self, shut: usize) -> usize {
-        self.tiers.min(self.sure.max(shut))
-    }
-}
-
 /// What lanes of a group have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct GroupKey {
@@ -57,6 +46,8 @@ pub(crate) struct GroupKey {
     /// The queue whose tiers and preference count.
     pub(crate) owner: QueueIndex,
     pub(crate) open: Open,
+    /// The work that is expected of each gang, where a dataset may have to be moved for it; else 0.
+    pub(crate) lasts_ms: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -232,7 +223,7 @@ impl Groups {
     /// The class is gone, and its groups with it.
     pub(crate) fn forget(&mut self, class: ClassId) {
         let least = Open { tiers: 0, sure: 0 };
-        let first = GroupKey { class, owner: 0, open: least };
+        let first = GroupKey { class, owner: 0, open: least, lasts_ms: 0 };
         let of_class = self.by_key.range(first..).take_while(|(key, _)| key.class == class);
         let gone: Vec<(GroupKey, GroupId)> = of_class.map(|(key, id)| (*key, *id)).collect();
         for (key, id) in gone {
@@ -252,24 +243,6 @@ impl Groups {
         }
     }
 
-    /// Notes the queue whose waiting jobs decide which tiers are open to a group; `None`: that depends on no queue.
-    fn depends_on(&mut self, id: GroupId, says: Option<QueueIndex>) {
-        let Some(group) = self.all[id].as_mut() else { return };
-        let was = std::mem::replace(&mut group.says, says.unwrap_or(ROOT));
-        if was == group.says {
-            return;
-        }
-        if let Some(groups) = self.gated.get_mut(&was) {
-            groups.remove(&id);
-            if groups.is_empty() {
-                self.gated.remove(&was);
-            }
-        }
-        if let Some(says) = says {
-            self.gated.entry(says).or_default().insert(id);
-        }
-    }
-
     /// Groups that wait for no more than is free there.
     fn waiting_for(&self, free: &[Need]) -> Vec<GroupId> {
         let mut ids = Vec::new();
@@ -284,9 +257,12 @@ impl Groups {
 }
 
 impl Engine {
-    /// The group of a class in a queue with so many tiers open.
-    pub(crate) fn group(&mut self, queue: QueueIndex, class: ClassId, open: Open) -> GroupId {
-        let key = GroupKey { class, owner: self.queues.tier_owner(queue), open };
+    /// The group of a class in a queue with so many tiers open, of gangs of which so much is expected.
+    pub(crate) fn group(&mut self, queue: QueueIndex, class: ClassId, open: Open, expected_ms: i64) -> GroupId {
+        // Not of an equal gang with another expectation: the less it works, the more moving its data weighs.
+        let moves = self.classes.get(class).gang.dataset.is_some();
+        let lasts_ms = if moves { TierOpens::lasts_ms(expected_ms) } else { 0 };
+        let key = GroupKey { class, owner: self.queues.tier_owner(queue), open, lasts_ms };
         if let Some(id) = self.groups.by_key.get(&key) {
             return *id;
         }
@@ -336,8 +312,9 @@ impl Engine {
         if !group.stale {
             return;
         }
-        let GroupKey { class, owner, open } = group.key;
-        let (tiers, yardstick) = (self.queues.tiers(owner), (self.queues.prefers(owner), &self.typical));
+        let GroupKey { class, owner, open, lasts_ms } = group.key;
+        let yardstick = Yardstick { prefers: self.queues.prefers(owner), typical: &self.typical, lasts_ms };
+        let tiers = self.queues.tiers(owner);
         let mut found = crate::cluster::candidates(tiers, yardstick, self.classes.get(class), &self.sites, &self.flavors);
         found.retain(|candidate| candidate.tier < open.tiers);
         let says = (open.sure < open.tiers).then(|| self.queues.tiers_said_by(owner));
@@ -359,29 +336,6 @@ impl Engine {
         group.fits_at = None;
         group.stale = false;
         self.groups.depends_on(id, says);
-    }
-
-    /// So much or so little waits now in a queue or below it that other tiers of it are open.
-    pub(crate) fn gate_moved(&mut self, says: QueueIndex) {
-        let shut = self.queues.shut(says);
-        let groups: Vec<GroupId> = self.groups.gated.get(&says).into_iter().flatten().copied().collect();
-        for id in groups {
-            let group = self.groups.get_mut(id);
-            if group.stale {
-                continue;
-            }
-            let open_now = group.key.open.now(shut);
-            let reach = group.candidates.partition_point(|candidate| candidate.tier < open_now);
-            let before = std::mem::replace(&mut group.reach, reach);
-            group.fits_at = group.fits_at.filter(|(place, _)| *place < reach);
-            if reach > before && group.lanes > 0 {
-                self.stats.entries_visited += 1;
-                if group.maybe_from(before).is_some() {
-                    self.groups.opened(id);
-                }
-                self.let_unpaid_go(id..=id);
-            }
-        }
     }
 
     /// Whether the group has room now, and where first.

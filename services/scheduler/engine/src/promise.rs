@@ -151,11 +151,11 @@ impl Engine {
         {
             return None;
         }
-        let (queue, class) = (entry.queue, entry.class);
+        let (queue, class, expected_ms) = (entry.queue, entry.class, entry.expected_ms);
         let (cluster, flavor) = (promise.cluster, promise.flavor);
         let owner = self.queues.tier_owner(queue);
         let (open, _) = self.tiers_open(owner, self.waits(entry));
-        let group = self.group(queue, class, open);
+        let group = self.group(queue, class, open, expected_ms);
         self.renew(group);
         let candidates = &self.groups.get(group).candidates;
         let promised = candidates.iter().find(|candidate| candidate.cluster == cluster && candidate.flavor == flavor);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::amounts::show;
+use crate::egress::Moving;
 use crate::event::{Epoch, JobId, Time};
 use crate::prefer::{ModelVerdict, Preference};
 use crate::spec::{Budget, BudgetUnit, Topology};
@@ -172,6 +173,8 @@ pub struct ClusterVerdict {
     pub place: Option<usize>,
     /// The answer.
     pub reason: Reason,
+    /// The dataset of the job, if it would have to be moved there.
+    pub moving: Option<Moving>,
     /// Its GPU models that would do, the first one to be tried first; none for a gang without GPUs.
     pub models: Vec<ModelVerdict>,
 }

@@ -72,9 +72,10 @@ impl Engine {
         let (queue, class) = (lane.queue, lane.class);
         let (Some((submitted_at, _)), Some(order)) = (lane.head(), lane.order()) else { return };
         let owner = self.queues.tier_owner(queue);
-        let waits = Waits::of(submitted_at, lane.ran_ms, lane.expected_ms, self.classes.get(class).gpus, lane.deadline);
+        let expected_ms = lane.expected_ms;
+        let waits = Waits::of(submitted_at, lane.ran_ms, expected_ms, self.classes.get(class).gpus, lane.deadline);
         let (open, tier_opens) = self.tiers_open(owner, waits);
-        let group = self.group(queue, class, open);
+        let group = self.group(queue, class, open, expected_ms);
         let lane = self.lanes.get(id);
         if lane.listed.is_some_and(|(known, _)| known == group) && lane.tier_opens == tier_opens {
             // The usual case: the next job of the same lane, in the same group.

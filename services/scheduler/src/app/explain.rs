@@ -155,7 +155,10 @@ fn tell(job: &Job, known: &Known, waiting: u32, now: Timestamp) -> JobExplanatio
             Candidate {
                 cluster: verdict.cluster.clone(),
                 fits: matches!(verdict.reason, Reason::Here | Reason::Room),
-                reason: reason(&verdict.reason),
+                reason: match &verdict.moving {
+                    Some(moving) => format!("{}; {moving}", reason(&verdict.reason)),
+                    None => reason(&verdict.reason),
+                },
                 flavor: first.map_or_else(String::new, |model| model.flavor.clone()),
                 micros_per_gpu_hour: first.and_then(|model| model.price_micros).unwrap_or(0),
                 models: verdict.models.clone(),

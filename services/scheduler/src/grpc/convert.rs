@@ -61,6 +61,7 @@ pub fn usage(usage: &Usage) -> wire::Usage {
         currency: usage.currency.clone(),
         energy_kwh: usage.energy_kwh(),
         emission_grams: usage.emission_grams(),
+        egress_micros: usage.egress_micros(),
     }
 }
 

@@ -7,6 +7,7 @@ mod forecasting;
 mod interrupting;
 mod learning;
 mod lending;
+mod moving;
 mod overdue;
 mod placing;
 mod properties;

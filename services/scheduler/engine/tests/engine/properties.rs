@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Dice, GPU, PART, RACK, amounts, cluster, engine, job, part, plan, queue, racked, shared, tier, together};
 use muster_scheduler_engine::{
-    Amounts, BoundNode, ClusterSpec, ClusterState, Engine, Event, JobId, JobSpec, Placement, Prefers, Reason, RunEnd, Slot,
-    Standing, Threshold, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Amounts, BoundNode, ClusterSpec, ClusterState, Dataset, Engine, Event, JobId, JobSpec, Placement, Prefers, Reason, RunEnd,
+    Slot, Standing, Threshold, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 /// What the test itself believes, kept in the slowest and plainest way.
@@ -167,6 +167,10 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
         spec.gang.flavors.insert(["V100", "A100"][dice.roll(2) as usize].to_owned());
     }
     if dice.roll(3) == 0 {
+        let region = ["eu", "us"][dice.roll(2) as usize].to_owned();
+        spec.gang.dataset = Some(Dataset { region, bytes: Dataset::GIB * dice.roll(4) as i64 });
+    }
+    if dice.roll(3) == 0 {
         let mode = [TopologyMode::Required, TopologyMode::Preferred][dice.roll(2) as usize];
         spec = together(spec, [RACK, Topology::NODE][dice.roll(2) as usize], mode);
     }
@@ -188,12 +192,16 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
     }));
     mixed.prices.insert("A100".to_owned(), 5);
     let size = dice.roll(3);
-    let clusters = vec![
+    let mut clusters = vec![
         shared(racked(cluster("idc", 3, "V100", 1), 2)),
         cluster("cloud", 2 + size as u32, "A100", 9),
         shared(racked(mixed, 2)),
         cluster("plain", 2, "", 0),
     ];
+    for cluster in &mut clusters {
+        cluster.region = ["eu", "us"][dice.roll(2) as usize].to_owned();
+        cluster.egress = BTreeMap::from([(ClusterSpec::ANY_REGION.to_owned(), dice.roll(3) as i64)]);
+    }
     let (mut a, mut b, mut c) = (queue("a", 1), queue("b", 3), queue("c", 1));
     let of_a = amounts(200, 0, 20);
     a.capability = of_a.clone().into();
@@ -286,6 +294,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
             for node in cluster.nodes.iter().filter(|node| !node.flavor.is_empty()) {
                 cluster.emissions.insert(node.flavor.clone(), dice.roll(4) as i64);
             }
+            cluster.egress.insert(["eu", "us"][dice.roll(2) as usize].to_owned(), dice.roll(3) as i64);
             // A node may be moved to another rack, or out of all.
             let moved = dice.roll(6);
             if moved < 2 {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Dice, GPU, RACK, amounts, cluster, engine, job, queue, racked, tier, together};
 use muster_scheduler_engine::{
-    Amounts, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement, Prefers, QueueSpec, RunEnd,
-    TierOpens, Time, Topology, TopologyMode,
+    Amounts, ClusterSpec, Dataset, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement, Prefers,
+    QueueSpec, RunEnd, TierOpens, Time, Topology, TopologyMode,
 };
 
 /// Events of each test.
@@ -34,6 +34,7 @@ struct Twin {
     /// By node: they are of the same name in each cluster, and in the same rack.
     rack: BTreeMap<String, String>,
     queues: BTreeMap<String, QueueSpec>,
+    clusters: BTreeMap<String, ClusterSpec>,
     /// Everything that there is.
     everything: Amounts,
     used: BTreeMap<String, Amounts>,
@@ -47,6 +48,8 @@ struct Twin {
     placed: u64,
     /// Placements in tiers that were open by what waited.
     opened: u64,
+    /// Placements to which a dataset was moved at a price.
+    moved: u64,
     ended_for_others: u64,
 }
 
@@ -132,7 +135,7 @@ impl Twin {
         let overdue = self.now - spec.submitted_at.0 >= 36 * 3_600_000;
         let Some(says) = self.chain(&spec.queue).into_iter().find(|name| !self.queues[name].tiers.is_empty()) else { return };
         let tiers = &self.queues[&says].tiers;
-        let at = tiers.iter().position(|tier| tier.clusters.contains(cluster)).expect("a tier has the cluster");
+        let at = tiers.iter().position(|tier| tier.clusters.contains_key(cluster)).expect("a tier has the cluster");
         let opened = tiers[1..=at.max(1)].iter().take(at).filter_map(|tier| match tier.opens {
             TierOpens::WhileWaiting { gpus, jobs } => Some((gpus, jobs)),
             _ => None,
@@ -150,6 +153,11 @@ impl Twin {
         let (spec, its) = self.jobs.get(&placement.job).expect("only known jobs are placed").clone();
         assert!(matches!(its, Its::Waiting), "{:?} is placed while {its:?}", placement.job);
         self.is_open(&spec, &placement.cluster);
+        let cluster = &self.clusters[&placement.cluster];
+        let moving = spec.gang.dataset.as_ref().filter(|dataset| dataset.region != cluster.region);
+        let egress = moving.and_then(|dataset| Some(cluster.egress.get(&dataset.region)? * (dataset.bytes / Dataset::GIB)));
+        assert_eq!(placement.egress_micros, egress.unwrap_or(0), "{:?} reads {moving:?}", placement.job);
+        self.moved += u64::from(egress.is_some());
         self.kept.remove(&placement.job);
         let mut took = Vec::new();
         if let Some(Topology { level, mode: TopologyMode::Required }) = &spec.gang.topology {
@@ -218,7 +226,11 @@ impl Twin {
 /// A small world, in which queues may keep what they are guaranteed for themselves.
 fn world(limited: bool) -> (Engine, Twin) {
     let clusters = [cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
-    let clusters = clusters.map(|cluster| racked(cluster, 2)).to_vec();
+    let mut clusters = clusters.map(|cluster| racked(cluster, 2)).to_vec();
+    for (cluster, (region, egress)) in clusters.iter_mut().zip([("eu", 3), ("us", 2), ("eu", 1)]) {
+        cluster.region = region.to_owned();
+        cluster.egress = [("us", egress), ("eu", 2 * egress)].map(|(from, micros)| (from.to_owned(), micros)).into();
+    }
     let below = |name: &str, parent: &str| QueueSpec { parent: Some(parent.to_owned()), ..queue(name, 1 + name.len() as u32) };
     // `b` has the tiers of `lab`; its jobs and those of `c` open the second one.
     let while_waiting = |gpus, jobs| TierOpens::WhileWaiting { gpus, jobs };
@@ -238,7 +250,7 @@ fn world(limited: bool) -> (Engine, Twin) {
         tier(&["cloud", "plain"], TierOpens::WhenFull),
         tier(&["idc"], while_waiting(Some(30), Some(if limited { 2 } else { 4 }))),
     ];
-    let mut queues = vec![lab, a, b, c, d, QueueSpec { tiers, ..queue("e", 1) }];
+    let mut queues = vec![lab, a, b, c, d, QueueSpec { tiers, prefers: Some(Prefers::Listed), ..queue("e", 1) }];
     if limited {
         let gpus = |gpus| BTreeMap::from([(GPU.to_owned(), gpus)]);
         let limits =
@@ -255,6 +267,7 @@ fn world(limited: bool) -> (Engine, Twin) {
         free: nodes.clone().map(|(name, node)| ((name, node.name.clone()), node.allocatable.clone())).collect(),
         flavor: nodes.clone().map(|(name, node)| ((name, node.name.clone()), node.flavor.clone())).collect(),
         rack: nodes.clone().map(|(_, node)| (node.name.clone(), node.domains[RACK].clone())).collect(),
+        clusters: clusters.iter().map(|cluster| (cluster.name.clone(), cluster.clone())).collect(),
         queues: queues.iter().map(|queue| (queue.name.clone(), queue.clone())).collect(),
         everything: nodes.clone().fold(Amounts::new(), |sum, (_, node)| sum.checked_add(&node.allocatable).unwrap()),
         used: BTreeMap::new(),
@@ -265,6 +278,7 @@ fn world(limited: bool) -> (Engine, Twin) {
         next: 0,
         placed: 0,
         opened: 0,
+        moved: 0,
         ended_for_others: 0,
     };
     (engine(clusters, queues), twin)
@@ -289,6 +303,10 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     if dice.roll(4) == 0 {
         let mode = [TopologyMode::Required, TopologyMode::Preferred][dice.roll(2) as usize];
         spec = together(spec, [RACK, Topology::NODE][dice.roll(2) as usize], mode);
+    }
+    if dice.roll(4) == 0 {
+        let region = ["eu", "us", "asia"][dice.roll(3) as usize].to_owned();
+        spec.gang.dataset = Some(Dataset { region, bytes: Dataset::GIB * dice.roll(50) as i64 });
     }
     if dice.roll(4) == 0 {
         spec.gang.groups.push(muster_scheduler_engine::WorkerGroup {
@@ -432,6 +450,7 @@ pub fn play(seed: u64, events: u64, progress: &dyn Fn(u64)) {
             assert_eq!(folded.rows(), engine.rows(), "step {step}");
         }
     }
+    assert!(twin.moved > events / 100, "{} of {} placements moved a dataset", twin.moved, twin.placed);
     assert!(twin.opened > events / 1_000, "{} of {} placements were by what waited", twin.opened, twin.placed);
     assert!(twin.placed > events / 10 && twin.ended_for_others > events / 1_000, "the world was alive");
 }
