@@ -75,11 +75,12 @@ impl App {
         }
         let ended = batch.wakes_the_leader();
         batch.write(&mut tx, &*self.clock).await?;
-        if subjects.is_empty() && decisions.is_empty() {
+        let told = mind.tell_spent_budgets(&mut tx, now).await?;
+        if subjects.is_empty() && decisions.is_empty() && !told {
             // Nothing was written: the lock of the lease alone is not worth a commit to disk.
             tx.rollback().await?;
         } else {
-            if decisions.is_empty() {
+            if decisions.is_empty() && !told {
                 // Only entries of the inbox are gone. Should they come back, they are looked at once more.
                 db::commit_lazily(&mut tx).await?;
             }
