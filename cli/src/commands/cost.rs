@@ -104,7 +104,8 @@ pub async fn run(args: Args, app: &App) -> Result<()> {
     app.printer.value(&json!({ "rows": rows }))
 }
 
-/// The rows and one sum a currency. Energy and emissions are shown where something is known of them.
+/// The rows and one sum a currency. Energy and emissions are shown where something is known of them, and what of the cost is for moving
+/// datasets where some were moved.
 fn table(by: By, rows: &[CostRow]) -> Table {
     let title = match by {
         By::Queue => "QUEUE",
@@ -113,28 +114,37 @@ fn table(by: By, rows: &[CostRow]) -> Table {
         By::Cluster => "CLUSTER",
     };
     let energy = rows.iter().filter_map(|row| row.usage.as_ref()).any(|usage| usage.energy_kwh > 0.0);
-    let titles = [title, "RUNS", "GPU-HOURS", "COST", "ENERGY", "EMISSIONS"];
-    let mut table = Table::new(titles.into_iter().take(if energy { 6 } else { 4 }));
+    let moved = rows.iter().filter_map(|row| row.usage.as_ref()).any(|usage| usage.egress_micros > 0);
+    let titles = [title, "RUNS", "GPU-HOURS", "COST"].into_iter();
+    let titles = titles.chain(moved.then_some("EGRESS")).chain(energy.then_some(["ENERGY", "EMISSIONS"]).into_iter().flatten());
+    let mut table = Table::new(titles);
+    let cells = |name: String, runs: u64, usage: Option<&Usage>| -> Vec<String> {
+        let (gpu_hours, cost) = human::usage(usage);
+        let egress = usage.map(|usage| human::money(usage.egress_micros, &usage.currency)).filter(|_| moved);
+        let known = human::energy(usage).into_iter().take(if energy { 2 } else { 0 });
+        [name, runs.to_string(), gpu_hours, cost]
+            .into_iter()
+            .chain(moved.then(|| egress.unwrap_or_default()))
+            .chain(known)
+            .collect()
+    };
     let mut sums: BTreeMap<&str, (u64, Usage)> = BTreeMap::new();
     for CostRow { key, usage, runs } in rows {
-        let (gpu_hours, cost) = human::usage(usage.as_ref());
         let name = if key.is_empty() { "(none)".to_owned() } else { short(key) };
-        let [kwh, emissions] = human::energy(usage.as_ref());
-        table.row([name, runs.to_string(), gpu_hours, cost, kwh, emissions]);
+        table.row(cells(name, u64::from(*runs), usage.as_ref()));
         if let Some(usage) = usage {
             let (all_runs, sum) = sums.entry(&usage.currency).or_default();
             *all_runs += u64::from(*runs);
             sum.currency.clone_from(&usage.currency);
             sum.gpu_seconds += usage.gpu_seconds;
             sum.cost_micros = sum.cost_micros.saturating_add(usage.cost_micros);
+            sum.egress_micros = sum.egress_micros.saturating_add(usage.egress_micros);
             sum.energy_kwh += usage.energy_kwh;
             sum.emission_grams += usage.emission_grams;
         }
     }
     for (runs, sum) in sums.into_values() {
-        let (gpu_hours, cost) = human::usage(Some(&sum));
-        let [kwh, emissions] = human::energy(Some(&sum));
-        table.row(["total".to_owned(), runs.to_string(), gpu_hours, cost, kwh, emissions]);
+        table.row(cells("total".to_owned(), runs, Some(&sum)));
     }
     table
 }
@@ -178,5 +188,29 @@ total    1      0.02        0.0000 USD
         assert_eq!(lines[1].last().map(String::as_str), Some("0.48 kg CO2e"));
         assert!(lines[1].contains(&"1.20 kWh".to_owned()) && !lines[2].iter().any(|cell| cell.contains("kWh")), "{words}");
         assert!(lines[3].contains(&"total".to_owned()) && lines[3].contains(&"1.20 kWh".to_owned()), "{words}");
+    }
+
+    #[test]
+    fn what_moving_datasets_cost_is_shown_where_some_were_moved() {
+        let usage = |egress_micros| {
+            Some(Usage {
+                gpu_seconds: 3_600.0,
+                cost_micros: 5_000_000,
+                egress_micros,
+                currency: "EUR".to_owned(),
+                ..Usage::default()
+            })
+        };
+        let rows = [
+            CostRow { key: "queues/a".to_owned(), usage: usage(2_000_000), runs: 1 },
+            CostRow { key: "queues/b".to_owned(), usage: usage(0), runs: 1 },
+        ];
+        let expected = "\
+QUEUE   RUNS   GPU-HOURS   COST        EGRESS
+a       1      1.00        5.00 EUR    2.00 EUR
+b       1      1.00        5.00 EUR    0.00 EUR
+total   2      2.00        10.00 EUR   2.00 EUR
+";
+        assert_eq!(table(By::Queue, &rows).render(Titles::Shown, 0), expected);
     }
 }

@@ -1,7 +1,10 @@
 //! Outwards: the domain as messages. Every field is named, so that a new one cannot be forgotten.
 
 use crate::{
-    domain::{Cluster, Schedulability, State, cluster::FlavorPrice},
+    domain::{
+        Cluster, Schedulability, State,
+        cluster::{EgressPrice, FlavorPrice},
+    },
     store::{desired::Item, verdict::Set},
 };
 use muster_kit::{Error, Result, db::etag, time::to_proto};
@@ -49,6 +52,7 @@ pub fn cluster(cluster: &Cluster) -> Result<wire::Cluster> {
         agent_version,
         fleets,
         prices,
+        egress,
         last_seen_at,
         steady_since_at: _,
         lease_expires_at,
@@ -74,7 +78,13 @@ pub fn cluster(cluster: &Cluster) -> Result<wire::Cluster> {
         create_time: Some(to_proto(*created_at)),
         lease_expire_time: lease_expires_at.map(to_proto),
         reason: reason.clone(),
+        egress: egress.iter().map(self::egress).collect(),
     })
+}
+
+fn egress(egress: &EgressPrice) -> wire::EgressPrice {
+    let EgressPrice { from, micros_per_gib, currency } = egress;
+    wire::EgressPrice { from: from.clone(), micros_per_gib: *micros_per_gib, currency: currency.clone() }
 }
 
 fn price(price: &FlavorPrice) -> wire::FlavorPrice {

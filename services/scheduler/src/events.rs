@@ -1,17 +1,18 @@
-//! Events out: every change of a job goes to the log, and from there to Kafka and to watchers. Nothing comes in from
+//! Events out: every change of a job goes to the log, and from there to Kafka and to watchers; and that a queue's budget is spent. Nothing comes in from
 //! Kafka; the projection of clusters is fed by the registry's own watch.
 
 use jiff::Timestamp;
-use muster_kit::Result;
 use muster_kit::event::{self, Prepared};
+use muster_kit::{Result, telemetry};
 use muster_proto::scheduler::v1 as wire;
 
+use crate::app::budgets::BudgetView;
 use crate::domain::cost::Charge;
 use crate::domain::job::JobState;
 use crate::domain::record::{Job, Run};
 use crate::grpc::convert;
 
-/// Topic of everything that happens to jobs.
+/// Topic of everything that happens to jobs, and to queues for their sake.
 pub const TOPIC: &str = "muster.jobs";
 
 /// What is told of a job; its cause is still to be said.
@@ -33,6 +34,19 @@ impl NewEvent {
         let event = event::NewEvent { topic: TOPIC, kind, aggregate: job, version: *version, deleted: *deleted, state };
         event.caused_by(traceparent)
     }
+}
+
+/// A queue's budget is spent.
+///
+/// # Errors
+/// None that is known: every budget is JSON.
+pub fn budget_reached(queue: &str, number: u32, view: &BudgetView, now: Timestamp) -> Result<Prepared> {
+    let aggregate = format!("queues/{queue}");
+    let state =
+        wire::BudgetReached { queue: aggregate.clone(), number: number.saturating_add(1), budget: Some(convert::budget(view)) };
+    let (kind, version) = ("queue.budget_reached", now.as_millisecond());
+    let event = event::NewEvent { topic: TOPIC, kind, aggregate: &aggregate, version, deleted: false, state: &state };
+    event.caused_by(telemetry::current_traceparent())
 }
 
 /// A job's new state; `run` is its latest.

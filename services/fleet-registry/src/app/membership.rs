@@ -35,9 +35,11 @@ impl Rules {
         let members = self.fleets.iter().filter(|fleet| fleet.has(&cluster.name, &cluster.labels));
         let fleets: Vec<String> = members.map(|fleet| fleet.name.clone()).collect();
         let prices = price::resolve(&self.books, (&cluster.name, &cluster.region), &cluster.labels, &cluster.flavors());
-        let changed = fleets != cluster.fleets || prices != cluster.prices;
+        let egress = price::resolve_egress(&self.books, &cluster.region);
+        let changed = fleets != cluster.fleets || prices != cluster.prices || egress != cluster.egress;
         cluster.fleets = fleets;
         cluster.prices = prices;
+        cluster.egress = egress;
         changed
     }
 

@@ -66,6 +66,17 @@ pub struct FlavorPrice {
     pub grams_per_kwh: Vec<u32>,
 }
 
+/// The price of moving data out of a region into a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressPrice {
+    /// The region it comes out of; `*` for every one that is not named.
+    pub from: String,
+    /// Millionths of the currency per GiB.
+    pub micros_per_gib: i64,
+    /// ISO 4217.
+    pub currency: String,
+}
+
 /// A cluster as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
@@ -99,6 +110,8 @@ pub struct Cluster {
     pub fleets: Vec<String>,
     /// Resolved from the price books.
     pub prices: Vec<FlavorPrice>,
+    /// Resolved from the price books.
+    pub egress: Vec<EgressPrice>,
     /// When it was last heard.
     pub last_seen_at: Option<Timestamp>,
     /// Since when without a gap.

@@ -1,7 +1,9 @@
-//! Price books: what a GPU-hour of a flavor costs in which clusters, what power a GPU draws, and how much carbon dioxide making that
-//! power emits where.
+//! Price books: what a GPU-hour of a flavor costs in which clusters, what power a GPU draws, how much carbon dioxide making that
+//! power emits where, and what moving data out of one region into another costs.
 
-use super::cluster::FlavorPrice;
+use std::collections::BTreeSet;
+
+use super::cluster::{EgressPrice, FlavorPrice};
 use muster_core::{LabelSelector, Manifest, ManifestError, Quantity, name, selector::Labels};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,6 +19,22 @@ pub struct PriceBookSpec {
     pub prices: Vec<Price>,
     /// In the order of the manifest; a later one counts over an earlier one.
     pub carbon: Vec<Carbon>,
+    /// In the order of the manifest; a later one counts over an earlier one.
+    pub egress: Vec<Egress>,
+}
+
+/// Every region that no line names.
+pub const ANY_REGION: &str = "*";
+
+/// What moving data costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Egress {
+    /// Regions it comes out of; none: all.
+    pub from: Vec<String>,
+    /// Regions it goes into; none: all.
+    pub to: Vec<String>,
+    /// Millionths of the currency per GiB.
+    pub micros_per_gib: i64,
 }
 
 /// Hours of a day.
@@ -77,6 +95,26 @@ struct Spec {
     prices: Vec<Line>,
     #[serde(default)]
     carbon: Vec<CarbonLine>,
+    #[serde(default)]
+    egress: Vec<EgressLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct EgressLine {
+    #[serde(default)]
+    from: Vec<String>,
+    #[serde(default)]
+    to: Vec<String>,
+    per_gib: Quantity,
+}
+
+/// Regions of a line: names, none of them empty or the word for all.
+fn regions(names: &[String]) -> Result<(), String> {
+    match names.iter().find(|name| name.is_empty() || *name == ANY_REGION) {
+        Some(name) => Err(format!("{name:?} is no region; leave the field out for all of them")),
+        None => Ok(()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -174,7 +212,19 @@ impl PriceBookSpec {
                 grams_per_kwh,
             });
         }
-        Ok(Self { name: document.metadata.name, currency, prices, carbon })
+        let mut egress = Vec::new();
+        for (index, line) in document.spec.egress.into_iter().enumerate() {
+            let at = |field: &str| format!("spec.egress[{index}].{field}");
+            regions(&line.from).map_err(|why| fault(format!("{}: {why}", at("from"))))?;
+            regions(&line.to).map_err(|why| fault(format!("{}: {why}", at("to"))))?;
+            if line.per_gib.is_negative() {
+                return Err(fault(format!("{}: must not be negative", at("perGib"))));
+            }
+            let micros = i64::try_from(line.per_gib.nanos() / 1_000);
+            let micros_per_gib = micros.map_err(|_| fault(format!("{}: is too large", at("perGib"))))?;
+            egress.push(Egress { from: line.from, to: line.to, micros_per_gib });
+        }
+        Ok(Self { name: document.metadata.name, currency, prices, carbon, egress })
     }
 }
 
@@ -210,6 +260,24 @@ pub fn resolve(
             })
         })
         .collect()
+}
+
+/// What moving a GiB into a region costs, by where it comes from: the last line, of the last book in name order, that names both. `*`
+/// stands for regions that no line names. Nothing is said of what is in the region already. `books` is in name order.
+pub fn resolve_egress(books: &[PriceBookSpec], to: &str) -> Vec<EgressPrice> {
+    let lines = || {
+        let of = |book: &PriceBookSpec| -> Vec<(String, Egress)> {
+            book.egress.iter().rev().map(|line| (book.currency.clone(), line.clone())).collect()
+        };
+        let goes_there = |(_, line): &(String, Egress)| line.to.is_empty() || line.to.iter().any(|region| region == to);
+        books.iter().rev().flat_map(of).filter(goes_there)
+    };
+    let named: BTreeSet<String> = lines().flat_map(|(_, line)| line.from).filter(|from| from != to).collect();
+    let price = |from: &str| {
+        let (currency, line) = lines().find(|(_, line)| line.from.is_empty() || line.from.iter().any(|region| region == from))?;
+        Some(EgressPrice { from: from.to_owned(), micros_per_gib: line.micros_per_gib, currency })
+    };
+    [ANY_REGION].into_iter().chain(named.iter().map(String::as_str)).filter_map(price).collect()
 }
 
 #[cfg(test)]
@@ -252,6 +320,49 @@ mod tests {
         assert_eq!(grams("a", "eu-north"), (300, vec![45]));
         assert_eq!(grams("b", "eu-north"), (300, (0..24).collect()));
         assert_eq!(grams("a", ""), (300, Vec::new()));
+    }
+
+    fn with_egress(egress: &str) -> Result<PriceBookSpec, ManifestError> {
+        let text = format!(
+            "apiVersion: muster.dev/v1\nkind: PriceBook\nmetadata: {{name: list}}\nspec:\n  currency: EUR\n  prices: []\n  egress: {egress}\n"
+        );
+        PriceBookSpec::read(&parse_one(&text).expect("yaml"))
+    }
+
+    #[test]
+    fn the_last_line_that_names_both_regions_says_what_moving_data_costs() {
+        let book = with_egress(
+            "[{perGib: '0.09'}, {from: [eu], perGib: '0.05'}, {from: [eu], to: [us, asia], perGib: '0.02'}, {to: [asia], from: [us], perGib: 1}]",
+        );
+        let book = book.expect("a price book");
+        let into = |to: &str| -> Vec<(String, i64)> {
+            let prices = resolve_egress(std::slice::from_ref(&book), to);
+            prices.into_iter().map(|price| (price.from, price.micros_per_gib)).collect()
+        };
+        let said = |from: &str, micros| (from.to_owned(), micros);
+        assert_eq!(into("us"), [said("*", 90_000), said("eu", 20_000)]);
+        assert_eq!(into("asia"), [said("*", 90_000), said("eu", 20_000), said("us", 1_000_000)]);
+        assert_eq!(into("eu"), [said("*", 90_000)], "what is there already needs no price");
+        assert_eq!(into(""), [said("*", 90_000), said("eu", 50_000)], "a cluster that is nowhere in particular");
+        let later =
+            PriceBookSpec { currency: "USD".to_owned(), ..with_egress("[{from: [eu], perGib: 3}]").expect("a price book") };
+        let both = resolve_egress(&[book.clone(), later], "us");
+        let last = EgressPrice { from: "eu".to_owned(), micros_per_gib: 3_000_000, currency: "USD".to_owned() };
+        assert_eq!(both[1], last);
+    }
+
+    #[test]
+    fn egress_that_can_not_be_is_refused_by_field() {
+        for (egress, field) in [
+            ("[{perGib: -1}]", "spec.egress[0].perGib"),
+            ("[{perGib: 1}, {from: ['*'], perGib: 1}]", "spec.egress[1].from"),
+            ("[{to: [''], perGib: 1}]", "spec.egress[0].to"),
+            ("[{from: [eu]}]", "perGib"),
+            ("[{perGiB: 1}]", "perGiB"),
+        ] {
+            let error = with_egress(egress).expect_err(egress);
+            assert!(error.message.contains(field), "{egress}: {error}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::domain::{
     Cluster,
-    cluster::{FlavorPrice, from_column, to_column},
+    cluster::{EgressPrice, FlavorPrice, from_column, to_column},
 };
 use jiff::Timestamp;
 use muster_core::selector::Labels;
@@ -28,6 +28,7 @@ struct Row {
     agent_version: String,
     fleets: Json<Vec<String>>,
     prices: Json<Vec<FlavorPrice>>,
+    egress: Json<Vec<EgressPrice>>,
     last_seen_at: Option<jiff_sqlx::Timestamp>,
     steady_since_at: Option<jiff_sqlx::Timestamp>,
     lease_expires_at: Option<jiff_sqlx::Timestamp>,
@@ -55,6 +56,7 @@ impl TryFrom<Row> for Cluster {
             agent_version: row.agent_version,
             fleets: row.fleets.0,
             prices: row.prices.0,
+            egress: row.egress.0,
             last_seen_at: row.last_seen_at.map(jiff_sqlx::Timestamp::to_jiff),
             steady_since_at: row.steady_since_at.map(jiff_sqlx::Timestamp::to_jiff),
             lease_expires_at: row.lease_expires_at.map(jiff_sqlx::Timestamp::to_jiff),
@@ -73,7 +75,8 @@ macro_rules! clusters {
             select
                 cluster_id, name, uid, version, state, reason, schedulability, labels as "labels: Json<Labels>", region, takes_jobs,
                 preflight, inventory, agent_version, fleets as "fleets: Json<Vec<String>>",
-                prices as "prices: Json<Vec<FlavorPrice>>", last_seen_at, steady_since_at, lease_expires_at, enrolled_at, created_at
+                prices as "prices: Json<Vec<FlavorPrice>>", egress as "egress: Json<Vec<EgressPrice>>", last_seen_at, steady_since_at,
+                lease_expires_at, enrolled_at, created_at
             from cluster
             "# + $rest
             $(, $argument)*
@@ -154,7 +157,7 @@ pub async fn update(tx: &mut Tx, cluster: &Cluster) -> Result<i64> {
         update cluster
         set version = version + 1, uid = $3, state = $4, reason = $5, schedulability = $6, labels = $7, region = $8, takes_jobs = $9,
             preflight = $10, inventory = $11, agent_version = $12, fleets = $13, prices = $14, last_seen_at = greatest(last_seen_at, $15),
-            steady_since_at = coalesce(steady_since_at, $16), enrolled_at = $17
+            steady_since_at = coalesce(steady_since_at, $16), enrolled_at = $17, egress = $18
         where cluster_id = $1
         and version = $2
         returning version
@@ -176,6 +179,7 @@ pub async fn update(tx: &mut Tx, cluster: &Cluster) -> Result<i64> {
         cluster.last_seen_at.map(to_db),
         cluster.steady_since_at.map(to_db),
         cluster.enrolled_at.map(to_db),
+        Json(&cluster.egress) as _,
     )
     .fetch_optional(&mut **tx)
     .await?

@@ -400,12 +400,15 @@ async fn a_price_book_reaches_the_clusters_it_names() {
         .execute(&registry.app.pool)
         .await
         .expect("inventory");
-    let manifest = "apiVersion: muster.dev/v1\nkind: PriceBook\nmetadata: {name: list}\nspec:\n  currency: EUR\n  prices:\n  - {clusters: [edge-01], flavor: V100, perGpuHour: '0.55'}\n";
+    let manifest = "apiVersion: muster.dev/v1\nkind: PriceBook\nmetadata: {name: list}\nspec:\n  currency: EUR\n  prices:\n  - {clusters: [edge-01], flavor: V100, perGpuHour: '0.55'}\n  egress:\n  - {perGib: '0.09'}\n  - {from: [eu-west], perGib: '0.02'}\n";
     let price_book = wire::PriceBook { manifest: manifest.to_owned(), ..wire::PriceBook::default() };
     let request = wire::CreatePriceBookRequest { price_book: Some(price_book), ..Default::default() };
     app::price_book::create(&registry.app, &admin(), request).await.expect("made");
 
-    let prices = registry.cluster("edge-01").await.prices;
+    let cluster = registry.cluster("edge-01").await;
+    let egress: Vec<_> = cluster.egress.iter().map(|price| (price.from.as_str(), price.micros_per_gib)).collect();
+    assert_eq!(egress, [("*", 90_000), ("eu-west", 20_000)]);
+    let prices = cluster.prices;
     assert_eq!((prices[0].micros_per_gpu_hour, prices[0].currency.as_str()), (550_000, "EUR"));
 }
 

@@ -308,6 +308,14 @@ pub fn check(gang: &Gang) -> Result<(), Refused> {
     if gang.topology.as_ref().is_some_and(|topology| topology.level.is_empty()) {
         return Err(Refused::new("topology.level", "must not be empty"));
     }
+    if let Some(dataset) = &gang.dataset {
+        if dataset.region.is_empty() {
+            return Err(Refused::new("dataset.region", "must not be empty"));
+        }
+        if dataset.bytes < 0 {
+            return Err(Refused::new("dataset.bytes", "must not be negative"));
+        }
+    }
     // A thousandth of the range leaves room for sums over queues without a check at every addition.
     match gang.total() {
         Err(name) => Err(Refused::new(format!("groups[{name}]"), "the sum over all workers is too large to be counted")),

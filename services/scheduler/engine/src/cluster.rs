@@ -72,6 +72,7 @@ impl Cluster {
             || old.apis != spec.apis
             || old.prices != spec.prices
             || old.emissions != spec.emissions
+            || old.egress != spec.egress
             || old.nodes.len() != spec.nodes.len()
             || old.nodes.iter().zip(&spec.nodes).any(|(old, new)| {
                 (&old.name, &old.flavor, &old.domains) != (&new.name, &new.flavor, &new.domains)
@@ -104,6 +105,8 @@ pub(crate) struct Candidate {
     pub(crate) price: Option<i64>,
     /// What a GPU-hour emits there, where that is what counts.
     pub(crate) emissions: Option<i64>,
+    /// What moving the gang's dataset there costs, in millionths; 0 if there is nothing to move; `None`: nobody says.
+    pub(crate) egress: Option<i64>,
 }
 
 /// The first tier that has the cluster; without tiers 0 for every cluster that takes jobs.
@@ -112,14 +115,24 @@ pub(crate) fn tier_of(tiers: &[Tier], spec: &ClusterSpec) -> Option<usize> {
         return spec.takes_jobs.then_some(0);
     }
     tiers.iter().position(|tier| {
-        tier.clusters.contains(&spec.name) || tier.selector.as_ref().is_some_and(|selector| selector.matches(&spec.labels))
+        tier.clusters.contains_key(&spec.name) || tier.selector.as_ref().is_some_and(|selector| selector.matches(&spec.labels))
     })
 }
 
-/// Every place the class may go, in the order it is tried: tier, then what is preferred ([`Place::key`]), then name.
+/// By what places are compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Yardstick<'a> {
+    pub(crate) prefers: Prefers,
+    pub(crate) typical: &'a Typical,
+    /// The work that is expected of the gang; of no meaning without a dataset.
+    pub(crate) lasts_ms: i64,
+}
+
+/// Every place the class may go, in the order it is tried: tier, then what is preferred ([`Place::key`]), then name. Where the order
+/// of the list is preferred: tier, place in the list, name, then what is cheapest.
 pub(crate) fn candidates(
     tiers: &[Tier],
-    (prefers, typical): (Prefers, &Typical),
+    Yardstick { prefers, typical, lasts_ms }: Yardstick<'_>,
     class: &Class,
     sites: &[Site],
     flavors: &Flavors,
@@ -134,8 +147,9 @@ pub(crate) fn candidates(
         if !cluster.serves(&class.gang.api) {
             continue;
         }
+        let egress = cluster.egress(class);
         if !class.on_gpu {
-            found.push(Candidate { tier, cluster: index, flavor: None, price: None, emissions: None });
+            found.push(Candidate { tier, cluster: index, flavor: None, price: None, emissions: None, egress });
             continue;
         }
         for flavor in site.nodes.flavors().filter(|flavor| class.flavors.is_empty() || class.flavors.contains(flavor)) {
@@ -146,19 +160,27 @@ pub(crate) fn candidates(
                 flavor: Some(flavor),
                 price: cluster.price(flavors, flavor),
                 emissions,
+                egress,
             });
         }
     }
     let order = |candidate: &Candidate| {
-        let speed = class.known_speed(candidate.flavor);
-        let place = Place { speed, price: candidate.price, emissions: candidate.emissions };
+        let place = Place::of(class, candidate, lasts_ms);
         let advantage = match prefers {
-            Prefers::Cheapest | Prefers::Greenest => 0,
+            Prefers::Cheapest | Prefers::Greenest | Prefers::Listed => 0,
             Prefers::Fastest => candidate.flavor.map_or(0, |flavor| typical.advantage(flavor, place.speed)),
         };
         let preferred = place.key(prefers, advantage);
         let flavor = candidate.flavor.map(|flavor| flavors.name(flavor));
-        (candidate.tier, preferred, sites[candidate.cluster].name.as_str(), flavor)
+        let name = sites[candidate.cluster].name.as_str();
+        let (first, then) = match prefers {
+            Prefers::Cheapest | Prefers::Greenest | Prefers::Fastest => (preferred, [0; 5]),
+            Prefers::Listed => {
+                let listed = tiers.get(candidate.tier).map_or(Tier::UNLISTED, |tier| tier.place_of(name));
+                ([i64::from(listed), 0, 0, 0, 0], preferred)
+            }
+        };
+        (candidate.tier, first, name, then, flavor)
     };
     found.sort_by(|left, right| order(left).cmp(&order(right)));
     found

@@ -7,7 +7,7 @@ use crate::class::{ClassId, Classes, Flavors};
 use crate::cluster::{ClusterIndex, Site};
 use crate::estimate::{Estimates, LikenessId};
 use crate::event::{BoundNode, Epoch, JobId, Time};
-use crate::groups::Groups;
+use crate::groups::{Groups, Open};
 use crate::jobs::Jobs;
 use crate::lanes::{LaneId, Lanes, Waits};
 use crate::mix::Mix;
@@ -16,7 +16,7 @@ use crate::nodes::Place;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
 use crate::rows::Remaining;
-use crate::spec::JobSpec;
+use crate::spec::{JobSpec, TierOpens};
 use crate::typical::Typical;
 use crate::vector::{ResourceTable, Vector};
 
@@ -255,17 +255,22 @@ impl Engine {
         Waits::of(job.submitted_at, job.ran_ms(), job.expected_ms, self.classes.get(job.class).gpus, job.deadline)
     }
 
-    /// How many of the queue's tiers are open to a job, and when the next one opens by itself.
-    pub(crate) fn tiers_open(&self, owner: QueueIndex, waits: Waits) -> (usize, Option<Time>) {
+    /// Which of the queue's tiers are open to a job, and when more of them are, whatever waits then.
+    pub(crate) fn tiers_open(&self, owner: QueueIndex, waits: Waits) -> (Open, Option<Time>) {
         let tiers = self.queues.tiers(owner);
+        let mut sure = None;
         for (index, tier) in tiers.iter().enumerate().skip(1) {
+            if matches!(tier.opens, TierOpens::WhileWaiting { .. }) && waits.begin_by.is_none_or(|at| at > self.now) {
+                sure = sure.or(Some(index));
+            }
             let Some(wait_ms) = tier.opens.wait_ms(waits.ran_ms, waits.work_ms) else { continue };
             let waited = Time(waits.submitted_at.0.saturating_add(wait_ms));
             let opens = waits.begin_by.map_or(waited, |begin_by| begin_by.min(waited));
             if opens > self.now {
-                return (index, Some(opens));
+                return (Open { tiers: index, sure: sure.unwrap_or(index) }, Some(opens));
             }
         }
-        (tiers.len().max(1), None)
+        let all = tiers.len().max(1);
+        (Open { tiers: all, sure: sure.unwrap_or(all) }, waits.begin_by.filter(|_| sure.is_some()))
     }
 }

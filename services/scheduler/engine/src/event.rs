@@ -56,6 +56,8 @@ pub struct Placement {
     pub flavor: Option<String>,
     /// Price of one GPU-hour at the moment of the decision, in millionths; `None` if there is none for it.
     pub price_micros: Option<i64>,
+    /// What moving the gang's dataset there costs, once, in millionths; 0 if it has none, if it is there, or if nobody says.
+    pub egress_micros: i64,
     /// Index of the queue's tier that was used, from 0.
     pub tier: usize,
     /// How long the run counts in budgets at least, as long as it is not over: what it is expected to take, or

@@ -4,14 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::amounts::show;
 use crate::class::{self, Class, FlavorId, NORMAL_SPEED, time_of};
-use crate::cluster::{Cluster, candidates, tier_of};
+use crate::cluster::{Cluster, Yardstick, candidates, tier_of};
 use crate::engine::{Engine, State};
 use crate::event::{ClusterState, JobId, Refused, Time};
+use crate::lanes::Waits;
 use crate::nodes::{Nodes, Place, Shortage};
 use crate::queues::{Excess, QueueIndex, ROOT, Work};
-use crate::reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, level_word};
-use crate::spec::JobSpec;
+use crate::reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, Threshold, level_word};
+use crate::spec::{BudgetUnit, JobSpec, TierOpens};
 use crate::vector::units;
+
+/// Which tiers are open to a job at the moment.
+struct TiersFor {
+    /// How many.
+    open: usize,
+    /// When the next one opens, whatever waits then.
+    opens: Option<Time>,
+    /// How much has to wait for it.
+    threshold: Option<Threshold>,
+}
 
 impl Engine {
     /// Explains an unfinished job; `None` if it isn't known.
@@ -30,9 +41,10 @@ impl Engine {
             }
         };
         let owner = self.queues.tier_owner(job.queue);
-        let open = self.tiers_open(owner, self.waits(job));
+        let tiers = self.tiers_for(owner, self.waits(job));
         let mut empty_fits = BTreeMap::new();
-        let yardstick = (self.queues.prefers(job.queue), &self.typical);
+        let lasts_ms = TierOpens::lasts_ms(job.expected_ms);
+        let yardstick = Yardstick { prefers: self.queues.prefers(job.queue), typical: &self.typical, lasts_ms };
         let places = candidates(self.queues.tiers(owner), yardstick, class, &self.sites, &self.flavors);
         let mut clusters: Vec<ClusterVerdict> = self
             .sites
@@ -44,23 +56,30 @@ impl Engine {
                 let reason = if placed_on == Some(cluster.spec.name.as_str()) {
                     Reason::Here
                 } else {
-                    self.judge(class, (cluster, nodes), tier, open, owner == crate::queues::ROOT, &mut empty_fits)
+                    self.judge(class, (cluster, nodes), tier, &tiers, owner == ROOT, &mut empty_fits)
                 };
                 let models = self.model_verdicts(job, class, cluster, nodes);
                 let place = places.iter().position(|place| place.cluster == index);
-                ClusterVerdict { cluster: cluster.spec.name.clone(), tier, place, reason, models }
+                let moving = cluster.moving(class);
+                ClusterVerdict { cluster: cluster.spec.name.clone(), tier, place, reason, moving, models }
             })
             .collect();
         clusters.sort_by(|left, right| left.cluster.cmp(&right.cluster));
-        let holds = if placed_on.is_some() {
-            Vec::new()
-        } else {
-            self.holds(job, class, &standing, &clusters, open.1.map(|at| (open.0, at)))
-        };
+        let holds = if placed_on.is_some() { Vec::new() } else { self.holds(job, class, &standing, &clusters, tiers) };
         let ahead = if standing == Standing::Waiting { self.ahead_of(job, class) } else { 0 };
         let (queue, preference) = (self.queues.get(job.queue).spec.name.clone(), self.preference(job, class, &places));
         let shares = self.queues.chain(job.queue).map(|index| self.share_of(index)).collect();
         Some(Explanation { job: id, queue, standing, ahead, holds, shares, preference, clusters })
+    }
+
+    fn tiers_for(&self, owner: QueueIndex, waits: Waits) -> TiersFor {
+        let (open, opens) = self.tiers_open(owner, waits);
+        let says = self.queues.tiers_said_by(owner);
+        let now = open.now(self.queues.shut(says));
+        if now == open.tiers {
+            return TiersFor { open: now, opens, threshold: None };
+        }
+        TiersFor { open: now, opens: waits.begin_by, threshold: self.queues.threshold(says, now) }
     }
 
     fn holds(
@@ -69,7 +88,7 @@ impl Engine {
         class: &Class,
         standing: &Standing,
         clusters: &[ClusterVerdict],
-        next_tier: Option<(usize, Time)>,
+        tiers: TiersFor,
     ) -> Vec<Hold> {
         let mut holds = Vec::new();
         match standing {
@@ -83,10 +102,13 @@ impl Engine {
         }
         let prices =
             clusters.iter().filter(|verdict| matches!(verdict.reason, Reason::Room | Reason::Full(_) | Reason::Apart(_)));
-        let prices = prices.filter_map(|verdict| self.cheapest(class, &verdict.cluster));
-        let least = prices.min_by_key(|(price, speed)| time_of(*price, *speed));
-        let lasts_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), least.map_or(NORMAL_SPEED, |(_, speed)| speed));
-        let work = Work::new(lasts_ms.saturating_mul(class.gpus), least.map(|(price, _)| price));
+        let prices = prices.filter_map(|verdict| Some((self.cheapest(class, &verdict.cluster)?, verdict.moving.as_ref())));
+        let works = prices.map(|((price, speed), moving)| {
+            let egress = moving.and_then(|moving| moving.micros);
+            Self::work_at(job, class, Some(price), speed).with_egress(egress)
+        });
+        let work = works.min_by_key(|work| work.of(BudgetUnit::Micros));
+        let work = work.unwrap_or_else(|| Self::work_at(job, class, None, NORMAL_SPEED));
         for index in self.queues.chain(job.queue) {
             let queue = self.queues.get(index);
             for (number, budget, counted, asked) in queue.unaffordable(work) {
@@ -104,7 +126,8 @@ impl Engine {
                     short_of.extend(gap.short_of.iter().cloned());
                 }
             }
-            let closed = clusters.iter().any(|verdict| matches!(verdict.reason, Reason::TierClosed { .. }));
+            let closed =
+                clusters.iter().any(|verdict| matches!(verdict.reason, Reason::TierClosed { .. } | Reason::TooFewWait(_)));
             let apart = clusters.iter().any(|verdict| matches!(verdict.reason, Reason::Apart(_)));
             if full {
                 holds.push(Hold::Room { short_of });
@@ -114,11 +137,21 @@ impl Engine {
             } else if !full && !closed {
                 holds.push(Hold::NoCluster);
             }
-            if closed && let Some((tier, at)) = next_tier {
+            let TiersFor { open: tier, opens, threshold } = tiers;
+            if let Some(threshold) = threshold.filter(|_| closed) {
+                holds.push(Hold::MoreWaiting { tier, threshold });
+            }
+            if let Some(at) = opens.filter(|_| closed) {
                 holds.push(Hold::TierOpens { tier, at });
             }
         }
         holds
+    }
+
+    /// What a job counts with in budgets at a price and a speed.
+    fn work_at(job: &crate::engine::Job, class: &Class, price: Option<i64>, speed: i64) -> Work {
+        let lasts_ms = time_of(TierOpens::lasts_ms(job.expected_ms), speed);
+        Work::new(lasts_ms.saturating_mul(class.gpus), price)
     }
 
     fn share_of(&self, index: QueueIndex) -> QueueShare {
@@ -172,7 +205,7 @@ impl Engine {
         class: &Class,
         (cluster, nodes): (&Cluster, &Nodes),
         tier: Option<usize>,
-        (open, opens): (usize, Option<Time>),
+        tiers: &TiersFor,
         without_tiers: bool,
         empty_fits: &mut BTreeMap<String, Result<(), Shortage>>,
     ) -> Reason {
@@ -208,8 +241,11 @@ impl Engine {
                 Err(gap) => Reason::TooSmall(gap),
             };
         }
-        if tier >= open {
-            return Reason::TierClosed { opens: if tier == open { opens } else { None } };
+        if tier >= tiers.open {
+            return match &tiers.threshold {
+                Some(threshold) if tier == tiers.open => Reason::TooFewWait(threshold.clone()),
+                Some(_) | None => Reason::TierClosed { opens: tiers.opens.filter(|_| tier == tiers.open) },
+            };
         }
         match self.try_flavors(class, nodes, &flavors) {
             Ok(()) => Reason::Room,

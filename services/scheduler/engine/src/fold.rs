@@ -83,9 +83,9 @@ impl Engine {
         if spec.name.is_empty() {
             return Err(Refused::new("name", "must not be empty"));
         }
-        for (field, amounts) in [("prices", &spec.prices), ("emissions", &spec.emissions)] {
-            if let Some((flavor, _)) = amounts.iter().find(|(_, amount)| **amount < 0) {
-                return Err(Refused::new(format!("{field}[{flavor}]"), "must not be negative"));
+        for (field, amounts) in [("prices", &spec.prices), ("emissions", &spec.emissions), ("egress", &spec.egress)] {
+            if let Some((of, _)) = amounts.iter().find(|(_, amount)| **amount < 0) {
+                return Err(Refused::new(format!("{field}[{of}]"), "must not be negative"));
             }
         }
         let mut names = std::collections::BTreeSet::new();
@@ -217,7 +217,7 @@ impl Engine {
     fn speeds_changed(&mut self) {
         // Also for those whose speeds nobody knows: they are taken to be normal, and compared like all others.
         let (groups, queues) = (&mut self.groups, &self.queues);
-        groups.stale_of(|(_, owner, _)| queues.prefers(*owner) == Prefers::Fastest);
+        groups.stale_of(|key| queues.prefers(key.owner) == Prefers::Fastest);
         self.misplaced.stale();
         self.let_unpaid_go(0..=usize::MAX);
     }

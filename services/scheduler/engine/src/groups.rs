@@ -6,10 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::class::{ClassId, FlavorId};
-use crate::cluster::{Candidate, ClusterIndex};
+use crate::cluster::{Candidate, ClusterIndex, Yardstick};
 use crate::engine::Engine;
-use crate::queues::QueueIndex;
+use crate::queues::{QueueIndex, ROOT};
+use crate::spec::TierOpens;
 use crate::vector::Vector;
+
+mod gate;
+
+pub(crate) use gate::Open;
 
 /// Stands for no place among a group's candidates.
 const NOWHERE: u32 = u32::MAX;
@@ -34,14 +39,26 @@ pub(crate) enum NeedOf {
     Gpu(FlavorId),
 }
 
-/// What lanes of a group have in common: class, owner of the tiers, tiers open.
-pub(crate) type GroupKey = (ClassId, QueueIndex, usize);
+/// What lanes of a group have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct GroupKey {
+    pub(crate) class: ClassId,
+    /// The queue whose tiers and preference count.
+    pub(crate) owner: QueueIndex,
+    pub(crate) open: Open,
+    /// The work that is expected of each gang, where a dataset may have to be moved for it; else 0.
+    pub(crate) lasts_ms: i64,
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     pub(crate) key: GroupKey,
-    /// Where its gangs may go now, in order.
+    /// Where its gangs may go now or while enough waits, in order.
     pub(crate) candidates: Arc<[Candidate]>,
+    /// How many of them are in tiers that are open now.
+    reach: usize,
+    /// The queue that has the tiers.
+    says: QueueIndex,
     /// Per cluster its first place among the candidates, or that it has none.
     first_there: Vec<u32>,
     /// Per candidate the next one on its cluster.
@@ -59,7 +76,17 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn class(&self) -> ClassId {
-        self.key.0
+        self.key.class
+    }
+
+    /// Where its gangs may go now, in order.
+    pub(crate) fn open_candidates(&self) -> &[Candidate] {
+        &self.candidates[..self.reach]
+    }
+
+    /// The same beside whoever changes the state: candidates, and how many of them are open now.
+    pub(crate) fn shared_candidates(&self) -> (Arc<[Candidate]>, usize) {
+        (Arc::clone(&self.candidates), self.reach)
     }
 
     /// The first candidate with room, and those behind it on the same cluster, at the same price and no greener, that may have room.
@@ -75,8 +102,12 @@ impl Group {
         first.into_iter().chain(behind)
     }
 
-    /// The first candidate from a place on that may have room.
+    /// The first candidate from a place on that may have room, in the tiers that are open now.
     fn maybe_from(&self, place: usize) -> Option<usize> {
+        self.marked_from(place).filter(|place| *place < self.reach)
+    }
+
+    fn marked_from(&self, place: usize) -> Option<usize> {
         let (first, rest) = (place / 64, place % 64);
         let head = self.room.get(first)? & (u64::MAX << rest);
         if head != 0 {
@@ -103,6 +134,9 @@ pub(crate) struct Groups {
     unused: Vec<GroupId>,
     by_key: BTreeMap<GroupKey, GroupId>,
     by_need: BTreeMap<Need, BTreeSet<GroupId>>,
+    /// Groups to which some tier is open only while enough waits, by the queue that has the tiers; as of when their candidates were
+    /// found.
+    gated: BTreeMap<QueueIndex, BTreeSet<GroupId>>,
     /// Groups with lanes that may have room, in no order that matters.
     pub(crate) open: Vec<GroupId>,
     /// Groups with lanes whose gangs have parts of several sizes, each of which would fit alone. Packing such gangs may succeed
@@ -188,12 +222,15 @@ impl Groups {
 
     /// The class is gone, and its groups with it.
     pub(crate) fn forget(&mut self, class: ClassId) {
-        let gone: Vec<(GroupKey, GroupId)> =
-            self.by_key.range((class, 0, 0)..=(class, usize::MAX, usize::MAX)).map(|(key, id)| (*key, *id)).collect();
+        let least = Open { tiers: 0, sure: 0 };
+        let first = GroupKey { class, owner: 0, open: least, lasts_ms: 0 };
+        let of_class = self.by_key.range(first..).take_while(|(key, _)| key.class == class);
+        let gone: Vec<(GroupKey, GroupId)> = of_class.map(|(key, id)| (*key, *id)).collect();
         for (key, id) in gone {
             self.by_key.remove(&key);
             self.closed(id);
             self.unsure.retain(|unsure| *unsure != id);
+            self.depends_on(id, None);
             for need in self.all[id].take().into_iter().flat_map(|group| group.needs) {
                 if let Some(ids) = self.by_need.get_mut(&need) {
                     ids.remove(&id);
@@ -220,9 +257,12 @@ impl Groups {
 }
 
 impl Engine {
-    /// The group of a class in a queue with so many tiers open.
-    pub(crate) fn group(&mut self, queue: QueueIndex, class: ClassId, open: usize) -> GroupId {
-        let key = (class, self.queues.tier_owner(queue), open);
+    /// The group of a class in a queue with so many tiers open, of gangs of which so much is expected.
+    pub(crate) fn group(&mut self, queue: QueueIndex, class: ClassId, open: Open, expected_ms: i64) -> GroupId {
+        // Not of an equal gang with another expectation: the less it works, the more moving its data weighs.
+        let moves = self.classes.get(class).gang.dataset.is_some();
+        let lasts_ms = if moves { TierOpens::lasts_ms(expected_ms) } else { 0 };
+        let key = GroupKey { class, owner: self.queues.tier_owner(queue), open, lasts_ms };
         if let Some(id) = self.groups.by_key.get(&key) {
             return *id;
         }
@@ -239,6 +279,8 @@ impl Engine {
         let group = Some(Group {
             key,
             candidates: Vec::new().into(),
+            reach: 0,
+            says: ROOT,
             first_there: Vec::new(),
             next_there: Vec::new(),
             room: Vec::new(),
@@ -270,10 +312,13 @@ impl Engine {
         if !group.stale {
             return;
         }
-        let (class, owner, open) = group.key;
-        let (tiers, yardstick) = (self.queues.tiers(owner), (self.queues.prefers(owner), &self.typical));
+        let GroupKey { class, owner, open, lasts_ms } = group.key;
+        let yardstick = Yardstick { prefers: self.queues.prefers(owner), typical: &self.typical, lasts_ms };
+        let tiers = self.queues.tiers(owner);
         let mut found = crate::cluster::candidates(tiers, yardstick, self.classes.get(class), &self.sites, &self.flavors);
-        found.retain(|candidate| candidate.tier < open);
+        found.retain(|candidate| candidate.tier < open.tiers);
+        let says = (open.sure < open.tiers).then(|| self.queues.tiers_said_by(owner));
+        let open_now = says.map_or(open.tiers, |says| open.now(self.queues.shut(says)));
         let mut first_there = vec![NOWHERE; self.sites.len()];
         let mut next_there = vec![NOWHERE; found.len()];
         for (place, candidate) in found.iter().enumerate().rev() {
@@ -285,10 +330,12 @@ impl Engine {
         if !found.len().is_multiple_of(64) {
             group.room.push((1 << (found.len() % 64)) - 1);
         }
+        group.reach = found.partition_point(|candidate| candidate.tier < open_now);
         group.candidates = found.into();
         (group.first_there, group.next_there) = (first_there, next_there);
         group.fits_at = None;
         group.stale = false;
+        self.groups.depends_on(id, says);
     }
 
     /// Whether the group has room now, and where first.
@@ -402,7 +449,7 @@ impl Engine {
                 Some((known, _)) if !fits && known == place => group.fits_at = None,
                 Some(_) | None => {}
             }
-            found |= may;
+            found |= may && place < group.reach;
         }
         if found && group.lanes > 0 {
             self.groups.opened(id);

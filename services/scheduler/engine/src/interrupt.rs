@@ -110,7 +110,8 @@ impl Engine {
             {
                 continue;
             }
-            let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
+            let (candidates, reach) = self.groups.get(group).shared_candidates();
+            let candidates = &candidates[..reach];
             if !candidates.iter().any(|candidate| self.affords(job, candidate)) {
                 continue;
             }

@@ -67,7 +67,7 @@ impl Lane {
     pub(crate) fn work(&self, class: &Class, place: Option<&Candidate>) -> Work {
         let speed = class.speed(place.and_then(|place| place.flavor));
         let gpu_ms = if class.gpus == 0 { 0 } else { time_of(self.work_ms, speed) };
-        Work::new(gpu_ms, place.and_then(|place| place.price))
+        Work::new(gpu_ms, place.and_then(|place| place.price)).with_egress(place.and_then(|place| place.egress))
     }
 
     pub(crate) fn head_start_ms(&self) -> i64 {

@@ -10,6 +10,7 @@
 mod amounts;
 mod class;
 mod cluster;
+mod egress;
 mod engine;
 mod estimate;
 mod event;
@@ -42,6 +43,7 @@ mod waiting;
 
 pub use amounts::{Amounts, CPU, MEMORY, is_gpu, is_on_gpu, part_of_gpu, show};
 pub use class::{MAX_GROUPS, MAX_WORKERS, check};
+pub use egress::Moving;
 pub use engine::{Engine, Stats};
 pub use estimate::{Finished, histories};
 pub use event::{
@@ -49,11 +51,11 @@ pub use event::{
 };
 pub use forecast::{Forecast, Outlook, Start};
 pub use learned::ModelRuns;
-pub use prefer::{By, ModelVerdict, Preference, SpeedFrom};
+pub use prefer::{By, ModelVerdict, Preference, SpeedFrom, WorkPrice};
 pub use queues::MAX_DEPTH;
-pub use reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, show_budget};
+pub use reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, Threshold, show_budget};
 pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Rows};
 pub use spec::{
-    Budget, BudgetLimit, BudgetUnit, ClusterSpec, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens, Topology,
-    TopologyMode, WorkerGroup,
+    Budget, BudgetLimit, BudgetUnit, ClusterSpec, Dataset, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens,
+    Topology, TopologyMode, WorkerGroup,
 };

@@ -11,6 +11,7 @@ use crate::class::{Class, ClassId, FlavorId, time_of, work_of};
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{Cause, Decision, JobId, Time};
+use crate::groups::Open;
 use crate::prefer::Place;
 use crate::promise::Promise;
 use crate::queues::Work;
@@ -22,6 +23,8 @@ const WORTH_TIMES: i64 = 4;
 /// Bounds of one plan: runs looked at in vain, and places found full for a shape.
 const MOST_RUNS: usize = 256;
 const MOST_FULL: usize = 64;
+/// Prices are of an hour.
+const HOUR_MS: i128 = 60 * 60 * 1_000;
 /// Better places that are looked at for one run.
 const MOST_PLACES: usize = 256;
 
@@ -131,7 +134,8 @@ impl Engine {
                 self.timers.insert((ripe_at, Timer::Move));
                 return false;
             }
-            let work = Work::new(mover.remaining_ms_at(class, candidate).saturating_mul(class.gpus), candidate.price);
+            let gpu_ms = mover.remaining_ms_at(class, candidate).saturating_mul(class.gpus);
+            let work = Work::new(gpu_ms, candidate.price).with_egress(candidate.egress);
             if self.queues.chain(queue).any(|index| self.queues.get(index).unaffordable(work).next().is_some()) {
                 continue;
             }
@@ -158,11 +162,12 @@ impl Engine {
         let flavor = self.model_of(class, cluster, &run.places);
         // The tiers up to its own were open to it.
         let tiers = self.queues.tiers(self.queues.tier_owner(queue)).len();
-        let group = self.group(queue, class, tiers.max(1));
+        let speed = self.classes.get(class).known_speed(flavor);
+        let remaining_ms = gpu_ms / self.classes.get(class).gpus.max(1);
+        let group = self.group(queue, class, Open::all(tiers), work_of(remaining_ms, speed));
         self.renew(group);
         let candidates = Arc::clone(&self.groups.get(group).candidates);
         let here = candidates.iter().position(|candidate| (candidate.cluster, candidate.flavor) == (cluster, flavor))?;
-        let remaining_ms = gpu_ms / self.classes.get(class).gpus.max(1);
         Some((gpu_ms, Mover { class, candidates, here, prefers: self.queues.prefers(queue), remaining_ms }))
     }
 }
@@ -174,22 +179,29 @@ impl Mover {
     }
 
     /// Whether the rest of the run is worth its restart on a place that comes before its own: it is expected to last several times as
-    /// long as that takes, and the place is of an earlier tier, or of what the queue prefers (money, emissions or time) several
-    /// times as much is saved as the restart takes.
+    /// long as that takes, and the place is of an earlier tier, or listed earlier where that counts, or of what the queue prefers
+    /// (money, emissions or time) several times as much is saved as the restart takes. Where its dataset has to be moved once
+    /// more, money must be saved in any case.
     fn is_worth(&self, class: &Class, there: &Candidate) -> bool {
         let (here, restart_ms) = (&self.candidates[self.here], class.gang.restart_ms.unwrap_or(0));
         if self.remaining_ms <= restart_ms.saturating_mul(WORTH_TIMES) {
             return false;
         }
-        if there.tier < here.tier {
-            return true;
-        }
-        let costs = |candidate: &Candidate, lasts_ms: i64| {
-            let speed = class.known_speed(candidate.flavor);
-            Place { speed, price: candidate.price, emissions: candidate.emissions }.costs(self.prefers, lasts_ms)
+        let saves = |prefers: Prefers, once: i64| {
+            let costs = |candidate: &Candidate, lasts_ms: i64| {
+                let costs = Place::of(class, candidate, self.remaining_ms).costs(prefers, lasts_ms)?;
+                Some(costs.saturating_mul(i128::from(class.gpus.max(1))))
+            };
+            let (stays, goes) = (costs(here, self.remaining_ms), costs(there, self.remaining_ms_at(class, there)));
+            let (Some(stays), Some(goes), Some(restart)) = (stays, goes, costs(there, restart_ms)) else { return false };
+            let once = i128::from(once).saturating_mul(HOUR_MS);
+            stays.saturating_sub(goes).saturating_sub(once) > restart.saturating_mul(i128::from(WORTH_TIMES))
         };
-        let (stays, goes) = (costs(here, self.remaining_ms), costs(there, self.remaining_ms_at(class, there)));
-        let (Some(stays), Some(goes), Some(restart)) = (stays, goes, costs(there, restart_ms)) else { return false };
-        stays.saturating_sub(goes) > restart.saturating_mul(i128::from(WORTH_TIMES))
+        let Some(egress) = there.egress else { return false };
+        if egress > 0 && !saves(Prefers::Cheapest, egress) {
+            return false;
+        }
+        let listed_first = self.prefers == Prefers::Listed && there.cluster != here.cluster;
+        there.tier < here.tier || listed_first || saves(self.prefers, 0)
     }
 }

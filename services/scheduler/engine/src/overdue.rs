@@ -53,7 +53,7 @@ impl Engine {
         if self.queues.limit(queue, &self.classes.get(class).total, Work::default).is_some() {
             return;
         }
-        let candidates = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES);
+        let candidates = self.groups.get(group).open_candidates().iter().take(MOST_CANDIDATES);
         let candidates: Vec<Candidate> = candidates.filter(|candidate| self.affords(job, candidate)).cloned().collect();
         for candidate in &candidates {
             if self.interrupt_for(job, candidate, Claim { gpu_ms: 0, cause: Cause::Overdue }, decisions) {

@@ -221,13 +221,14 @@ impl Engine {
         let class = self.classes.get(job.class);
         let (gpus, speed) = (class.gpus, class.speed(candidate.flavor));
         let counted_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), speed);
-        let work = Work::new(counted_ms.saturating_mul(gpus), candidate.price);
+        let work = Work::new(counted_ms.saturating_mul(gpus), candidate.price).with_egress(candidate.egress);
         let placement = Placement {
             job: id,
             epoch: job.epoch,
             cluster: site.name.clone(),
             flavor: candidate.flavor.map(|flavor| self.flavors.name(flavor).to_owned()),
             price_micros: candidate.price,
+            egress_micros: candidate.egress.unwrap_or(0),
             tier: candidate.tier,
             counted_ms,
             slots: places

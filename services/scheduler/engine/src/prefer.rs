@@ -4,9 +4,10 @@ use std::fmt;
 
 use crate::class::{Class, FlavorId, time_of};
 use crate::cluster::{Candidate, Cluster};
+use crate::egress::of_an_hour;
 use crate::engine::{Engine, Job};
 use crate::nodes::Nodes;
-use crate::spec::Prefers;
+use crate::spec::{Prefers, TierOpens};
 
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 
@@ -57,8 +58,10 @@ pub struct Preference {
 pub enum By {
     /// The tier.
     Tier,
-    /// What an hour's work costs, in millionths; `None` without a price.
-    Price(Option<i64>, Option<i64>),
+    /// What an hour's work costs.
+    Price(WorkPrice, WorkPrice),
+    /// The order of the tier's list.
+    Listed,
     /// Milligrams of CO2e that an hour's work emits; `None` where that is not known.
     Emissions(Option<i64>, Option<i64>),
     /// How far the job is ahead of what is typical of the model, in eighths of a doubling.
@@ -69,18 +72,58 @@ pub enum By {
     Name,
 }
 
+/// What the work of an hour at normal speed costs on one GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkPrice {
+    /// For the GPU, in millionths; `None` without a price.
+    pub gpu: Option<i64>,
+    /// For moving the job's dataset, spread over the work that is expected, in millionths; 0 if there is nothing to move; `None` without
+    /// a price.
+    pub moving: Option<i64>,
+}
+
+impl WorkPrice {
+    /// Both together; `None` if there is no price for one of them.
+    #[must_use]
+    pub fn whole(self) -> Option<i64> {
+        Some(self.gpu?.saturating_add(self.moving?))
+    }
+
+    /// The lesser, the sooner the place is tried: where a price is missing it is last, and of such places the one to which moving costs
+    /// least is first, then the one whose GPUs do.
+    fn key(self) -> [i64; 3] {
+        match self.whole() {
+            Some(whole) => [whole, 0, 0],
+            None => [i64::MAX, self.moving.unwrap_or(i64::MAX), self.gpu.unwrap_or(i64::MAX)],
+        }
+    }
+}
+
+impl fmt::Display for WorkPrice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |micros: i64| format!("{}.{:02}", micros / 1_000_000, micros % 1_000_000 / 10_000);
+        match (self.gpu, self.moving) {
+            (_, None) => write!(out, "has no price for moving its dataset"),
+            (Some(gpu), Some(0)) => write!(out, "costs {}", shown(gpu)),
+            (Some(gpu), Some(moving)) => {
+                let whole = shown(gpu.saturating_add(moving));
+                write!(out, "costs {whole} with {} of it for moving its dataset", shown(moving))
+            }
+            (None, Some(0)) => write!(out, "has no price"),
+            (None, Some(moving)) => write!(out, "has no price but {} for moving its dataset", shown(moving)),
+        }
+    }
+}
+
 impl fmt::Display for Preference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { first: (cluster, flavor), next: (next_cluster, next_flavor), by } = self;
         write!(out, "{flavor} on {cluster} comes before {next_flavor} on {next_cluster}: ")?;
-        let price = |price: Option<i64>| match price {
-            Some(micros) => format!("costs {}.{:02}", micros / 1_000_000, micros % 1_000_000 / 10_000),
-            None => "has no price".to_owned(),
-        };
         let times = |permille: i64| format!("{}.{:02} ×", permille / 1_000, permille % 1_000 / 10);
         match *by {
             By::Tier => write!(out, "its tier is tried first"),
-            By::Price(first, next) => write!(out, "an hour's work {} there, and {} on the other", price(first), price(next)),
+            By::Price(first, next) => write!(out, "an hour's work {first} there, and {next} on the other"),
+            By::Listed => write!(out, "its tier lists it first"),
             By::Emissions(first, next) => {
                 let grams = |emissions: Option<i64>| match emissions {
                     Some(milligrams) => format!("emits {}.{} g of CO2e", milligrams / 1_000, milligrams % 1_000 / 100),
@@ -109,6 +152,8 @@ impl Engine {
             speed: class.known_speed(Some(flavor)),
             price: cluster.price(&self.flavors, flavor),
             emissions: cluster.emissions(&self.flavors, flavor),
+            // The same for all models of a cluster.
+            moving: Some(0),
         };
         models.sort_by_key(|flavor| {
             let place = place(*flavor);
@@ -126,7 +171,7 @@ impl Engine {
                 price_micros: place.price,
                 speed: place.speed,
                 known,
-                work_price_micros: place.work_price(),
+                work_price_micros: place.work_price().gpu,
                 work_emissions: place.work_emissions(),
             }
         };
@@ -140,23 +185,31 @@ impl Engine {
         // Prices and speeds go with the model, emissions with the cluster too.
         let differs = |candidate: &&Candidate| {
             let elsewhere = first.flavor.is_some() && candidate.cluster != first.cluster;
-            candidate.flavor != first.flavor || (prefers == Prefers::Greenest && elsewhere)
+            let counts = match prefers {
+                Prefers::Greenest | Prefers::Listed => true,
+                Prefers::Cheapest | Prefers::Fastest => class.gang.dataset.is_some(),
+            };
+            candidate.flavor != first.flavor || (counts && elsewhere)
         };
         let next = places.iter().find(differs)?;
         let name = |candidate: &Candidate| {
             let flavor = candidate.flavor.map_or("", |flavor| self.flavors.name(flavor));
             (self.sites[candidate.cluster].name.clone(), flavor.to_owned())
         };
-        let place = |candidate: &Candidate| Place {
-            speed: class.known_speed(candidate.flavor),
-            price: candidate.price,
-            emissions: candidate.emissions,
-        };
+        let lasts_ms = TierOpens::lasts_ms(job.expected_ms);
+        let place = |candidate: &Candidate| Place::of(class, candidate, lasts_ms);
         let ahead = |candidate: &Candidate| {
             candidate.flavor.map_or(0, |flavor| self.typical.advantage(flavor, class.known_speed(Some(flavor))))
         };
         let (one, other) = (place(first), place(next));
-        let by_price = (one.work_price() != other.work_price()).then(|| By::Price(one.work_price(), other.work_price()));
+        let prices = (one.work_price(), other.work_price());
+        let by_price = (prices.0.key() != prices.1.key()).then_some(By::Price(prices.0, prices.1));
+        let place_in_list = |candidate: &Candidate| {
+            let tier = self.queues.tiers(job.queue).get(candidate.tier);
+            tier.map(|tier| tier.place_of(&self.sites[candidate.cluster].name))
+        };
+        let by_list = (place_in_list(first) != place_in_list(next)).then_some(By::Listed);
+        let by_name = (first.cluster != next.cluster).then_some(By::Name);
         let by_speed = (one.speed != other.speed).then_some(By::Speed(one.speed, other.speed));
         let emissions = (one.work_emissions(), other.work_emissions());
         let by_emissions = (emissions.0 != emissions.1).then_some(By::Emissions(emissions.0, emissions.1));
@@ -165,6 +218,7 @@ impl Engine {
             _ if first.tier != next.tier => By::Tier,
             Prefers::Cheapest => by_price.or(by_speed).unwrap_or(By::Name),
             Prefers::Greenest => by_emissions.or(by_price).or(by_speed).unwrap_or(By::Name),
+            Prefers::Listed => by_list.or(by_name).or(by_price).or(by_speed).unwrap_or(By::Name),
             Prefers::Fastest => by_advantage.or(by_speed).or(by_price).unwrap_or(By::Name),
         };
         Some(Preference { first: name(first), next: name(next), by })
@@ -180,12 +234,24 @@ pub(crate) struct Place {
     pub(crate) price: Option<i64>,
     /// Of a GPU-hour, in milligrams of CO2e.
     pub(crate) emissions: Option<i64>,
+    /// What moving the dataset adds to an hour's work, in millionths.
+    pub(crate) moving: Option<i64>,
 }
 
 impl Place {
+    /// A place of a gang that is expected to be of so much work.
+    pub(crate) fn of(class: &Class, candidate: &Candidate, lasts_ms: i64) -> Self {
+        Self {
+            speed: class.known_speed(candidate.flavor),
+            price: candidate.price,
+            emissions: candidate.emissions,
+            moving: candidate.egress.map(|egress| of_an_hour(egress, lasts_ms, class.gpus)),
+        }
+    }
+
     /// Price of the work of an hour at normal speed.
-    fn work_price(self) -> Option<i64> {
-        self.price.map(|price| time_of(price, self.speed))
+    fn work_price(self) -> WorkPrice {
+        WorkPrice { gpu: self.price.map(|price| time_of(price, self.speed)), moving: self.moving }
     }
 
     /// Milligrams of CO2e that the work of an hour at normal speed emits.
@@ -197,7 +263,7 @@ impl Place {
     /// that is not known. Emissions count for an hour at most: what electricity emits changes with the hour.
     pub(crate) fn costs(self, prefers: Prefers, lasts_ms: i64) -> Option<i128> {
         let (each, lasts_ms) = match prefers {
-            Prefers::Cheapest => (self.price?, lasts_ms),
+            Prefers::Cheapest | Prefers::Listed => (self.price?, lasts_ms),
             Prefers::Greenest => (self.emissions?, lasts_ms.min(HOUR_MS)),
             Prefers::Fastest => (1, lasts_ms),
         };
@@ -205,13 +271,14 @@ impl Place {
     }
 
     /// The lesser, the sooner it is tried. What is cheapest goes by the price of a unit of work (none is last), then by speed; what is
-    /// fastest by its advantage, then by speed; what is greenest by what a unit of work emits (unknown is last), then by its price.
-    pub(crate) fn key(self, prefers: Prefers, advantage: i64) -> [i64; 3] {
-        let price = self.work_price().unwrap_or(i64::MAX);
+    /// fastest by its advantage, then by speed; what is greenest by what a unit of work emits (unknown is last), then by its price. Of
+    /// what is listed the models of one cluster go by price.
+    pub(crate) fn key(self, prefers: Prefers, advantage: i64) -> [i64; 5] {
+        let [price, moving, gpu] = self.work_price().key();
         match prefers {
-            Prefers::Cheapest => [price, -self.speed, 0],
-            Prefers::Fastest => [-advantage, -self.speed, price],
-            Prefers::Greenest => [self.work_emissions().unwrap_or(i64::MAX), price, -self.speed],
+            Prefers::Cheapest | Prefers::Listed => [price, moving, gpu, -self.speed, 0],
+            Prefers::Fastest => [-advantage, -self.speed, price, moving, gpu],
+            Prefers::Greenest => [self.work_emissions().unwrap_or(i64::MAX), price, moving, gpu, -self.speed],
         }
     }
 }

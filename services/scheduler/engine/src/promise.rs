@@ -153,14 +153,14 @@ impl Engine {
         {
             return None;
         }
-        let (queue, class) = (entry.queue, entry.class);
+        let (queue, class, expected_ms) = (entry.queue, entry.class, entry.expected_ms);
         let (cluster, flavor) = (promise.cluster, promise.flavor);
         let owner = self.queues.tier_owner(queue);
         let tier = promise.tier;
-        // A tier that was open when the room was promised stays open for it.
         let (open, _) = self.tiers_open(owner, self.waits(entry));
-        let most = self.queues.tiers(owner).len().max(1);
-        let group = self.group(queue, class, open.max(tier + 1).min(most));
+        // A tier that was open when the room was promised stays open for it.
+        let open = open.with(tier, self.queues.tiers(owner).len());
+        let group = self.group(queue, class, open, expected_ms);
         self.renew(group);
         let candidates = &self.groups.get(group).candidates;
         let promised = candidates.iter().find(|candidate| candidate.cluster == cluster && candidate.flavor == flavor);
@@ -261,8 +261,8 @@ impl Engine {
         if self.queues.limit(queue, &self.classes.get(class).total, Work::default).is_some() {
             return false;
         }
-        let candidates = std::sync::Arc::clone(&self.groups.get(group).candidates);
-        for candidate in candidates.iter() {
+        let (candidates, reach) = self.groups.get(group).shared_candidates();
+        for candidate in &candidates[..reach] {
             let lasts_ms = time_of(expected_ms, self.classes.get(class).speed(candidate.flavor));
             let done_at = Time(now.0.saturating_add(lasts_ms));
             if until.get(&candidate.cluster).is_none_or(|at| done_at > *at) || !self.affords(job, candidate) {

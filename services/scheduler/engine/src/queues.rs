@@ -15,6 +15,7 @@ use crate::vector::{ResourceTable, Vector};
 
 mod below;
 mod budget;
+mod demand;
 mod heads;
 mod limits;
 mod lists;
@@ -23,6 +24,7 @@ mod share;
 
 pub(crate) use below::{Asked, Blocked, Bounds, Changes};
 pub(crate) use budget::{Work, is_of_money};
+pub(crate) use demand::{Demand, Waiting};
 pub(crate) use heads::Heads;
 use limits::Said;
 pub(crate) use limits::{Excess, Rights};
@@ -69,8 +71,10 @@ pub(crate) struct Queue {
     kept: Vector,
     /// What it has used lately, where that counts.
     pub(crate) lately: Option<share::Lately>,
-    /// What its own waiting jobs ask for.
-    pub(crate) waiting: Vector,
+    /// What waits in it itself.
+    demand: Demand,
+    /// What waits in it and below it, where its tiers open by that.
+    gate: Option<demand::Gate>,
     /// Its lanes, by what decides whether they have room.
     pub(crate) sections: BTreeMap<GroupId, Section>,
     /// How many of these are held back.
@@ -116,6 +120,10 @@ pub(crate) struct Queues {
     touched: Vec<QueueIndex>,
     /// Sections that a budget of money holds back.
     pub(crate) unpaid: BTreeSet<(GroupId, QueueIndex)>,
+    /// How many queues have tiers that open by what waits.
+    gated: usize,
+    /// Those of them to which that happened since runs were last looked at that may have to make room.
+    moved: BTreeSet<QueueIndex>,
 }
 
 impl Queues {
@@ -128,6 +136,8 @@ impl Queues {
             dirty: Vec::new(),
             touched: Vec::new(),
             unpaid: BTreeSet::new(),
+            gated: 0,
+            moved: BTreeSet::new(),
         }
     }
 
@@ -184,8 +194,12 @@ impl Queues {
     }
 
     pub(crate) fn tiers(&self, queue: QueueIndex) -> &[Tier] {
-        let said = self.chain(queue).map(|index| &self.get(index).spec.tiers).find(|tiers| !tiers.is_empty());
-        said.map_or(&[], Vec::as_slice)
+        &self.get(self.tiers_said_by(queue)).spec.tiers
+    }
+
+    /// The queue that has the tiers that count for this one; the root, which has none, where no queue has some.
+    pub(crate) fn tiers_said_by(&self, queue: QueueIndex) -> QueueIndex {
+        self.chain(queue).find(|index| !self.get(*index).spec.tiers.is_empty()).unwrap_or(ROOT)
     }
 
     /// Which places come first for its jobs.
@@ -210,6 +224,7 @@ impl Queues {
             self.get_mut(parent).children.push(index);
             self.get_mut(index).set_guaranteed(everything);
             self.seat(parent);
+            self.count_waiting();
             return Ok(index);
         };
         let old_parent = self.get(index).parent;
@@ -233,6 +248,7 @@ impl Queues {
             self.seat(old_parent);
             self.seat(parent);
         }
+        self.count_waiting();
         self.mark(index);
         Ok(index)
     }
@@ -260,6 +276,7 @@ impl Queues {
                 return Err(Refused::new(format!("{field}[{name}]"), "must not be negative"));
             }
         }
+        demand::check(spec)?;
         let beyond = spec.capability.iter().find(|(name, limit)| spec.guarantee.get(name) > **limit);
         if let Some((name, _)) = beyond {
             return Err(Refused::new(format!("guarantee[{name}]"), "is more than the capability"));
@@ -320,6 +337,7 @@ impl Queues {
         self.dirty.retain(|marked| *marked != index);
         self.all[index] = None;
         self.seat(parent);
+        self.count_waiting();
         Ok(())
     }
 }
@@ -362,7 +380,8 @@ impl Queue {
             usage: Vector::default(),
             kept: Vector::default(),
             lately: None,
-            waiting: Vector::default(),
+            demand: Demand::default(),
+            gate: None,
             sections: BTreeMap::new(),
             sections_held: 0,
             order: BTreeSet::new(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::amounts::show;
+use crate::egress::Moving;
 use crate::event::{Epoch, JobId, Time};
 use crate::prefer::{ModelVerdict, Preference};
 use crate::spec::{Budget, BudgetUnit, Topology};
@@ -138,6 +139,13 @@ pub enum Hold {
     },
     /// No cluster it may use could hold it at all.
     NoCluster,
+    /// A further tier opens once more waits.
+    MoreWaiting {
+        /// Which, from 0.
+        tier: usize,
+        /// How much has to wait.
+        threshold: Threshold,
+    },
     /// A further tier opens by itself.
     TierOpens {
         /// Which, from 0.
@@ -165,6 +173,8 @@ pub struct ClusterVerdict {
     pub place: Option<usize>,
     /// The answer.
     pub reason: Reason,
+    /// The dataset of the job, if it would have to be moved there.
+    pub moving: Option<Moving>,
     /// Its GPU models that would do, the first one to be tried first; none for a gang without GPUs.
     pub models: Vec<ModelVerdict>,
 }
@@ -198,6 +208,8 @@ pub enum Reason {
         /// When it opens by itself.
         opens: Option<Time>,
     },
+    /// Its tier opens once more waits.
+    TooFewWait(Threshold),
     /// It has none of the GPU models that would do.
     NoFlavor {
         /// Models that would do; empty: any.
@@ -218,6 +230,27 @@ pub enum Reason {
     NoDomain(Apart),
     /// No single domain has room for the gang now, though the cluster has.
     Apart(Apart),
+}
+
+/// How much has to wait for a tier to open, each with what does: one of them is enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Threshold {
+    /// The queue that has the tier; what waits below it counts too.
+    pub queue: String,
+    /// More GPUs than this, and how many do.
+    pub gpus: Option<(i64, i64)>,
+    /// More jobs than this, and how many do.
+    pub jobs: Option<(u64, u64)>,
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { queue, gpus, jobs } = self;
+        let gpus = gpus.map(|(least, waiting)| (format!("{least} GPUs"), waiting.to_string()));
+        let jobs = jobs.map(|(least, waiting)| (format!("{least} jobs"), waiting.to_string()));
+        let (least, waiting): (Vec<String>, Vec<String>) = gpus.into_iter().chain(jobs).unzip();
+        write!(out, "opens when more than {} wait in queue {queue:?}; {} do", least.join(" or "), waiting.join(" and "))
+    }
 }
 
 /// How far a gang that must stand in one domain is from fitting into one.
@@ -288,6 +321,7 @@ impl fmt::Display for Reason {
             Self::NoApi { wanted } => write!(out, "does not serve {wanted}"),
             Self::TierClosed { opens: Some(at) } => write!(out, "its tier opens for this job at {} ms", at.0),
             Self::TierClosed { opens: None } => write!(out, "its tier opens after an earlier one"),
+            Self::TooFewWait(threshold) => write!(out, "its tier {threshold}"),
             Self::NoFlavor { wanted, present } if present.is_empty() => {
                 write!(
                     out,
@@ -363,6 +397,7 @@ impl fmt::Display for Hold {
             }
             Self::Together { level } => write!(out, "room in a single {} of a cluster it may use", level_word(level)),
             Self::NoCluster => write!(out, "a cluster it may use that can hold it"),
+            Self::MoreWaiting { tier, threshold } => write!(out, "tier {tier} {threshold}"),
             Self::TierOpens { tier, at } => write!(out, "tier {tier} opens at {} ms", at.0),
             Self::BackOff { until } => write!(out, "back-off until {} ms", until.0),
             Self::Resume => write!(out, "suspended: resume it"),

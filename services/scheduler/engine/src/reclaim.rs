@@ -84,6 +84,7 @@ impl Engine {
 
     /// Makes room in and between the queues in which something changed since the last plan.
     pub(crate) fn reclaim(&mut self, decisions: &mut Vec<Decision>, limit: usize) {
+        self.queues.mark_moved();
         self.queues.settle(&self.everything);
         for queue in self.queues.take_touched() {
             for _ in 0..MOST_GANGS {
@@ -196,7 +197,7 @@ impl Engine {
         let lane = self.lanes.get(lane);
         let Some((group, _)) = lane.listed.filter(|_| !entry.spec.budgets.is_empty()) else { return true };
         let class = self.classes.get(lane.class);
-        let candidates = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES);
+        let candidates = self.groups.get(group).open_candidates().iter().take(MOST_CANDIDATES);
         candidates.map(|candidate| lane.work(class, Some(candidate))).any(|work| entry.unaffordable(work).next().is_none())
     }
 
@@ -221,7 +222,7 @@ impl Engine {
         }
         self.stats.entries_visited += 1;
         self.renew(group);
-        let candidates = self.groups.get(group).candidates.iter().take(MOST_CANDIDATES);
+        let candidates = self.groups.get(group).open_candidates().iter().take(MOST_CANDIDATES);
         let candidates: Vec<Candidate> = candidates.filter(|candidate| self.affords(job, candidate)).cloned().collect();
         let mut ripe_at: Option<Time> = None;
         // A reservation gives way to room that can be had at once.
@@ -229,7 +230,9 @@ impl Engine {
         for candidate in &candidates {
             let eligible = match cause {
                 Cause::Priority => self.of_lower_priority(taker, candidate.cluster, &mut ripe_at),
-                Cause::Share | Cause::Sooner | Cause::Overdue | Cause::Better => self.borrowed_by_others(taker, candidate.cluster, &mut ripe_at),
+                Cause::Share | Cause::Sooner | Cause::Overdue | Cause::Better => {
+                    self.borrowed_by_others(taker, candidate.cluster, &mut ripe_at)
+                }
             };
             if eligible.is_empty() {
                 continue;

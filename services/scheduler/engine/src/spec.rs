@@ -60,20 +60,40 @@ pub struct ClusterSpec {
     /// Milligrams of CO2e that a GPU-hour emits per flavor now: watts × grams per kWh. A flavor that is not named comes last where the
     /// greenest places are preferred.
     pub emissions: BTreeMap<String, i64>,
+    /// Price of moving a GiB here, in millionths, by the region it comes out of; [`ClusterSpec::ANY_REGION`] for those that are not
+    /// named. A cluster to which a job's dataset would have to be moved at a price that nobody says comes last in its tier.
+    pub egress: BTreeMap<String, i64>,
+}
+
+impl ClusterSpec {
+    /// Every region that is not named.
+    pub const ANY_REGION: &str = "*";
 }
 
 /// Which clusters belong to a tier: those named, and those the selector matches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tier {
-    /// Clusters by name (the members of a fleet, resolved).
-    pub clusters: BTreeSet<String>,
+    /// Clusters by name, each with its place among those that are listed, the first one 0; [`Tier::UNLISTED`] for the members of a
+    /// fleet.
+    pub clusters: BTreeMap<String, u32>,
     /// Clusters by label.
     pub selector: Option<LabelSelector>,
     /// When a job may use this tier. Of no effect on the first one, which is always open.
     pub opens: TierOpens,
 }
 
-/// The overflow condition of a tier. A tier that opens after a time opens sooner to a job that would miss its deadline.
+impl Tier {
+    /// The place of a cluster that is not listed by name.
+    pub const UNLISTED: u32 = u32::MAX;
+
+    /// The place of one of its clusters among those that are listed.
+    pub(crate) fn place_of(&self, cluster: &str) -> u32 {
+        self.clusters.get(cluster).copied().unwrap_or(Self::UNLISTED)
+    }
+}
+
+/// The overflow condition of a tier. A tier that opens after a time, or while enough waits, opens whatever that is to a job that would
+/// miss its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierOpens {
     /// As soon as no earlier tier has room for the gang.
@@ -87,6 +107,14 @@ pub enum TierOpens {
     AfterWaitingForWork {
         /// The multiple in thousandths. 1000: a job of 2 GPUs that is expected to take an hour waits for two.
         permille: u32,
+    },
+    /// While more than so much waits in the queue that has the tier and in those below it, the job itself counted, and no earlier
+    /// tier has room. Where both are named either will do; at least one is.
+    WhileWaiting {
+        /// GPUs that waiting jobs ask for, parts rounded up for each job; not negative.
+        gpus: Option<i64>,
+        /// Waiting jobs.
+        jobs: Option<u64>,
     },
 }
 
@@ -103,7 +131,7 @@ impl TierOpens {
     /// if it doesn't wait for a time.
     pub(crate) fn wait_ms(self, ran_ms: i64, work_ms: i64) -> Option<i64> {
         match self {
-            Self::WhenFull => None,
+            Self::WhenFull | Self::WhileWaiting { .. } => None,
             Self::AfterWaitingMs(wait) => Some(wait),
             Self::AfterWaitingForWork { permille } => {
                 let wait = i128::from(ran_ms) + i128::from(work_ms) * i128::from(permille) / 1_000;
@@ -116,13 +144,17 @@ impl TierOpens {
 /// Which places come first inside a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefers {
-    /// Where a unit of the job's work costs least: price of a GPU-hour ÷ its speed there.
+    /// Where a unit of the job's work costs least: price of a GPU-hour ÷ its speed there, with what moving its dataset there costs
+    /// spread over the work that is expected.
     Cheapest,
     /// Where the job is fastest compared with how fast the model typically is for the jobs there are. So each model gets the jobs that
     /// gain most from it, and all of them together are done sooner than if each took the fastest one.
     Fastest,
     /// Where a unit of the job's work emits least: emissions of a GPU-hour ÷ its speed there; then where it costs least.
     Greenest,
+    /// The clusters in the order in which the tier lists them, those it does not list by name behind them; on one cluster the model on
+    /// which a unit of work costs least.
+    Listed,
 }
 
 /// What a queue and those below it may spend. Over what time is the caller's business, who tells what counts now:
@@ -262,6 +294,22 @@ pub struct Gang {
     pub speeds: BTreeMap<String, u32>,
     /// Where inside a cluster its workers are to stand together; `None`: anywhere.
     pub topology: Option<Topology>,
+    /// What it reads, where that has to be near; `None`: nothing that counts.
+    pub dataset: Option<Dataset>,
+}
+
+/// What a job reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Dataset {
+    /// The region it is in.
+    pub region: String,
+    /// How large it is; not negative.
+    pub bytes: i64,
+}
+
+impl Dataset {
+    /// Bytes of a GiB, for which prices of egress are.
+    pub const GIB: i64 = 1 << 30;
 }
 
 impl Gang {

@@ -1,11 +1,12 @@
 //! Lanes and the jobs in them: lining up, leaving, and what lets a lane ask again that was held back.
 
+use crate::class::ClassId;
 use crate::engine::{Engine, State, Timer};
 use crate::event::{JobId, Time};
 use crate::groups::GroupId;
 use crate::lanes::{LaneId, LaneKey, Waits};
 use crate::overdue::PATIENCE_MS;
-use crate::queues::{QueueIndex, ROOT};
+use crate::queues::{Demand, QueueIndex, ROOT, Waiting};
 
 impl Engine {
     /// Puts a waiting job into its lane.
@@ -28,7 +29,7 @@ impl Engine {
         };
         self.stats.entries_visited += 1;
         self.jobs.held_mut(id).state = State::Waiting(lane);
-        self.queues.get_mut(queue).waiting.add(&self.classes.get(class).total);
+        self.count_waiting(queue, class, Waiting::Comes);
         let old_head = self.lanes.get(lane).head();
         self.lanes.get_mut(lane).jobs.insert((at, id));
         if self.lanes.get(lane).head() != old_head {
@@ -43,7 +44,7 @@ impl Engine {
         let State::Waiting(lane) = job.state else { return };
         let (queue, class, at) = (job.queue, job.class, job.submitted_at);
         self.stats.entries_visited += 1;
-        self.queues.get_mut(queue).waiting.sub(&self.classes.get(class).total);
+        self.count_waiting(queue, class, Waiting::Goes);
         let old_head = self.lanes.get(lane).head();
         self.lanes.get_mut(lane).jobs.remove(&(at, id));
         let head = self.lanes.get(lane).head();
@@ -55,15 +56,26 @@ impl Engine {
         }
     }
 
+    /// A job begins to wait, or waits no more, and tiers may open or close by that.
+    fn count_waiting(&mut self, queue: QueueIndex, class: ClassId, way: Waiting) {
+        let demand = Demand { gpus: self.classes.get(class).gpus, jobs: 1 };
+        let mut changed = Vec::new();
+        self.queues.waits(queue, demand, way, &mut changed);
+        for says in changed {
+            self.gate_moved(says);
+        }
+    }
+
     /// Lists a lane with its queue under its head, in the group of what is open to that.
     fn list_lane(&mut self, id: LaneId) {
         let lane = self.lanes.get(id);
         let (queue, class) = (lane.queue, lane.class);
         let (Some((submitted_at, _)), Some(order)) = (lane.head(), lane.order()) else { return };
         let owner = self.queues.tier_owner(queue);
-        let waits = Waits::of(submitted_at, lane.ran_ms, lane.expected_ms, self.classes.get(class).gpus, lane.deadline);
+        let expected_ms = lane.expected_ms;
+        let waits = Waits::of(submitted_at, lane.ran_ms, expected_ms, self.classes.get(class).gpus, lane.deadline);
         let (open, tier_opens) = self.tiers_open(owner, waits);
-        let group = self.group(queue, class, open);
+        let group = self.group(queue, class, open, expected_ms);
         let lane = self.lanes.get(id);
         if lane.listed.is_some_and(|(known, _)| known == group) && lane.tier_opens == tier_opens {
             // The usual case: the next job of the same lane, in the same group.

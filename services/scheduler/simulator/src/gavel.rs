@@ -127,7 +127,7 @@ fn shapes(root: &Node<'_>) -> Result<Vec<Shape>, Fault> {
         let each = Amounts::new().with(GPU, 1);
         let flavors = if flavors.len() == MODELS.len() { BTreeSet::new() } else { flavors };
         let gang = Gang { flavors, speeds: speeds.clone(), ..gang_of("worker", 1, each, Some(RESTART_MS)) };
-        shapes.push(Shape { class: class.to_owned(), kind: class.to_owned(), priority: 0, gang, speeds });
+        shapes.push(Shape { class: class.to_owned(), kind: class.to_owned(), priority: 0, gang, speeds, deadline_ms: None });
     }
     if shapes.is_empty() {
         return Err(reference.fault("has no type of one GPU, such as ('A3C', 1)"));

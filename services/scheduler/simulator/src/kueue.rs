@@ -3,7 +3,7 @@
 //! are guaranteed together; a member's capability is its quota and what it may borrow. Quotas know no nodes: unless the file has a
 //! topology each cohort has a cluster of one node that holds its quotas.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use muster_scheduler_engine::{Amounts, CPU, ClusterSpec, MEMORY, NodeSpec, QueueSpec, Tier, TierOpens};
@@ -93,7 +93,7 @@ impl Made {
 
     fn cohort(&mut self, name: &str, node: &Node<'_>) -> Result<(), Fault> {
         let place = self.queues.len();
-        let own = Tier { clusters: BTreeSet::from([name.to_owned()]), selector: None, opens: TierOpens::WhenFull };
+        let own = Tier { clusters: BTreeMap::from([(name.to_owned(), 0)]), selector: None, opens: TierOpens::WhenFull };
         self.queues.push(QueueSpec { min_runtime_ms: 0, tiers: vec![own], ..QueueSpec::named(name) });
         let (first, before) = (self.names.len(), self.quota);
         for set in node.need("queuesSets")?.items()? {
@@ -185,6 +185,7 @@ impl Made {
             priority: i32::try_from(priority).map_err(|_| node.fault("priority is out of range"))?,
             gang: gang_of("pods", pods as u32, each_pod, None),
             speeds: BTreeMap::new(),
+            deadline_ms: None,
         };
         let place = self.shapes.iter().position(|known| *known == shape).unwrap_or_else(|| {
             self.shapes.push(shape);

@@ -8,7 +8,7 @@ mod queues;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use muster_scheduler_engine::{ClusterSpec, NodeSpec};
+use muster_scheduler_engine::{ClusterSpec, NodeSpec, Topology};
 
 use crate::fault::Fault;
 use crate::play::{Stage, cluster};
@@ -60,12 +60,13 @@ pub fn read(file: &Path, seed: u64) -> Result<Scenario, Fault> {
     Ok(Scenario { workload, stage, silos: Vec::new(), pools, counted: None, dealt: None, notes: Vec::new() })
 }
 
-/// All nodes as one pool for the baselines, if these can play it: they know neither models, speeds and tiers nor what is asked for
-/// besides the unit.
+/// All nodes as one pool for the baselines, if these can play it: they know neither models, speeds, tiers, racks and
+/// datasets nor what is asked for besides the unit.
 fn pool(workload: &Workload, stage: &Stage) -> Option<Part> {
     let plain = workload.shapes.iter().all(|shape| {
         let one_amount = shape.gang.groups.iter().all(|group| group.each.iter().count() == 1);
-        shape.gang.flavors.is_empty() && shape.speeds.is_empty() && one_amount
+        let anywhere = shape.gang.topology.is_none() && shape.gang.dataset.is_none();
+        shape.gang.flavors.is_empty() && shape.speeds.is_empty() && anywhere && one_amount
     });
     let plain = plain && stage.clusters.len() == 1 && stage.queues.iter().all(|queue| queue.tiers.is_empty());
     let nodes = stage.clusters.iter().flat_map(|cluster| &cluster.nodes).map(|node| match workload.unit {
@@ -99,10 +100,10 @@ impl Clusters {
             return Err(name.fault("is there twice"));
         }
         let spec = root.need("spec")?;
-        spec.only(&["fleets", "region", "takesJobs", "nodes", "prices", "emissions"])?;
+        spec.only(&["fleets", "region", "takesJobs", "nodes", "prices", "emissions", "egress"])?;
         let mut nodes = Vec::new();
         for (number, group) in spec.need("nodes")?.items()?.iter().enumerate() {
-            group.only(&["count", "flavor", "allocatable"])?;
+            group.only(&["count", "flavor", "allocatable", "domains"])?;
             let count = group.need("count")?;
             let allocatable = group.need("allocatable")?.amounts()?;
             let flavor = match group.get("flavor") {
@@ -112,12 +113,15 @@ impl Clusters {
             };
             let many = count.whole(1, MOST - nodes.len() as i64)?;
             // At most a million by the line above.
-            nodes.extend(NodeSpec::group(&format!("node-{number}"), many as u32, flavor, &allocatable));
+            let domains = group.get("domains").map(|domains| self::domains(&domains)).transpose()?.unwrap_or_default();
+            let group = NodeSpec::group(&format!("node-{number}"), many as u32, flavor, &allocatable);
+            nodes.extend(group.into_iter().map(|node| NodeSpec { domains: domains.clone(), ..node }));
         }
         let labels = metadata.get("labels").map(|labels| labels.read::<BTreeMap<String, String>>()).transpose()?;
-        let prices = of_a_gpu_hour(&spec, "prices", 1e6)?;
+        let prices = numbers(&spec, "prices", 1e6, "a GPU-hour")?;
         // Grams, counted in milligrams.
-        let emissions = of_a_gpu_hour(&spec, "emissions", 1e3)?;
+        let emissions = numbers(&spec, "emissions", 1e3, "a GPU-hour")?;
+        let egress = numbers(&spec, "egress", 1e6, "a GiB")?;
         for fleet in spec.get("fleets").map(|fleets| fleets.texts()).transpose()?.unwrap_or_default() {
             self.fleets.entry(fleet.to_owned()).or_default().insert(name.text()?.to_owned());
         }
@@ -128,21 +132,33 @@ impl Clusters {
             nodes,
             prices,
             emissions,
+            egress,
             ..cluster(name.text()?, 0)
         });
         Ok(())
     }
 }
 
-/// Numbers by GPU model, each in so many parts.
-fn of_a_gpu_hour(spec: &Node<'_>, field: &str, parts: f64) -> Result<BTreeMap<String, i64>, Fault> {
+/// Where nodes stand: the name of their domain by level.
+fn domains(node: &Node<'_>) -> Result<BTreeMap<String, String>, Fault> {
+    let entries = node.entries()?.into_iter();
+    let domain = |(level, name): (&str, Node<'_>)| match level {
+        // Each node is a domain of its own there.
+        Topology::NODE => Err(name.fault("is what every node has by itself")),
+        level => Ok((level.to_owned(), name.text()?.to_owned())),
+    };
+    entries.map(domain).collect()
+}
+
+/// Numbers by GPU model or region, each in so many parts.
+fn numbers(spec: &Node<'_>, field: &str, parts: f64, of: &str) -> Result<BTreeMap<String, i64>, Fault> {
     let entries = spec.get(field).map(|numbers| numbers.entries()).transpose()?.unwrap_or_default();
-    let read = |(flavor, number): (&str, Node<'_>)| {
+    let read = |(name, number): (&str, Node<'_>)| {
         let number_of_parts = number.number()? * parts;
         if number_of_parts > 1e6 * parts {
-            return Err(number.fault("is more than a million for a GPU-hour"));
+            return Err(number.fault(format!("is more than a million for {of}")));
         }
-        Ok((flavor.to_owned(), number_of_parts.round() as i64))
+        Ok((name.to_owned(), number_of_parts.round() as i64))
     };
     entries.into_iter().map(read).collect()
 }

@@ -75,7 +75,7 @@ fn shape(gpus: u32) -> Shape {
     let whole = (whole > 0).then(|| group("whole", whole, GPUS_PER_NODE));
     let rest = (rest > 0).then(|| group("rest", 1, rest));
     let gang: Gang = gang(whole.into_iter().chain(rest).collect(), Some(restart_ms(gpus)));
-    Shape { class: format!("{gpus} GPUs"), kind: String::new(), priority: 0, gang, speeds: BTreeMap::new() }
+    Shape { class: format!("{gpus} GPUs"), kind: String::new(), priority: 0, gang, speeds: BTreeMap::new(), deadline_ms: None }
 }
 
 /// What a run pays when it goes on after it was preempted: 7 s with one GPU, 30 s up to a node, 60 s beyond. These are the

@@ -79,7 +79,7 @@ impl Fleet {
 
     fn tiers(self) -> Vec<Tier> {
         let Some((_, opens)) = self.dear else { return Vec::new() };
-        let tier = |name: &str, opens| Tier { clusters: BTreeSet::from([name.to_owned()]), selector: None, opens };
+        let tier = |name: &str, opens| Tier { clusters: BTreeMap::from([(name.to_owned(), 0)]), selector: None, opens };
         vec![tier(OWN, TierOpens::WhenFull), tier(DEAR, opens)]
     }
 }
@@ -278,6 +278,9 @@ impl<'a> Play<'a> {
             self.outcome.most_dear_gpus = self.outcome.most_dear_gpus.max(u64::from(self.dear_gpus));
             self.outcome.most_dear_workers = self.outcome.most_dear_workers.max(self.dear_workers);
         }
+        // Moving its dataset is paid at once.
+        self.outcome.cost_micros += placement.egress_micros;
+        self.outcome.job_cost_micros[index] += placement.egress_micros;
         self.runs[index] = Some(Run { epoch: placement.epoch, since_ms: now, dear, micros_per_hour, speed, works_from_ms });
         let lasts_ms = (job.duration_ms - self.done_ms[index]).saturating_mul(NORMAL) / speed;
         self.ends.push(Reverse((works_from_ms + lasts_ms, index, placement.epoch)));
@@ -335,6 +338,7 @@ pub(crate) fn cluster(name: &str, nodes: u32) -> ClusterSpec {
         nodes: NodeSpec::group("node", nodes, MODEL, &Amounts::new().with(GPU, i64::from(GPUS_PER_NODE))),
         prices: BTreeMap::new(),
         emissions: BTreeMap::new(),
+        egress: BTreeMap::new(),
     }
 }
 
@@ -364,6 +368,7 @@ pub(crate) fn gang(groups: Vec<WorkerGroup>, restart_ms: Option<i64>) -> Gang {
         restart_ms,
         speeds: BTreeMap::new(),
         topology: None,
+        dataset: None,
     }
 }
 
@@ -375,7 +380,7 @@ fn spec(workload: &Workload, index: usize, job: &Job) -> JobSpec {
         priority: shape.priority,
         kind: shape.kind.clone(),
         submitted_at: Time(job.submitted_ms),
-        deadline: None,
+        deadline: shape.deadline_ms.map(|after| Time(job.submitted_ms.saturating_add(after))),
         gang: shape.gang.clone(),
     }
 }

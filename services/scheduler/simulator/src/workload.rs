@@ -21,6 +21,8 @@ pub struct Shape {
     pub gang: Gang,
     /// How fast it is on a GPU model, in thousandths; 1,000 on models that are not named.
     pub speeds: BTreeMap<String, u32>,
+    /// How long after its submission it should be done; `None`: whenever.
+    pub deadline_ms: Option<i64>,
 }
 
 /// A job of a trace.

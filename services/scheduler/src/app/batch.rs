@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use muster_kit::{Clock, Result, Tx, event, telemetry};
 
-use crate::domain::cost::{Charge, Rates};
+use crate::domain::cost::Charge;
 use crate::domain::record::{Job, Run};
 use crate::events;
 use crate::store::cost::{Begun, Ended};
@@ -17,7 +17,7 @@ use crate::store::{self, job, run};
 #[derive(Default)]
 pub struct Batch {
     jobs: BTreeMap<i64, Changed>,
-    placed: Vec<(Run, i64, Rates)>,
+    placed: Vec<run::write::Placed>,
     runs: BTreeMap<(i64, u32), Run>,
     begun: Vec<Begun>,
     ended: Vec<Ended>,
@@ -46,9 +46,9 @@ impl Batch {
         self.jobs.insert(job.id, Changed { job: job.clone(), run, traceparent, told });
     }
 
-    /// A new run, which counts in budgets with so many milliseconds at least, and in energy and emissions at these rates.
-    pub fn place(&mut self, run: &Run, counted_ms: i64, rates: Rates) {
-        self.placed.push((run.clone(), counted_ms, rates));
+    /// A new run.
+    pub fn place(&mut self, placed: run::write::Placed) {
+        self.placed.push(placed);
     }
 
     /// A run has changed.

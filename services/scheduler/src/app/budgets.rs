@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use muster_kit::{Result, Tx};
+use muster_kit::{Result, Tx, event};
 use muster_scheduler_engine::{Budget, BudgetUnit, Event, show_budget};
 use sqlx::PgPool;
 
 use super::mind::{Mind, out_of_step};
 use crate::domain::queue::{BudgetDefinition, QueueDefinition};
+use crate::events;
 use crate::store;
 
 /// Windows move on and runs last longer than was expected: so often everything is summed up anew.
@@ -41,13 +42,15 @@ pub(super) struct Counting {
     counted_at: Timestamp,
     due: Timestamp,
     reached: BTreeSet<(String, usize)>,
+    /// Budgets that are spent, of which it is to be seen whether that was told.
+    untold: Vec<(String, usize, BudgetView)>,
     /// What queues have used lately, in thousandths of GPUs, as the engine was told.
     pub(super) lately: BTreeMap<String, i64>,
 }
 
 impl Counting {
     pub(super) fn due(now: Timestamp) -> Self {
-        Self { counted_at: now, due: now, reached: BTreeSet::new(), lately: BTreeMap::new() }
+        Self { counted_at: now, due: now, reached: BTreeSet::new(), untold: Vec::new(), lately: BTreeMap::new() }
     }
 
     /// A run is over.
@@ -68,6 +71,7 @@ impl Mind {
             return Ok(());
         }
         let mut reached = BTreeSet::new();
+        self.counting.untold.clear();
         let spending: Vec<QueueDefinition> =
             self.definitions.values().filter(|queue| !queue.budgets.is_empty()).cloned().collect();
         for queue in spending {
@@ -80,6 +84,7 @@ impl Mind {
                     tracing::warn!(queue.name = queue.name, number, spent, window = %window, "a budget is spent");
                 }
                 reached.insert(known);
+                self.counting.untold.push((queue.name.clone(), number, view.clone()));
             }
             let counted = views.iter().map(|view| view.counted).collect();
             // A queue that the engine holds out is none of its concern.
@@ -91,6 +96,20 @@ impl Mind {
         (self.counting.counted_at, self.counting.due, self.counting.reached) = (now, due, reached);
         self.tell_used_lately(tx, now).await?;
         Ok(())
+    }
+
+    /// Tells everybody of budgets that are spent, of each once in its window; whether there was something to tell. The last thing a
+    /// transaction does.
+    pub(super) async fn tell_spent_budgets(&mut self, tx: &mut Tx, now: Timestamp) -> Result<bool> {
+        let mut told = Vec::new();
+        for (queue, number, view) in std::mem::take(&mut self.counting.untold) {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            if store::notice::tell(tx, &queue, number, view.start, now).await? {
+                told.push(events::budget_reached(&queue, number, &view, now)?);
+            }
+        }
+        event::append_all(tx, &told).await?;
+        Ok(!told.is_empty())
     }
 }
 

@@ -13,10 +13,11 @@ use super::control::{item_of, stop};
 use super::mind::Mind;
 use crate::crash;
 use crate::domain::cluster::HourOfDay;
-use crate::domain::cost::Rates;
+use crate::domain::cost::{Egress, Rates};
 use crate::domain::job::{JobState, StopReason};
 use crate::domain::record::{Job, Run, time};
 use crate::store;
+use crate::store::run::write::Placed;
 
 /// The leader's lease.
 pub const LEASE: &str = "scheduler";
@@ -74,11 +75,12 @@ impl App {
         }
         let ended = batch.wakes_the_leader();
         batch.write(&mut tx, &*self.clock).await?;
-        if subjects.is_empty() && decisions.is_empty() {
+        let told = mind.tell_spent_budgets(&mut tx, now).await?;
+        if subjects.is_empty() && decisions.is_empty() && !told {
             // Nothing was written: the lock of the lease alone is not worth a commit to disk.
             tx.rollback().await?;
         } else {
-            if decisions.is_empty() {
+            if decisions.is_empty() && !told {
                 // Only entries of the inbox are gone. Should they come back, they are looked at once more.
                 db::commit_lazily(&mut tx).await?;
             }
@@ -134,7 +136,7 @@ impl Facts {
 
 /// Puts a placement into the batch, or takes it back where its job was cancelled or suspended meanwhile: `false` then.
 fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Placement, now: Timestamp) -> Result<bool> {
-    let Placement { job: id, epoch, cluster, flavor, price_micros, tier: _, counted_ms, slots } = placement;
+    let Placement { job: id, epoch, cluster, flavor, price_micros, egress_micros, tier: _, counted_ms, slots } = placement;
     let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else {
         let ended = Event::Ended { job: *id, epoch: *epoch, end: muster_scheduler_engine::RunEnd::Finished };
         mind.engine.apply(ended).map_err(muster_kit::Error::internal)?;
@@ -175,7 +177,11 @@ fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Plac
     job.started_at = None;
     job.go(JobState::Placed, format!("placed on {cluster}"), now);
     mind.charge(job, &run);
-    batch.place(&run, *counted_ms, rates);
+    let dataset = job.gang.dataset.as_ref().filter(|_| *egress_micros > 0);
+    let from = dataset.map(|dataset| dataset.region.as_str());
+    let currency = from.and_then(|from| mind.clusters.get(cluster)?.egress_currency(from));
+    let egress = currency.map(|currency| Egress { micros: *egress_micros, currency: currency.to_owned() });
+    batch.place(Placed { run: run.clone(), counted_ms: *counted_ms, rates, egress });
     span.in_scope(|| batch.job(job, Some(&run)));
     facts.runs.insert((job.id, run.epoch), run);
     Ok(true)
@@ -197,7 +203,9 @@ fn interrupt(batch: &mut Batch, facts: &mut Facts, interruption: &Interruption, 
     stop(batch, job, run, StopReason::Interrupt, told, now);
     let why = match cause {
         Cause::Better => format!("interrupted: it {}", cause.words()),
-        Cause::Sooner | Cause::Overdue | Cause::Priority | Cause::Share => format!("interrupted for {other}, which {}", cause.words()),
+        Cause::Sooner | Cause::Overdue | Cause::Priority | Cause::Share => {
+            format!("interrupted for {other}, which {}", cause.words())
+        }
     };
     job.go(JobState::Queued, why, now);
     batch.job(job, Some(run));

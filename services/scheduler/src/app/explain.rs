@@ -155,7 +155,10 @@ fn tell(job: &Job, known: &Known, waiting: u32, now: Timestamp) -> JobExplanatio
             Candidate {
                 cluster: verdict.cluster.clone(),
                 fits: matches!(verdict.reason, Reason::Here | Reason::Room),
-                reason: reason(&verdict.reason),
+                reason: match &verdict.moving {
+                    Some(moving) => format!("{}; {moving}", reason(&verdict.reason)),
+                    None => reason(&verdict.reason),
+                },
                 flavor: first.map_or_else(String::new, |model| model.flavor.clone()),
                 micros_per_gpu_hour: first.and_then(|model| model.price_micros).unwrap_or(0),
                 models: verdict.models.clone(),
@@ -228,6 +231,7 @@ fn reason(reason: &Reason) -> String {
     match reason {
         Reason::TierClosed { opens: Some(at) } => format!("its tier opens for this job at {}", instant(*at)),
         Reason::TierClosed { opens: None }
+        | Reason::TooFewWait(_)
         | Reason::Here
         | Reason::Room
         | Reason::NotInTiers
@@ -249,6 +253,7 @@ fn reason(reason: &Reason) -> String {
 fn hold(hold: &Hold) -> String {
     match hold {
         Hold::TierOpens { tier, at } => format!("tier {} opens at {}", tier + 1, instant(*at)),
+        Hold::MoreWaiting { tier, threshold } => format!("tier {} {threshold}", tier + 1),
         Hold::BackOff { until } => format!("back-off until {}", instant(*until)),
         Hold::Room { .. } => {
             format!("no cluster it may use has {hold}").replace("has room on a cluster it may use;", "has room;")
@@ -291,6 +296,7 @@ fn unblock(hold: &Hold, budget_windows: &BTreeMap<(String, usize), Window>, now:
         Hold::Together { .. } => format!("there is {hold}"),
         Hold::NoCluster => "a cluster that can hold it joins its queue's tiers".to_owned(),
         Hold::TierOpens { tier, at } => format!("tier {} opens at {}", tier + 1, instant(*at)),
+        Hold::MoreWaiting { tier, threshold } => format!("tier {} {threshold}", tier + 1),
         Hold::BackOff { until } => format!("its back-off ends at {}", instant(*until)),
         Hold::Resume => "somebody resumes it".to_owned(),
     }

@@ -40,7 +40,7 @@ pub struct ForeseenStart {
     pub lasts_ms: i64,
     /// Whether something like it has finished.
     pub learned: bool,
-    /// GPUs × time × price.
+    /// GPUs × time × price, and what moving its dataset costs.
     pub cost_micros: i64,
     /// Runs that end before it.
     pub ends_before: u32,
@@ -53,6 +53,7 @@ impl ForeseenStart {
         let Start { at, placement, lasts_ms, learned, ends: (ends_before, ends_learned) } = start;
         let price = placement.price_micros.unwrap_or(0);
         let cost = i128::from(*lasts_ms) * i128::from(gpus) * i128::from(price) / HOUR_MS;
+        let cost = cost + i128::from(placement.egress_micros);
         Self {
             time: Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::MAX),
             cluster: placement.cluster.clone(),

@@ -31,6 +31,18 @@ pub struct ClusterFacts {
     pub nodes: Vec<NodeFacts>,
     /// By flavor.
     pub prices: BTreeMap<String, Price>,
+    /// What moving data here costs, by the region it comes out of; `*` for those that are not named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub egress: BTreeMap<String, EgressPrice>,
+}
+
+/// The price of moving data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressPrice {
+    /// Millionths of the currency per GiB.
+    pub micros_per_gib: i64,
+    /// ISO 4217.
+    pub currency: String,
 }
 
 /// Whether anything new may go to a cluster.
@@ -172,7 +184,15 @@ impl ClusterFacts {
             nodes: nodes.collect(),
             prices: self.prices.iter().map(|(flavor, price)| (flavor.clone(), price.micros_per_gpu_hour)).collect(),
             emissions: self.emissions(hour),
+            egress: self.egress.iter().map(|(from, price)| (from.clone(), price.micros_per_gib)).collect(),
         }
+    }
+
+    /// The currency of what moving data out of a region costs.
+    #[must_use]
+    pub fn egress_currency(&self, from: &str) -> Option<&str> {
+        let price = self.egress.get(from).or_else(|| self.egress.get(ClusterSpec::ANY_REGION))?;
+        Some(&price.currency)
     }
 
     /// Milligrams of CO2e that a GPU-hour emits at an hour of the day, by flavor.

@@ -16,10 +16,21 @@ pub struct Charge {
     pub currency: String,
     /// What its GPUs draw and emit.
     pub rates: Rates,
+    /// What moving its dataset is estimated to have cost; `None` where nothing was moved.
+    pub egress: Option<Egress>,
     /// When its pods began.
     pub start: Timestamp,
     /// When it ended; `None` while it runs.
     pub finish: Option<Timestamp>,
+}
+
+/// What moving a dataset costs, once for a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Egress {
+    /// Millionths of the currency.
+    pub micros: i64,
+    /// ISO 4217.
+    pub currency: String,
 }
 
 /// What GPUs of a model in a cluster draw and emit, as far as that is said.
@@ -50,6 +61,8 @@ pub struct Usage {
     watt_ms: i128,
     /// GPU-milliseconds × milligrams per GPU-hour.
     milligrams_ms_per_hour: i128,
+    /// Millionths for moving datasets.
+    egress_micros: i128,
     /// ISO 4217; empty where nothing was priced, `XXX` (ISO 4217's "no currency") where prices had several.
     pub currency: String,
 }
@@ -70,11 +83,21 @@ impl Usage {
         self.milligrams_ms_per_hour += gpu_ms * i128::from(charge.rates.emissions_mg.unwrap_or(0));
         if let Some(price) = charge.price_micros {
             self.micros_ms_per_hour += gpu_ms * i128::from(price);
-            if self.currency.is_empty() {
-                self.currency.clone_from(&charge.currency);
-            } else if self.currency != charge.currency {
-                "XXX".clone_into(&mut self.currency);
-            }
+            self.is_in(&charge.currency);
+        }
+        // It is moved when the run begins, in one window of all those that touch each other.
+        let moved = from.is_none_or(|from| charge.start >= from) && until.is_none_or(|until| charge.start < until);
+        if let Some(egress) = charge.egress.as_ref().filter(|_| moved) {
+            self.egress_micros += i128::from(egress.micros);
+            self.is_in(&egress.currency);
+        }
+    }
+
+    fn is_in(&mut self, currency: &str) {
+        if self.currency.is_empty() {
+            currency.clone_into(&mut self.currency);
+        } else if self.currency != currency {
+            "XXX".clone_into(&mut self.currency);
         }
     }
 
@@ -96,10 +119,17 @@ impl Usage {
         self.milligrams_ms_per_hour as f64 / HOUR_MS as f64 / 1_000.0
     }
 
-    /// Millionths of the currency, rounded to the nearest.
+    /// Millionths of the currency, rounded to the nearest, with what moving datasets cost.
     #[must_use]
     pub fn cost_micros(&self) -> i64 {
-        i64::try_from((self.micros_ms_per_hour + HOUR_MS / 2) / HOUR_MS).unwrap_or(i64::MAX)
+        let gpus = (self.micros_ms_per_hour + HOUR_MS / 2) / HOUR_MS;
+        i64::try_from(gpus + self.egress_micros).unwrap_or(i64::MAX)
+    }
+
+    /// Of these what moving datasets is estimated to have cost.
+    #[must_use]
+    pub fn egress_micros(&self) -> i64 {
+        i64::try_from(self.egress_micros).unwrap_or(i64::MAX)
     }
 }
 
@@ -117,6 +147,7 @@ mod tests {
             price_micros: Some(2_500_000),
             currency: "EUR".to_owned(),
             rates: Rates { watts: Some(300), emissions_mg: Some(120_000) },
+            egress: None,
             start: at(start),
             finish: finish.map(at),
         }
@@ -141,6 +172,26 @@ mod tests {
         usage.add(&charge(100, Some(120)), (Some(at(150)), None), at(200));
         usage.add(&charge(300, None), (None, Some(at(250))), at(400));
         assert_eq!(usage.gpu_seconds(), 400.0);
+    }
+
+    #[test]
+    fn moving_a_dataset_is_charged_once_in_the_window_in_which_the_run_began() {
+        let egress = |currency: &str| Some(Egress { micros: 7_000_000, currency: currency.to_owned() });
+        let moved = Charge { egress: egress("EUR"), ..charge(100, None) };
+        let used = |charge: &Charge, window: (Option<i64>, Option<i64>)| {
+            let mut usage = Usage::default();
+            usage.add(charge, (window.0.map(at), window.1.map(at)), at(3_700));
+            usage
+        };
+        let whole = used(&moved, (None, None));
+        assert_eq!((whole.egress_micros(), whole.cost_micros()), (7_000_000, 27_000_000), "and 8 GPUs for an hour");
+        assert_eq!(used(&moved, (Some(100), None)).egress_micros(), 7_000_000);
+        assert_eq!(used(&moved, (Some(101), None)).egress_micros(), 0);
+        assert_eq!(used(&moved, (None, Some(100))).egress_micros(), 0, "it is in the next window");
+        let unpriced = Charge { price_micros: None, currency: String::new(), ..moved.clone() };
+        let usage = used(&unpriced, (None, None));
+        assert_eq!((usage.cost_micros(), usage.currency.as_str()), (7_000_000, "EUR"));
+        assert_eq!(used(&Charge { egress: egress("USD"), ..moved }, (None, None)).currency, "XXX");
     }
 
     #[test]

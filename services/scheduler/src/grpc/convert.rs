@@ -61,6 +61,7 @@ pub fn usage(usage: &Usage) -> wire::Usage {
         currency: usage.currency.clone(),
         energy_kwh: usage.energy_kwh(),
         emission_grams: usage.emission_grams(),
+        egress_micros: usage.egress_micros(),
     }
 }
 
@@ -207,7 +208,9 @@ pub fn queue(view: &QueueView) -> wire::Queue {
     }
 }
 
-fn budget(view: &BudgetView) -> wire::QueueBudget {
+/// A budget of a queue on the wire.
+#[must_use]
+pub fn budget(view: &BudgetView) -> wire::QueueBudget {
     let BudgetView { definition: BudgetDefinition { budget: Budget { unit, amount, limit }, window }, counted, start } = view;
     let (unit, in_unit) = match unit {
         BudgetUnit::GpuMs => (wire::queue_budget::Unit::GpuSeconds, 1_000),

@@ -211,7 +211,9 @@ impl Watched for Watch {
 
     fn wants(&self, event: &Event) -> bool {
         let of_namespace = |namespace: &String| event.aggregate.starts_with(&format!("namespaces/{namespace}/jobs/"));
+        // What happens to queues stands in the same log.
         event.topic == TOPIC
+            && event.aggregate.starts_with("namespaces/")
             && self.filter.namespace.as_ref().is_none_or(of_namespace)
             && self.only.as_ref().is_none_or(|name| event.aggregate == name.to_string())
     }

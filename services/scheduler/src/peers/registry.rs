@@ -10,15 +10,15 @@ use muster_kit::peer::{self, PeerChannel};
 use muster_kit::{Error, Result, time};
 use muster_proto::agent::v1::{Bundle, DesiredItem, Node, Observation, RunOptions, observation, run_status};
 use muster_proto::registry::v1::{
-    ApplyDesiredRequest, Cluster, ClusterChange, FlavorPrice, ListDesiredRequest, PutBundlesRequest, WatchClustersRequest,
-    WatchClustersResponse, WatchObservedRequest, WatchObservedResponse, cluster, cluster_change_result::Outcome,
-    cluster_service_client::ClusterServiceClient, desired_service_client::DesiredServiceClient,
+    self as wire, ApplyDesiredRequest, Cluster, ClusterChange, FlavorPrice, ListDesiredRequest, PutBundlesRequest,
+    WatchClustersRequest, WatchClustersResponse, WatchObservedRequest, WatchObservedResponse, cluster,
+    cluster_change_result::Outcome, cluster_service_client::ClusterServiceClient, desired_service_client::DesiredServiceClient,
 };
 use tonic::Streaming;
 
 use super::{Answer, Registry, Told};
 use crate::app::observe::{ItemPhase, Observed};
-use crate::domain::cluster::{ClusterFacts, NodeFacts, Price, Standing};
+use crate::domain::cluster::{ClusterFacts, EgressPrice, NodeFacts, Price, Standing};
 use crate::domain::desired::Item;
 use crate::domain::job::RunPhase;
 use crate::store::desired::change::Pending;
@@ -228,6 +228,14 @@ pub fn facts(cluster: Cluster) -> (ClusterFacts, Option<Timestamp>) {
             .map(|price| {
                 let FlavorPrice { flavor, micros_per_gpu_hour, currency, watts, grams_per_kwh } = price;
                 (flavor, Price { micros_per_gpu_hour, currency, watts, grams_per_kwh })
+            })
+            .collect(),
+        egress: cluster
+            .egress
+            .into_iter()
+            .map(|price| {
+                let wire::EgressPrice { from, micros_per_gib, currency } = price;
+                (from, EgressPrice { micros_per_gib, currency })
             })
             .collect(),
     };

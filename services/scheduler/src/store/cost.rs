@@ -10,7 +10,7 @@ use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 
 use super::{column, count};
-use crate::domain::cost::{Charge, Rates};
+use crate::domain::cost::{Charge, Egress, Rates};
 use crate::domain::record::{Job, Run};
 
 /// A charge that begins.
@@ -70,9 +70,10 @@ pub async fn begin(tx: &mut Tx, begun: &[Begun]) -> Result<()> {
     sqlx::query!(
         r#"
         insert into cost (
-            job_id, epoch, namespace, job, queue, model, cluster, gpus, price_micros, currency, started_at, watts, emissions_mg
+            job_id, epoch, namespace, job, queue, model, cluster, gpus, price_micros, currency, started_at, watts, emissions_mg,
+            egress_micros, egress_currency
         )
-        select n.*, r.watts, r.emissions_mg
+        select n.*, r.watts, r.emissions_mg, r.egress_micros, r.egress_currency
         from jsonb_to_recordset($1) as n (
             job_id bigint, epoch integer, namespace text, job text, queue text, model text, cluster text, gpus integer,
             price_micros bigint, currency text, started_at timestamptz
@@ -122,6 +123,11 @@ fn rates(watts: Option<i32>, emissions_mg: Option<i64>) -> Result<Rates> {
     Ok(Rates { watts: watts.map(|watts| count("watts", watts)).transpose()?, emissions_mg })
 }
 
+fn egress(micros: Option<i64>, currency: Option<String>) -> Option<Egress> {
+    let (micros, currency) = micros.zip(currency)?;
+    Some(Egress { micros, currency })
+}
+
 /// What a report is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
@@ -164,7 +170,7 @@ pub async fn report(
                     when 'model' then case when model = '' then '' else 'models/' || model end
                     else 'clusters/' || cluster
                 end collate "C" as key,
-                epoch, gpus, price_micros, currency, watts, emissions_mg, started_at, finished_at
+                epoch, gpus, price_micros, currency, watts, emissions_mg, egress_micros, egress_currency, started_at, finished_at
             from cost
             where ($2::timestamptz is null or finished_at is null or finished_at > $2)
             and ($3::timestamptz is null or started_at < $3)
@@ -172,7 +178,8 @@ pub async fn report(
             select distinct key from charged where $4::text is null or key > $4 order by key limit $5
         )
         select
-            c.key as "key!", c.epoch, c.gpus, c.price_micros, c.currency, c.watts, c.emissions_mg, c.started_at, c.finished_at
+            c.key as "key!", c.epoch, c.gpus, c.price_micros, c.currency, c.watts, c.emissions_mg, c.egress_micros, c.egress_currency,
+            c.started_at, c.finished_at
         from charged c
         join page using (key)
         order by c.key
@@ -195,6 +202,7 @@ pub async fn report(
                     price_micros: row.price_micros,
                     currency: row.currency,
                     rates: rates(row.watts, row.emissions_mg)?,
+                    egress: egress(row.egress_micros, row.egress_currency),
                     start: row.started_at.to_jiff(),
                     finish: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
                 },
@@ -207,7 +215,8 @@ pub async fn report(
 pub async fn of_jobs<'e>(executor: impl PgExecutor<'e>, jobs: &[i64]) -> Result<Vec<(i64, u32, Charge)>> {
     let rows = sqlx::query!(
         r#"
-        select job_id, epoch, gpus, price_micros, currency, watts, emissions_mg, started_at, finished_at
+        select
+            job_id, epoch, gpus, price_micros, currency, watts, emissions_mg, egress_micros, egress_currency, started_at, finished_at
         from cost
         where job_id = any($1)
         "#,
@@ -222,6 +231,7 @@ pub async fn of_jobs<'e>(executor: impl PgExecutor<'e>, jobs: &[i64]) -> Result<
                 price_micros: row.price_micros,
                 currency: row.currency,
                 rates: rates(row.watts, row.emissions_mg)?,
+                egress: egress(row.egress_micros, row.egress_currency),
                 start: row.started_at.to_jiff(),
                 finish: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
             };
@@ -233,7 +243,11 @@ pub async fn of_jobs<'e>(executor: impl PgExecutor<'e>, jobs: &[i64]) -> Result<
 /// All charges of a queue.
 pub async fn of_queue(pool: &PgPool, queue: &str) -> Result<Vec<Charge>> {
     let rows = sqlx::query!(
-        "select gpus, price_micros, currency, watts, emissions_mg, started_at, finished_at from cost where queue = $1",
+        r#"
+        select gpus, price_micros, currency, watts, emissions_mg, egress_micros, egress_currency, started_at, finished_at
+        from cost
+        where queue = $1
+        "#,
         queue
     )
     .fetch_all(pool)
@@ -245,6 +259,7 @@ pub async fn of_queue(pool: &PgPool, queue: &str) -> Result<Vec<Charge>> {
                 price_micros: row.price_micros,
                 currency: row.currency,
                 rates: rates(row.watts, row.emissions_mg)?,
+                egress: egress(row.egress_micros, row.egress_currency),
                 start: row.started_at.to_jiff(),
                 finish: row.finished_at.map(jiff_sqlx::Timestamp::to_jiff),
             })
@@ -320,13 +335,15 @@ pub async fn counted(executor: impl PgExecutor<'_>, queues: &[String], from: Tim
                     extract(epoch from coalesce(c.finished_at, $3) - greatest(c.started_at, $2)) * 1000,
                     case when c.finished_at is null then r.counted_ms end,
                     0
-                ) as ms
+                ) as ms,
+                -- It is moved when the run begins.
+                case when c.started_at >= $2 then coalesce(c.egress_micros, 0) else 0 end as egress_micros
             from cost c
             left join run r using (job_id, epoch)
             where c.queue = any($1)
             and (c.finished_at is null or c.finished_at > $2)
             union all
-            select r.gpus, coalesce(r.price_micros, 0), r.counted_ms
+            select r.gpus, coalesce(r.price_micros, 0), r.counted_ms, coalesce(r.egress_micros, 0)
             from job j
             join run r on r.job_id = j.job_id and r.epoch = j.epoch
             where j.charged
@@ -335,7 +352,7 @@ pub async fn counted(executor: impl PgExecutor<'_>, queues: &[String], from: Tim
         )
         select
             coalesce(ceil(sum(ms * gpus)), 0)::bigint as "gpu_ms!",
-            coalesce(ceil(sum(ms * gpus * price_micros) / 3600000), 0)::bigint as "micros!"
+            coalesce(ceil(sum(ms * gpus * price_micros) / 3600000) + sum(egress_micros), 0)::bigint as "micros!"
         from counting
         "#,
         queues,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_kit::{Error, Result};
-use muster_scheduler_engine::{Amounts, Gang, Slot, Topology, TopologyMode, WorkerGroup};
+use muster_scheduler_engine::{Amounts, Dataset, Gang, Slot, Topology, TopologyMode, WorkerGroup};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,6 +23,14 @@ struct GangRow {
     speeds: BTreeMap<String, u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     topology: Option<TopologyRow>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dataset: Option<DatasetRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DatasetRow {
+    region: String,
+    bytes: i64,
 }
 
 /// The level, by whether it is required or only preferred.
@@ -58,7 +66,7 @@ fn write<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
-    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology } = gang;
+    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset } = gang;
     let groups = groups.iter().map(|WorkerGroup { name, replicas, each }| GroupRow {
         name: name.clone(),
         replicas: *replicas,
@@ -75,11 +83,12 @@ pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
             TopologyMode::Required => TopologyRow::Required(level.clone()),
             TopologyMode::Preferred => TopologyRow::Preferred(level.clone()),
         }),
+        dataset: dataset.as_ref().map(|Dataset { region, bytes }| DatasetRow { region: region.clone(), bytes: *bytes }),
     })
 }
 
 pub(super) fn read_gang(value: Value) -> Result<Gang> {
-    let GangRow { groups, min_available, flavors, api, restart_ms, speeds, topology } =
+    let GangRow { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset } =
         serde_json::from_value(value).map_err(|error| corrupt("a gang", error))?;
     let groups = groups.into_iter().map(|GroupRow { name, replicas, each }| WorkerGroup {
         name,
@@ -90,7 +99,8 @@ pub(super) fn read_gang(value: Value) -> Result<Gang> {
         TopologyRow::Required(level) => Topology { level, mode: TopologyMode::Required },
         TopologyRow::Preferred(level) => Topology { level, mode: TopologyMode::Preferred },
     });
-    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds, topology })
+    let dataset = dataset.map(|DatasetRow { region, bytes }| Dataset { region, bytes });
+    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds, topology, dataset })
 }
 
 pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {

@@ -7,6 +7,7 @@ pub mod desired;
 pub mod inbox;
 pub mod job;
 mod json;
+pub mod notice;
 pub mod queue;
 pub mod run;
 

@@ -110,7 +110,10 @@ pub async fn update(tx: &mut Tx, queue: &Queue) -> Result<i64> {
     )
     .fetch_optional(&mut **tx)
     .await?;
-    version.ok_or_else(|| Error::conflict("CONTENTION", "another change of the queue came between; try again"))
+    let version = version.ok_or_else(|| Error::conflict("CONTENTION", "another change of the queue came between; try again"))?;
+    // Its budgets may be others: what was told of them is told anew where they are spent.
+    super::notice::forget(tx, &queue.name).await?;
+    Ok(version)
 }
 
 /// Deletes a queue.

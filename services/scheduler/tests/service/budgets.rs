@@ -157,3 +157,45 @@ async fn a_dear_tier_opens_in_time_for_a_deadline() {
     let fields = refused.get_details_bad_request().into_iter().flat_map(|bad| bad.field_violations).map(|fault| fault.field);
     assert_eq!(fields.collect::<Vec<_>>(), ["job.manifest.metadata.annotations[muster.dev/deadline]"]);
 }
+
+async fn told_of_spent(world: &World) -> Vec<serde_json::Value> {
+    let told = "select state from event where topic = 'muster.jobs' and type = 'queue.budget_reached' order by event_id";
+    sqlx::query_scalar(told).fetch_all(world.db.pool()).await.expect("events")
+}
+
+#[tokio::test]
+async fn that_a_budget_is_spent_is_told_once_in_its_window_whoever_leads() {
+    let mut world = World::with_clusters().await;
+    world.queue("train", "budgets: [{gpuHours: 900, window: P30D}, {gpuHours: 8, window: day, enforcement: soft}]").await;
+    world.submit("a", 1, 4).await;
+    world.settle().await;
+    world.pass(61);
+    world.settle().await;
+    assert!(told_of_spent(&world).await.is_empty(), "four GPU-hours are expected");
+    world.submit("b", 1, 4).await;
+    world.settle().await;
+    for _ in 0..3 {
+        world.pass(61);
+        world.settle().await;
+    }
+    let told = told_of_spent(&world).await;
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0]["queue"].as_str(), told[0]["number"].as_u64()), (Some("queues/train"), Some(2)));
+    assert_eq!((told[0]["budget"]["counted"].as_str(), told[0]["budget"]["window"].as_str()), (Some("28800"), Some("day")));
+    // A new leader knows that it was told.
+    *world.app.mind.lock().unwrap() = None;
+    world.settle().await;
+    world.pass(61);
+    world.settle().await;
+    assert_eq!(told_of_spent(&world).await.len(), 1);
+    // On the next day it is spent again.
+    world.runs("idc", "a", 1).await;
+    world.pass(86_400);
+    world.settle().await;
+    assert_eq!(told_of_spent(&world).await.len(), 2);
+    // Who changes the queue is told where it stands.
+    world.queue("train", "budgets: [{gpuHours: 9, window: day}]").await;
+    world.settle().await;
+    let told = told_of_spent(&world).await;
+    assert_eq!((told.len(), told[2]["number"].as_u64(), told[2]["budget"]["hard"].as_bool()), (3, Some(1), Some(true)));
+}

@@ -10,6 +10,7 @@ mod foreseeing;
 mod leading;
 mod lending;
 mod lifecycle;
+mod moving;
 mod passes;
 mod policy;
 mod shares;

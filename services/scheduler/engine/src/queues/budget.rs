@@ -25,6 +25,11 @@ impl Work {
         Self { gpu_ms, micros: i64::try_from(micros).unwrap_or(i64::MAX) }
     }
 
+    /// With what moving a dataset costs, once.
+    pub(crate) fn with_egress(self, micros: Option<i64>) -> Self {
+        Self { micros: self.micros.saturating_add(micros.unwrap_or(0)), ..self }
+    }
+
     pub(crate) fn of(self, unit: BudgetUnit) -> i64 {
         match unit {
             BudgetUnit::GpuMs => self.gpu_ms,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::world::{cluster, engine, job, placed, plan, queue, submit};
 use muster_scheduler_engine::{
-    By, Engine, Epoch, Event, JobId, JobSpec, ModelVerdict, Prefers, QueueSpec, RunEnd, SpeedFrom, Time,
+    By, Engine, Epoch, Event, JobId, JobSpec, ModelVerdict, Prefers, QueueSpec, RunEnd, SpeedFrom, Time, WorkPrice,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -105,7 +105,8 @@ fn each_candidate_says_how_fast_the_job_is_there_and_why_the_first_comes_first()
     assert_eq!(models["v"], [model("V100", 2_000_000, 4_000, learned)]);
     assert_eq!(models["k"], [model("K80", 1_000_000, 1_000, learned)]);
     let preference = explanation.preference.expect("there are two models");
-    assert_eq!(preference.by, By::Price(Some(500_000), Some(1_000_000)));
+    let price = |gpu| WorkPrice { gpu: Some(gpu), moving: Some(0) };
+    assert_eq!(preference.by, By::Price(price(500_000), price(1_000_000)));
     assert_eq!(
         preference.to_string(),
         "V100 on v comes before K80 on k: an hour's work costs 0.50 there, and costs 1.00 on the other"

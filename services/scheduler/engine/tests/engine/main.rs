@@ -1,6 +1,7 @@
 //! The engine's tests, one binary: stories, the cost of events, fairness, and random lives against a plain twin.
 
 mod budgets;
+mod egress;
 mod explaining;
 mod fairness;
 mod forecasting;
@@ -14,6 +15,7 @@ mod properties;
 mod reclaiming;
 mod sharing;
 mod speeds;
+mod thresholds;
 mod topology;
 mod twin;
 mod waiting;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::world::{cluster, engine, job, placed, plan, queue, submit, tier};
 use muster_scheduler_engine::{
-    Budget, BudgetLimit, BudgetUnit, Cause, ClusterSpec, ClusterState, Decision, Engine, Epoch, Event, Interruption, JobId,
-    JobSpec, Prefers, QueueSpec, RunEnd, TierOpens, Time,
+    Budget, BudgetLimit, BudgetUnit, Cause, ClusterSpec, ClusterState, Dataset, Decision, Engine, Epoch, Event, Interruption,
+    JobId, JobSpec, Prefers, QueueSpec, RunEnd, TierOpens, Time,
 };
 
 const MINUTE_MS: i64 = 60_000;
@@ -262,4 +262,42 @@ fn what_electricity_emits_now_counts_for_an_hour() {
     assert!(engine.plan().is_empty());
     engine.apply(Event::Cluster(emits(110, north))).unwrap();
     assert_eq!(engine.plan(), [goes_on(1)]);
+}
+
+#[test]
+fn a_cluster_that_is_listed_first_is_better_whatever_it_costs() {
+    let tiers = vec![tier(&["cloud", "idc"], TierOpens::WhenFull)];
+    let mut engine = engine(
+        vec![cluster("idc", 1, "V100", 1), cluster("cloud", 1, "A100", 9)],
+        vec![QueueSpec { tiers, prefers: Some(Prefers::Listed), ..queue("one", 1) }],
+    );
+    submit(&mut engine, job(1, "one", 1, 8));
+    submit(&mut engine, patient(2, 8));
+    assert_eq!(placed(&plan(&mut engine)), [(1, "cloud"), (2, "idc")]);
+    begin(&mut engine, 1, 0);
+    begin(&mut engine, 2, 0);
+    end(&mut engine, 1, HOUR_MS, RunEnd::Finished);
+    assert_eq!(engine.plan(), [goes_on(2)]);
+}
+
+#[test]
+fn what_moving_its_dataset_costs_must_be_saved_too() {
+    for (gib, expected) in [(1, vec![goes_on(2)]), (10_000, Vec::new())] {
+        // A GPU-hour costs 1 in the south and 9 in the north, where the data is; a GiB from there costs 0.01.
+        let in_region = |region: &str, cluster| ClusterSpec { region: region.to_owned(), ..cluster };
+        let mut south = in_region("south", cluster("idc", 1, "V100", 1_000_000));
+        south.egress.insert("north".to_owned(), 10_000);
+        let north = in_region("north", cluster("cloud", 1, "A100", 9_000_000));
+        let mut engine = engine(vec![south, north], vec![queue("one", 1)]);
+        submit(&mut engine, job(1, "one", 1, 8));
+        assert_eq!(placed(&plan(&mut engine)), [(1, "idc")]);
+        let mut reads = patient(2, 8);
+        reads.gang.dataset = Some(Dataset { region: "north".to_owned(), bytes: gib * Dataset::GIB });
+        submit(&mut engine, reads);
+        assert_eq!(placed(&plan(&mut engine)), [(2, "cloud")]);
+        begin(&mut engine, 1, 0);
+        begin(&mut engine, 2, 0);
+        end(&mut engine, 1, HOUR_MS, RunEnd::Finished);
+        assert_eq!(engine.plan(), expected, "{gib} GiB");
+    }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Dice, GPU, PART, RACK, amounts, cluster, engine, job, part, plan, queue, racked, shared, tier, together};
 use muster_scheduler_engine::{
-    Amounts, BoundNode, ClusterSpec, ClusterState, Engine, Event, JobId, JobSpec, Placement, Prefers, Reason, RunEnd, Slot,
-    Standing, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Amounts, BoundNode, ClusterSpec, ClusterState, Dataset, Engine, Event, JobId, JobSpec, Placement, Prefers, Reason, RunEnd,
+    Slot, Standing, Threshold, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 /// What the test itself believes, kept in the slowest and plainest way.
@@ -167,6 +167,10 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
         spec.gang.flavors.insert(["V100", "A100"][dice.roll(2) as usize].to_owned());
     }
     if dice.roll(3) == 0 {
+        let region = ["eu", "us"][dice.roll(2) as usize].to_owned();
+        spec.gang.dataset = Some(Dataset { region, bytes: Dataset::GIB * dice.roll(4) as i64 });
+    }
+    if dice.roll(3) == 0 {
         let mode = [TopologyMode::Required, TopologyMode::Preferred][dice.roll(2) as usize];
         spec = together(spec, [RACK, Topology::NODE][dice.roll(2) as usize], mode);
     }
@@ -174,7 +178,11 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
 }
 
 /// What opens the dear tier.
-const OPENS: [TierOpens; 2] = [TierOpens::AfterWaitingMs(40), TierOpens::AfterWaitingForWork { permille: 10 }];
+const OPENS: [TierOpens; 3] = [
+    TierOpens::AfterWaitingMs(40),
+    TierOpens::AfterWaitingForWork { permille: 10 },
+    TierOpens::WhileWaiting { gpus: Some(40), jobs: Some(10) },
+];
 
 fn world_of(dice: &mut Dice) -> (Engine, Twin) {
     let mut mixed = cluster("mixed", 2, "V100", 3);
@@ -183,13 +191,17 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         node
     }));
     mixed.prices.insert("A100".to_owned(), 5);
-    let size = dice.roll(2);
-    let clusters = vec![
+    let size = dice.roll(3);
+    let mut clusters = vec![
         shared(racked(cluster("idc", 3, "V100", 1), 2)),
         cluster("cloud", 2 + size as u32, "A100", 9),
         shared(racked(mixed, 2)),
         cluster("plain", 2, "", 0),
     ];
+    for cluster in &mut clusters {
+        cluster.region = ["eu", "us"][dice.roll(2) as usize].to_owned();
+        cluster.egress = BTreeMap::from([(ClusterSpec::ANY_REGION.to_owned(), dice.roll(3) as i64)]);
+    }
     let (mut a, mut b, mut c) = (queue("a", 1), queue("b", 3), queue("c", 1));
     let of_a = amounts(200, 0, 20);
     a.capability = of_a.clone().into();
@@ -282,6 +294,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
             for node in cluster.nodes.iter().filter(|node| !node.flavor.is_empty()) {
                 cluster.emissions.insert(node.flavor.clone(), dice.roll(4) as i64);
             }
+            cluster.egress.insert(["eu", "us"][dice.roll(2) as usize].to_owned(), dice.roll(3) as i64);
             // A node may be moved to another rack, or out of all.
             let moved = dice.roll(6);
             if moved < 2 {
@@ -320,10 +333,27 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
     engine.apply(Event::Time(Time(twin.now))).unwrap();
 }
 
+/// GPUs and jobs that wait in a queue.
+fn waiting_in(engine: &Engine, twin: &Twin, queue: &str) -> (i64, u64) {
+    let jobs = twin.jobs.iter().filter(|(id, job)| job.queue == queue && !twin.runs.contains_key(id) && !twin.aside.contains(id));
+    let waiting = jobs.filter(|(id, _)| engine.explain(**id).is_some_and(|known| known.standing == Standing::Waiting));
+    let gpus = |job: &JobSpec| (in_thousandths(&job.gang.total().unwrap()).get(PART) + 999) / 1_000;
+    waiting.fold((0, 0), |(sum, count), (_, job)| (sum + gpus(job), count + 1))
+}
+
 fn nobody_waits_who_could_run(engine: &Engine, twin: &Twin) {
     for id in twin.jobs.keys().filter(|id| !twin.runs.contains_key(id)) {
         let explanation = engine.explain(*id).expect("an unfinished job is known");
         let has_room = explanation.clusters.iter().any(|verdict| verdict.reason == Reason::Room);
+        for verdict in &explanation.clusters {
+            // What the engine counted as waiting, counted anew.
+            if let Reason::TooFewWait(Threshold { queue, gpus: Some((gpus, waiting_gpus)), jobs: Some((jobs, waiting_jobs)) }) =
+                &verdict.reason
+            {
+                assert_eq!((*waiting_gpus, *waiting_jobs), waiting_in(engine, twin, queue), "{queue}");
+                assert!(waiting_gpus <= gpus && waiting_jobs <= jobs, "{:?}", verdict.reason);
+            }
+        }
         if explanation.standing == Standing::Waiting && has_room {
             assert!(!explanation.holds.is_empty(), "{id:?} waits, has room and nothing holds it: {explanation:?}");
         }

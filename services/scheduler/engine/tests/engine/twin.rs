@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Dice, GPU, RACK, amounts, cluster, engine, job, queue, racked, tier, together};
 use muster_scheduler_engine::{
-    Amounts, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement, Prefers, QueueSpec, RunEnd,
-    TierOpens, Time, Topology, TopologyMode,
+    Amounts, ClusterSpec, Dataset, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement, Prefers,
+    QueueSpec, RunEnd, TierOpens, Time, Topology, TopologyMode,
 };
 
 /// Events of each test.
@@ -34,15 +34,25 @@ struct Twin {
     /// By node: they are of the same name in each cluster, and in the same rack.
     rack: BTreeMap<String, String>,
     queues: BTreeMap<String, QueueSpec>,
+    clusters: BTreeMap<String, ClusterSpec>,
     /// Everything that there is.
     everything: Amounts,
     used: BTreeMap<String, Amounts>,
     jobs: BTreeMap<JobId, (JobSpec, Its)>,
+    /// When the back-off of a waiting job is over.
+    backs_off: BTreeMap<JobId, i64>,
+    /// Jobs for which runs were told to end: their room is kept for them.
+    kept: BTreeSet<JobId>,
     now: i64,
     next: u64,
     placed: u64,
-    ended_for_others: u64,
+    /// Placements in tiers that were open by what waited.
+    opened: u64,
+    /// Placements to which a dataset was moved at a price.
     moved: u64,
+    ended_for_others: u64,
+    /// Runs that were ended for a better place of their own.
+    went_on: u64,
 }
 
 fn minus(from: &Amounts, what: &Amounts) -> Amounts {
@@ -112,9 +122,45 @@ impl Twin {
         }
     }
 
+    /// GPUs and jobs that wait in a queue and below it.
+    fn waiting(&self, queue: &str) -> (i64, u64) {
+        let waits = |(id, (spec, its)): &(&JobId, &(JobSpec, Its))| {
+            let backs_off = self.backs_off.get(id).is_some_and(|until| *until > self.now);
+            matches!(its, Its::Waiting) && !backs_off && self.chain(&spec.queue).iter().any(|above| above == queue)
+        };
+        let waiting = self.jobs.iter().filter(waits).map(|(_, (spec, _))| spec.gang.total().unwrap().gpus());
+        waiting.fold((0, 0), |(gpus, jobs), asked| (gpus + asked, jobs + 1))
+    }
+
+    /// The tiers up to a cluster's are open by what waits. Room that is kept stays kept when less does, and a deadline opens all.
+    fn is_open(&mut self, spec: &JobSpec, cluster: &str) {
+        let overdue = self.now - spec.submitted_at.0 >= 36 * 3_600_000;
+        let Some(says) = self.chain(&spec.queue).into_iter().find(|name| !self.queues[name].tiers.is_empty()) else { return };
+        let tiers = &self.queues[&says].tiers;
+        let at = tiers.iter().position(|tier| tier.clusters.contains_key(cluster)).expect("a tier has the cluster");
+        let opened = tiers[1..=at.max(1)].iter().take(at).filter_map(|tier| match tier.opens {
+            TierOpens::WhileWaiting { gpus, jobs } => Some((gpus, jobs)),
+            _ => None,
+        });
+        let (waiting_gpus, waiting_jobs) = self.waiting(&says);
+        let kept = self.kept.contains(&spec.id) || overdue || spec.deadline.is_some();
+        for (gpus, jobs) in opened.collect::<Vec<_>>() {
+            let enough = gpus.is_some_and(|gpus| waiting_gpus > gpus) || jobs.is_some_and(|jobs| waiting_jobs > jobs);
+            assert!(enough || kept, "{cluster} takes {:?} while {waiting_gpus} GPUs and {waiting_jobs} jobs wait", spec.id);
+            self.opened += u64::from(!kept);
+        }
+    }
+
     fn place(&mut self, placement: &Placement) {
         let (spec, its) = self.jobs.get(&placement.job).expect("only known jobs are placed").clone();
         assert!(matches!(its, Its::Waiting), "{:?} is placed while {its:?}", placement.job);
+        self.is_open(&spec, &placement.cluster);
+        let cluster = &self.clusters[&placement.cluster];
+        let moving = spec.gang.dataset.as_ref().filter(|dataset| dataset.region != cluster.region);
+        let egress = moving.and_then(|dataset| Some(cluster.egress.get(&dataset.region)? * (dataset.bytes / Dataset::GIB)));
+        assert_eq!(placement.egress_micros, egress.unwrap_or(0), "{:?} reads {moving:?}", placement.job);
+        self.moved += u64::from(egress.is_some());
+        self.kept.remove(&placement.job);
         let mut took = Vec::new();
         if let Some(Topology { level, mode: TopologyMode::Required }) = &spec.gang.topology {
             let nodes = placement.slots.iter().map(|slot| &slot.node);
@@ -166,16 +212,18 @@ impl Twin {
         let moves = interruption.in_favour_of == interruption.job;
         assert!(moves || matches!(its, Its::Waiting), "for a job that waits");
         match interruption.cause {
-            muster_scheduler_engine::Cause::Better => {
-                assert!(moves && restarts);
-                self.moved += 1;
-            }
+            muster_scheduler_engine::Cause::Better => assert!(moves && restarts),
             _ if moves => panic!("a run makes room for itself"),
             muster_scheduler_engine::Cause::Priority => assert!(taker.priority > priority),
             muster_scheduler_engine::Cause::Sooner => assert!(taker.priority >= priority),
             muster_scheduler_engine::Cause::Overdue | muster_scheduler_engine::Cause::Share => {}
         }
-        self.ended_for_others += u64::from(!moves);
+        self.kept.insert(interruption.in_favour_of);
+        if moves {
+            self.went_on += 1;
+        } else {
+            self.ended_for_others += 1;
+        }
     }
 
     fn pick(&self, dice: &mut Dice, which: impl Fn(&Its) -> bool) -> Option<JobId> {
@@ -187,16 +235,31 @@ impl Twin {
 /// A small world, in which queues may keep what they are guaranteed for themselves.
 fn world(limited: bool) -> (Engine, Twin) {
     let clusters = [cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
-    let clusters = clusters.map(|cluster| racked(cluster, 2)).to_vec();
+    let mut clusters = clusters.map(|cluster| racked(cluster, 2)).to_vec();
+    for (cluster, (region, egress)) in clusters.iter_mut().zip([("eu", 3), ("us", 2), ("eu", 1)]) {
+        cluster.region = region.to_owned();
+        cluster.egress = [("us", egress), ("eu", 2 * egress)].map(|(from, micros)| (from.to_owned(), micros)).into();
+    }
     let below = |name: &str, parent: &str| QueueSpec { parent: Some(parent.to_owned()), ..queue(name, 1 + name.len() as u32) };
-    let lab =
-        QueueSpec { capability: Amounts::new().with(GPU, 40).into(), guarantee: Amounts::new().with(GPU, 16), ..queue("lab", 2) };
+    // `b` has the tiers of `lab`; its jobs and those of `c` open the second one.
+    let while_waiting = |gpus, jobs| TierOpens::WhileWaiting { gpus, jobs };
+    let tiers_of_lab = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], while_waiting(Some(12), None))];
+    let lab = QueueSpec {
+        capability: Amounts::new().with(GPU, 40).into(),
+        guarantee: Amounts::new().with(GPU, 16),
+        tiers: tiers_of_lab,
+        ..queue("lab", 2)
+    };
     let a = QueueSpec { capability: amounts(200, 0, 20).into(), ..queue("a", 1) };
     let b = QueueSpec { guarantee: Amounts::new().with(GPU, 8), min_runtime_ms: 0, ..below("b", "lab") };
     let tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(600_000))];
     let c = QueueSpec { tiers, ..below("c", "lab") };
     let d = QueueSpec { reclaimable: false, prefers: Some(Prefers::Fastest), ..queue("d", 3) };
-    let mut queues = vec![lab, a, b, c, d, queue("e", 1)];
+    let tiers = vec![
+        tier(&["cloud", "plain"], TierOpens::WhenFull),
+        tier(&["idc"], while_waiting(Some(30), Some(if limited { 2 } else { 4 }))),
+    ];
+    let mut queues = vec![lab, a, b, c, d, QueueSpec { tiers, prefers: Some(Prefers::Listed), ..queue("e", 1) }];
     if limited {
         let gpus = |gpus| BTreeMap::from([(GPU.to_owned(), gpus)]);
         let limits =
@@ -213,15 +276,20 @@ fn world(limited: bool) -> (Engine, Twin) {
         free: nodes.clone().map(|(name, node)| ((name, node.name.clone()), node.allocatable.clone())).collect(),
         flavor: nodes.clone().map(|(name, node)| ((name, node.name.clone()), node.flavor.clone())).collect(),
         rack: nodes.clone().map(|(_, node)| (node.name.clone(), node.domains[RACK].clone())).collect(),
+        clusters: clusters.iter().map(|cluster| (cluster.name.clone(), cluster.clone())).collect(),
         queues: queues.iter().map(|queue| (queue.name.clone(), queue.clone())).collect(),
         everything: nodes.clone().fold(Amounts::new(), |sum, (_, node)| sum.checked_add(&node.allocatable).unwrap()),
         used: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        backs_off: BTreeMap::new(),
+        kept: BTreeSet::new(),
         now: 0,
         next: 0,
         placed: 0,
-        ended_for_others: 0,
+        opened: 0,
         moved: 0,
+        ended_for_others: 0,
+        went_on: 0,
     };
     (engine(clusters, queues), twin)
 }
@@ -245,6 +313,10 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     if dice.roll(4) == 0 {
         let mode = [TopologyMode::Required, TopologyMode::Preferred][dice.roll(2) as usize];
         spec = together(spec, [RACK, Topology::NODE][dice.roll(2) as usize], mode);
+    }
+    if dice.roll(4) == 0 {
+        let region = ["eu", "us", "asia"][dice.roll(3) as usize].to_owned();
+        spec.gang.dataset = Some(Dataset { region, bytes: Dataset::GIB * dice.roll(50) as i64 });
     }
     if dice.roll(4) == 0 {
         spec.gang.groups.push(muster_scheduler_engine::WorkerGroup {
@@ -285,7 +357,10 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
             match end {
                 RunEnd::Finished => {}
                 RunEnd::Suspended => drop(twin.jobs.insert(id, (spec, Its::Aside))),
-                RunEnd::Retry { .. } => drop(twin.jobs.insert(id, (spec, Its::Waiting))),
+                RunEnd::Retry { not_before } => {
+                    twin.backs_off.insert(id, not_before.0);
+                    twin.jobs.insert(id, (spec, Its::Waiting));
+                }
             }
             Event::Ended { job: id, epoch, end }
         }
@@ -295,6 +370,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
                 twin.jobs.remove(&id);
                 Event::Withdrawn(id)
             } else {
+                twin.kept.remove(&id);
                 twin.jobs.get_mut(&id).unwrap().1 = Its::Aside;
                 Event::Suspended(id)
             }
@@ -302,6 +378,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
         11 => {
             let Some(id) = twin.pick(dice, |its| matches!(its, Its::Aside)) else { return };
             twin.jobs.get_mut(&id).unwrap().1 = Its::Waiting;
+            twin.backs_off.remove(&id);
             Event::Resumed(id)
         }
         _ => {
@@ -383,8 +460,10 @@ pub fn play(seed: u64, events: u64, progress: &dyn Fn(u64)) {
             assert_eq!(folded.rows(), engine.rows(), "step {step}");
         }
     }
+    assert!(twin.moved > events / 100, "{} of {} placements moved a dataset", twin.moved, twin.placed);
+    assert!(twin.opened > events / 1_000, "{} of {} placements were by what waited", twin.opened, twin.placed);
     assert!(twin.placed > events / 10 && twin.ended_for_others > events / 1_000, "the world was alive");
-    assert!(twin.moved > events / 10_000, "{} runs moved", twin.moved);
+    assert!(twin.went_on > events / 10_000, "{} runs went on in a better place", twin.went_on);
 }
 
 #[test]

@@ -44,6 +44,7 @@ pub fn cluster(name: &str, nodes: u32, flavor: &str, price_micros: i64) -> Clust
         nodes: NodeSpec::group("node", nodes, flavor, &amounts(96, 768, if flavor.is_empty() { 0 } else { 8 })),
         prices: BTreeMap::from([(flavor.to_owned(), price_micros)]),
         emissions: BTreeMap::new(),
+        egress: BTreeMap::new(),
     }
 }
 
@@ -85,7 +86,8 @@ pub fn queue(name: &str, weight: u32) -> QueueSpec {
 }
 
 pub fn tier(clusters: &[&str], opens: TierOpens) -> Tier {
-    Tier { clusters: clusters.iter().map(|name| (*name).to_owned()).collect(), selector: None, opens }
+    let clusters = clusters.iter().zip(0..).map(|(name, place)| ((*name).to_owned(), place)).collect();
+    Tier { clusters, selector: None, opens }
 }
 
 pub fn gang(workers: u32, each: Amounts) -> Gang {
@@ -97,6 +99,7 @@ pub fn gang(workers: u32, each: Amounts) -> Gang {
         restart_ms: None,
         speeds: BTreeMap::new(),
         topology: None,
+        dataset: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_scheduler_engine::{CPU, Gang, QueueSpec, check};
+use muster_scheduler_engine::{CPU, Dataset, Gang, MEMORY, QueueSpec, Topology, TopologyMode, check};
 
 use super::MOST;
 use crate::dice::Dice;
@@ -47,6 +47,9 @@ impl<'a> Made<'a> {
             "restartCost",
             "flavors",
             "speeds",
+            "topology",
+            "deadline",
+            "dataset",
         ])?;
         let queue = self.queue(&spec.need("queue")?)?;
         let shape = shape(name, &spec)?;
@@ -115,9 +118,31 @@ fn shape(name: &str, spec: &Node<'_>) -> Result<Shape, Fault> {
     let flavors = spec.get("flavors").map(|flavors| flavors.texts()).transpose()?.unwrap_or_default();
     let flavors: BTreeSet<String> = flavors.into_iter().map(str::to_owned).collect();
     let speeds = speeds(spec)?;
-    let gang = Gang { flavors, speeds: speeds.clone(), ..gang_of("workers", workers, each.amounts()?, restart_ms) };
+    let topology = spec.get("topology").map(|topology| self::topology(&topology)).transpose()?;
+    let dataset = spec.get("dataset").map(|dataset| self::dataset(&dataset)).transpose()?;
+    let deadline_ms = spec.get("deadline").map(|deadline| deadline.span_ms()).transpose()?;
+    let gang =
+        Gang { flavors, speeds: speeds.clone(), topology, dataset, ..gang_of("workers", workers, each.amounts()?, restart_ms) };
     check(&gang).map_err(|refused| each.fault(refused.to_string()))?;
-    Ok(Shape { class: name.to_owned(), kind: name.to_owned(), priority, gang, speeds })
+    Ok(Shape { class: name.to_owned(), kind: name.to_owned(), priority, gang, speeds, deadline_ms })
+}
+
+/// `{required: LEVEL}` or `{preferred: LEVEL}`, a level being a key of the nodes' `domains`, or [`Topology::NODE`] for a single node.
+fn topology(node: &Node<'_>) -> Result<Topology, Fault> {
+    node.only(&["required", "preferred"])?;
+    let (level, mode) = match (node.get("required"), node.get("preferred")) {
+        (Some(level), None) => (level, TopologyMode::Required),
+        (None, Some(level)) => (level, TopologyMode::Preferred),
+        (Some(_), Some(level)) => return Err(level.fault("can't stand beside required")),
+        (None, None) => return Err(node.fault("must say the level that is required or preferred")),
+    };
+    Ok(Topology { level: level.text()?.to_owned(), mode })
+}
+
+/// Where the data is that the jobs read, and how large it is.
+fn dataset(node: &Node<'_>) -> Result<Dataset, Fault> {
+    node.only(&["region", "size"])?;
+    Ok(Dataset { region: node.need("region")?.text()?.to_owned(), bytes: node.need("size")?.quantity(MEMORY)? })
 }
 
 /// How fast the job is on each model, in thousandths.

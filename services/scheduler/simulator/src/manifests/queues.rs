@@ -8,6 +8,9 @@ use muster_scheduler_engine::{Prefers, QueueSpec, Tier, TierOpens};
 use crate::fault::Fault;
 use crate::tree::Node;
 
+/// The most GPUs or jobs that a tier can be made to wait for.
+const MOST_WAITING: i64 = 1_000_000_000;
+
 /// The queues, parents before their children.
 pub(super) fn read<'a>(
     documents: impl Iterator<Item = Node<'a>>,
@@ -89,7 +92,8 @@ fn queue(root: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result
             "cheapest" => Prefers::Cheapest,
             "fastest" => Prefers::Fastest,
             "greenest" => Prefers::Greenest,
-            other => return Err(placement.fault(format!("{other:?} is none of cheapest, fastest and greenest"))),
+            "listed" => Prefers::Listed,
+            other => return Err(placement.fault(format!("{other:?} is none of cheapest, fastest, greenest and listed"))),
         });
     }
     queue.parent =
@@ -101,21 +105,26 @@ fn queue(root: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result
 }
 
 fn tier(tier: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result<Tier, Fault> {
-    tier.only(&["fleet", "clusters", "clusterSelector", "overflowAfter", "overflowAfterWork"])?;
-    let mut clusters = BTreeSet::new();
+    tier.only(&["fleet", "clusters", "clusterSelector", "overflowAfter", "overflowAfterWork", "overflowAboveWaiting"])?;
+    let mut clusters = BTreeMap::new();
     if let Some(fleet) = tier.get("fleet") {
         let members = fleets.get(fleet.text()?).ok_or_else(|| fleet.fault("no SimulatedCluster is in this fleet"))?;
-        clusters.extend(members.iter().cloned());
+        clusters.extend(members.iter().map(|name| (name.clone(), Tier::UNLISTED)));
     }
-    for name in tier.get("clusters").map(|names| names.texts()).transpose()?.unwrap_or_default() {
-        clusters.insert(name.to_owned());
-    }
+    let named = tier.get("clusters").map(|names| names.texts()).transpose()?.unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    let named = named.into_iter().filter(|name| seen.insert(*name));
+    clusters.extend(named.map(str::to_owned).zip(0..));
     let selector = tier.get("clusterSelector").map(|selector| selector.read::<LabelSelector>()).transpose()?;
     if clusters.is_empty() && selector.is_none() {
         return Err(tier.fault("must name a fleet, clusters or a clusterSelector"));
     }
+    let above = tier.get("overflowAboveWaiting");
     let opens = match (tier.get("overflowAfter"), tier.get("overflowAfterWork")) {
-        (None, None) => TierOpens::WhenFull,
+        (None, None) => above.as_ref().map_or(Ok(TierOpens::WhenFull), above_waiting)?,
+        (Some(_), None) | (None, Some(_)) if above.is_some() => {
+            return Err(tier.need("overflowAboveWaiting")?.fault("can't stand beside overflowAfter or overflowAfterWork"));
+        }
         (Some(wait), None) => TierOpens::AfterWaitingMs(wait.span_ms()?),
         (None, Some(times)) => {
             let permille = times.number()? * 1e3;
@@ -127,4 +136,16 @@ fn tier(tier: &Node<'_>, fleets: &BTreeMap<String, BTreeSet<String>>) -> Result<
         (Some(_), Some(times)) => return Err(times.fault("can't stand beside overflowAfter")),
     };
     Ok(Tier { clusters, selector, opens })
+}
+
+/// How much has to wait, as in `{gpus: 64, jobs: 200}`.
+fn above_waiting(node: &Node<'_>) -> Result<TierOpens, Fault> {
+    node.only(&["gpus", "jobs"])?;
+    let count = |field: &str| node.get(field).map(|count| count.whole(0, MOST_WAITING)).transpose();
+    let (gpus, jobs) = (count("gpus")?, count("jobs")?);
+    if gpus.is_none() && jobs.is_none() {
+        return Err(node.fault("must say how many gpus or jobs"));
+    }
+    // Not negative by the lines above.
+    Ok(TierOpens::WhileWaiting { gpus, jobs: jobs.map(i64::cast_unsigned) })
 }

@@ -6,3 +6,4 @@ mod openb;
 mod plots;
 mod policies;
 mod trace;
+mod wishes;

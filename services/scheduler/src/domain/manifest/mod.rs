@@ -1,6 +1,7 @@
 //! What a training job needs, read from the manifest its owner already has: Volcano `Job`, `batch/v1 Job`, JobSet,
 //! `PyTorchJob`, `RayJob`. Only what scheduling needs is judged; the rest is the member cluster's business.
 
+mod dataset;
 mod pod;
 mod shape;
 #[cfg(test)]
@@ -86,6 +87,7 @@ impl Requirements {
             restart_ms: restart_ms(value)?,
             speeds: speeds(value)?,
             topology: topology::read(kind, value, &templates)?.map(|(topology, _)| topology),
+            dataset: dataset::read(value)?,
         };
         muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(kind, value, &templates, refused.into()))?;
         let (queue, priority_class) = (queue(kind, value), priority_class(kind, value, &templates));

@@ -1,7 +1,7 @@
 //! Manifests people have, and manifests that are wrong.
 
 use muster_core::manifest::parse_one;
-use muster_scheduler_engine::{Amounts, Topology, TopologyMode};
+use muster_scheduler_engine::{Amounts, Dataset, Topology, TopologyMode};
 
 use super::*;
 
@@ -205,4 +205,26 @@ fn a_topology_that_would_not_be_held_is_refused_by_its_field() {
          [{name: c}]}}}]}\n",
     );
     assert_eq!(partition.unwrap_err().field, "spec.tasks[0].partitionPolicy.networkTopology");
+}
+
+#[test]
+fn where_a_dataset_is_and_how_large_it_is_are_read_together() {
+    let job = |annotations: &str| {
+        read(&format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j, annotations: {{{annotations}}}}}\nspec: {{template: {{spec: {{containers: [{{name: c}}]}}}}}}\n"
+        ))
+    };
+    let dataset = job("muster.dev/dataset: eu-west, muster.dev/dataset-size: 2Ti").unwrap().gang.dataset;
+    assert_eq!(dataset, Some(Dataset { region: "eu-west".to_owned(), bytes: 2 << 40 }));
+    assert_eq!(job("").unwrap().gang.dataset, None);
+    let (region, size) = ("metadata.annotations[muster.dev/dataset]", "metadata.annotations[muster.dev/dataset-size]");
+    for (wrong, field) in [
+        ("muster.dev/dataset: eu-west", size),
+        ("muster.dev/dataset-size: 2Ti", region),
+        ("muster.dev/dataset: eu-west, muster.dev/dataset-size: large", size),
+        ("muster.dev/dataset: eu-west, muster.dev/dataset-size: \"-1\"", size),
+        ("muster.dev/dataset: eu west, muster.dev/dataset-size: 1Gi", region),
+    ] {
+        assert_eq!(job(wrong).unwrap_err().field, field, "{wrong}");
+    }
 }

@@ -155,16 +155,12 @@ impl QueueDefinition {
     #[must_use]
     pub fn spec<'a>(&self, clusters: impl Iterator<Item = &'a ClusterFacts> + Clone) -> QueueSpec {
         let tiers = self.tiers.iter().map(|tier| Tier {
-            clusters: tier
-                .clusters
-                .iter()
-                .cloned()
-                .chain(
-                    clusters
-                        .clone()
-                        .filter(|cluster| tier.fleet.as_ref().is_some_and(|fleet| cluster.fleets.contains(fleet)))
-                        .map(|cluster| cluster.name.clone()),
-                )
+            clusters: clusters
+                .clone()
+                .filter(|cluster| tier.fleet.as_ref().is_some_and(|fleet| cluster.fleets.contains(fleet)))
+                .map(|cluster| (cluster.name.clone(), Tier::UNLISTED))
+                // What is named has its place, whatever fleet it is in.
+                .chain(tier.clusters.iter().cloned().zip(0..))
                 .collect(),
             selector: tier.selector.clone(),
             opens: tier.opens,

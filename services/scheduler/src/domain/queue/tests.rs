@@ -31,9 +31,29 @@ fn tiers_are_read_and_resolved_to_the_members_of_fleets() {
     let facts =
         [ClusterFacts { name: "idc".to_owned(), fleets: BTreeSet::from(["fleet-train".to_owned()]), ..ClusterFacts::default() }];
     let spec = queue.spec(facts.iter());
-    assert_eq!(spec.tiers[0].clusters, BTreeSet::from(["idc".to_owned(), "spare".to_owned()]));
+    assert_eq!(spec.tiers[0].clusters, BTreeMap::from([("idc".to_owned(), Tier::UNLISTED), ("spare".to_owned(), 0)]));
     assert_eq!(spec.tiers[1].opens, TierOpens::AfterWaitingMs(600_000));
     assert_eq!(spec.tiers[2].opens, TierOpens::AfterWaitingForWork { permille: 250 });
+}
+
+#[test]
+fn a_threshold_of_what_waits_and_the_order_of_a_list_are_read() {
+    let queue = read(
+        "apiVersion: muster.dev/v1\nkind: Queue\nmetadata: {name: train}\nspec:\n  placement: listed\n  tiers:\n  - clusters: [c, a, c, b]\n    \
+         fleet: all\n  - clusters: [d]\n    overflowAboveWaiting: {gpus: 64, jobs: 0}\n",
+    )
+    .expect("a sound queue");
+    let member = |name: &str| ClusterFacts {
+        name: name.to_owned(),
+        fleets: BTreeSet::from(["all".to_owned()]),
+        ..ClusterFacts::default()
+    };
+    let facts = [member("a"), member("z")];
+    let spec = queue.spec(facts.iter());
+    assert_eq!(spec.prefers, Some(Prefers::Listed));
+    let places = [("a", 1), ("b", 2), ("c", 0), ("z", Tier::UNLISTED)];
+    assert_eq!(spec.tiers[0].clusters, places.map(|(name, place)| (name.to_owned(), place)).into());
+    assert_eq!(spec.tiers[1].opens, TierOpens::WhileWaiting { gpus: Some(64), jobs: Some(0) });
 }
 
 #[test]
@@ -178,6 +198,19 @@ fn what_is_wrong_is_named() {
         );
     }
     assert_eq!(muster("{tiers: [{fleet: a, overflowAfter: 1h, overflowAfterWork: 1}]}"), "spec.tiers[0].overflowAfterWork");
+    for (wrong, field) in [
+        ("{}", ""),
+        ("64", ""),
+        ("{gpus: -1}", ".gpus"),
+        ("{jobs: 1.5}", ".jobs"),
+        ("{gpus: 1, cores: 2}", ".cores"),
+        ("{gpus: 64}, overflowAfter: 1h", ""),
+        ("{gpus: 64}, overflowAfterWork: 1", ""),
+    ] {
+        let expected = format!("spec.tiers[0].overflowAboveWaiting{field}");
+        assert_eq!(muster(&format!("{{tiers: [{{fleet: a, overflowAboveWaiting: {wrong}}}]}}")), expected);
+    }
+    assert_eq!(muster("{placement: nearest}"), "spec.placement");
     assert_eq!(muster("{tiers: [{clusterSelector: {matchLabel: {a: b}}}]}"), "spec.tiers[0].clusterSelector");
     assert_eq!(muster("{budgets: [{window: month}]}"), "spec.budgets[0]");
     assert_eq!(muster("{budgets: [{gpuHours: 1, money: 1, window: month}]}"), "spec.budgets[0]");

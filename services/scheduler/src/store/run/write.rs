@@ -9,7 +9,7 @@ use serde_json::Value;
 use sqlx::types::Json;
 
 use super::super::{column, json};
-use crate::domain::cost::Rates;
+use crate::domain::cost::{Egress, Rates};
 use crate::domain::job::StopReason;
 use crate::domain::record::Run;
 
@@ -30,10 +30,26 @@ struct NewRow<'a> {
     counted_ms: i64,
     watts: Option<i32>,
     emissions_mg: Option<i64>,
+    egress_micros: Option<i64>,
+    egress_currency: Option<&'a str>,
+}
+
+/// A new run, and what it counts with from its decision on.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The run.
+    pub run: Run,
+    /// How long it counts in budgets at least, in milliseconds.
+    pub counted_ms: i64,
+    /// What its GPUs draw and emit.
+    pub rates: Rates,
+    /// What moving its dataset costs.
+    pub egress: Option<Egress>,
 }
 
 impl<'a> NewRow<'a> {
-    fn of(run: &'a Run, counted_ms: i64, rates: Rates) -> Result<Self> {
+    fn of(placed: &'a Placed) -> Result<Self> {
+        let Placed { run, counted_ms, rates, egress } = placed;
         Ok(Self {
             job_id: run.job_id,
             epoch: column(run.epoch),
@@ -47,30 +63,32 @@ impl<'a> NewRow<'a> {
             reason: &run.reason,
             traceparent: &run.traceparent,
             placed_at: run.placed_at,
-            counted_ms,
+            counted_ms: *counted_ms,
             watts: rates.watts.map(column),
             emissions_mg: rates.emissions_mg,
+            egress_micros: egress.as_ref().map(|egress| egress.micros),
+            egress_currency: egress.as_ref().map(|egress| egress.currency.as_str()),
         })
     }
 }
 
-/// Stores new runs, each with how long it counts in budgets at least, in milliseconds, and what its GPUs draw and emit.
-pub async fn insert(tx: &mut Tx, runs: &[(Run, i64, Rates)]) -> Result<()> {
+/// Stores new runs.
+pub async fn insert(tx: &mut Tx, runs: &[Placed]) -> Result<()> {
     if runs.is_empty() {
         return Ok(());
     }
-    let rows = runs.iter().map(|(run, counted_ms, rates)| NewRow::of(run, *counted_ms, *rates));
-    let rows: Vec<NewRow<'_>> = rows.collect::<Result<_>>()?;
+    let rows: Vec<NewRow<'_>> = runs.iter().map(NewRow::of).collect::<Result<_>>()?;
     sqlx::query!(
         r#"
         insert into run (
             job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, traceparent, placed_at,
-            counted_ms, watts, emissions_mg
+            counted_ms, watts, emissions_mg, egress_micros, egress_currency
         )
         select *
         from jsonb_to_recordset($1) as n (
             job_id bigint, epoch integer, cluster text, flavor text, gpus integer, slots jsonb, price_micros bigint, currency text,
-            state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint, watts integer, emissions_mg bigint
+            state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint, watts integer, emissions_mg bigint,
+            egress_micros bigint, egress_currency text
         )
         "#,
         Json(rows) as _
