@@ -53,6 +53,10 @@ impl Counting {
         Self { counted_at: now, due: now, reached: BTreeSet::new(), untold: Vec::new(), lately: BTreeMap::new() }
     }
 
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        now >= self.due
+    }
+
     /// A run is over.
     pub(super) fn run_ended(&mut self) {
         self.due = self.due.min(self.counted_at.saturating_add(AFTER_AN_END).unwrap_or(self.due));
@@ -67,7 +71,7 @@ impl Counting {
 impl Mind {
     /// Tells the engine what counts, if that is to be summed up by now.
     pub(super) async fn count_budgets_when_due(&mut self, tx: &mut Tx, now: Timestamp) -> Result<()> {
-        if now < self.counting.due {
+        if !self.counting.is_due(now) {
             return Ok(());
         }
         let mut reached = BTreeSet::new();

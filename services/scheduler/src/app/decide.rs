@@ -33,6 +33,9 @@ impl App {
     /// Another replica leads by now, or the database is away.
     pub async fn decide_all(&self, epoch: u64) -> Result<usize> {
         let mut placed = 0;
+        if !self.has_work(epoch).await? {
+            return Ok(placed);
+        }
         loop {
             let Pass { decided, more } = self.decide_once(epoch).await?;
             placed += decided;
@@ -43,6 +46,14 @@ impl App {
                 return Ok(placed);
             }
         }
+    }
+
+    /// Whether a pass would find anything: one statement, where a pass that finds nothing takes a transaction with several.
+    async fn has_work(&self, epoch: u64) -> Result<bool> {
+        let now = self.now();
+        let waits = |mind: &Mind| mind.epoch == epoch && !mind.is_due(now);
+        let waits = self.mind.lock().expect("no holder of this lock panics").as_ref().is_some_and(waits);
+        Ok(!waits || store::inbox::has_some(&self.pool).await?)
     }
 
     async fn decide_once(&self, epoch: u64) -> Result<Pass> {

@@ -105,6 +105,14 @@ impl Mind {
         Ok(mind)
     }
 
+    /// Whether something is to be done by now that nobody tells of: timers of the engine, budgets to be summed up, another hour's
+    /// emissions.
+    #[must_use]
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        let rings = self.engine.next_timer().is_some_and(|at| at <= time(now));
+        rings || self.counting.is_due(now) || self.hour != HourOfDay::of(now)
+    }
+
     /// Looks at subjects of the inbox, in their order, and tells the engine what it finds.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What the leader's engine has not yet seen.
 
 use muster_kit::{Result, Tx};
+use sqlx::PgPool;
 
 use super::corrupt;
 
@@ -41,6 +42,11 @@ pub async fn put_all(tx: &mut Tx, subjects: impl Iterator<Item = &Subject>) -> R
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+/// Whether there is an entry.
+pub async fn has_some(pool: &PgPool) -> Result<bool> {
+    Ok(sqlx::query_scalar!(r#"select exists (select from inbox) as "some!""#).fetch_one(pool).await?)
 }
 
 /// Takes the oldest entries away, each subject once, in the order in which they came.
