@@ -1,7 +1,7 @@
 //! What goes into the engine and what comes out: facts and decisions, with every instant inside them. Nothing here computes.
 
 use crate::amounts::Amounts;
-use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
+use crate::spec::{ClusterSpec, Gang, JobSpec, QueueSpec};
 
 /// An instant in milliseconds since the Unix epoch. The engine has no clock: its *now* is the latest instant it was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +73,52 @@ pub enum Decision {
     /// End a run early. The caller tells its end, as a retry, once it has come; then the other job is placed before anybody is
     /// asked.
     Interrupt(Interruption),
+    /// Change the size of a run of an elastic gang.
+    Resize(Resize),
+}
+
+/// A run of an elastic gang gets another size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resize {
+    /// Whose run.
+    pub job: JobId,
+    /// Which run.
+    pub epoch: Epoch,
+    /// Workers that the elastic group has from then on.
+    pub workers: u32,
+    /// The plan from then on, of all groups.
+    pub slots: Vec<Slot>,
+    /// Which way, and what for.
+    pub change: SizeChange,
+}
+
+impl Resize {
+    /// What is bound once all pods are where the plan says.
+    #[must_use]
+    pub fn bound(&self, gang: &Gang) -> Vec<BoundNode> {
+        let bound = self.slots.iter().map(|slot| BoundNode {
+            node: slot.node.clone(),
+            used: gang.groups[slot.group].each.checked_times(slot.workers).unwrap_or_default(),
+        });
+        bound.collect()
+    }
+}
+
+/// Which way the size of a run changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeChange {
+    /// It gets workers for which there is room that nobody who waits can use. They are charged at once.
+    Grows,
+    /// Workers are to leave. They are charged until [`Event::Bound`] shows that they have left, which is then told by
+    /// [`SizeChange::HasShrunk`].
+    Shrinks {
+        /// For which waiting job.
+        in_favour_of: JobId,
+        /// Why.
+        cause: Cause,
+    },
+    /// The workers that were to leave have left: they are charged no more.
+    HasShrunk,
 }
 
 /// Why a run makes room.
@@ -86,6 +132,8 @@ pub enum Cause {
     Priority,
     /// The run's queue uses more than its share, and the gang's queue less.
     Share,
+    /// The run has more workers than it needs, and the gang has not what it needs.
+    Surplus,
 }
 
 impl Cause {
@@ -97,6 +145,7 @@ impl Cause {
             Self::Overdue => "has waited for too long",
             Self::Priority => "has a higher priority",
             Self::Share => "is within its queue's share",
+            Self::Surplus => "needs them to start",
         }
     }
 }
@@ -193,7 +242,8 @@ pub enum Event {
         /// Since when.
         at: Time,
     },
-    /// All pods of a run are bound. Replaces the plan if it accounts for at least what was planned.
+    /// All pods of a run are bound. Replaces the plan if it accounts for at least what was planned, or, where workers were told to
+    /// leave, for what is left of that: once fewer are there than one more than that, they have left.
     Bound {
         /// Which job.
         job: JobId,

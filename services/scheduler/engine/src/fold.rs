@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::amounts::WHOLE;
-use crate::class::{Class, work_of};
+use crate::class::Class;
 use crate::cluster::{Cluster, ClusterIndex};
 use crate::engine::{Engine, Job, Run, State, Timer};
 use crate::event::{BoundNode, Epoch, Event, JobId, Refused, RunEnd, Time};
 use crate::nodes::{Held, NodeIndex, Nodes, Place};
 use crate::queues::Charge;
-use crate::spec::{ClusterSpec, JobSpec, Prefers, QueueSpec};
+use crate::spec::{ClusterSpec, Elastic, JobSpec, Prefers, QueueSpec};
 use crate::vector::{ResourceTable, Vector};
 
 impl Engine {
@@ -53,6 +53,7 @@ impl Engine {
                 self.run_mut(job, epoch)?.stopping = true;
                 self.unlist(job);
                 self.unlist_started(job);
+                self.unlist_size(job);
                 Ok(())
             }
             Event::Started { job, epoch, at } => {
@@ -62,6 +63,7 @@ impl Engine {
                     run.started_at = Some(at);
                     self.list_started(job);
                     self.list(job);
+                    self.list_size(job);
                 }
                 Ok(())
             }
@@ -126,7 +128,7 @@ impl Engine {
         let runs: Vec<JobId> = self.sites[index].runs.iter().copied().collect();
         for id in &runs {
             if let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(*id) {
-                for place in &mut run.places {
+                for place in run.places.iter_mut().chain(&mut run.leaving) {
                     place.node = nodes.index_of(self.sites[index].nodes.name(place.node));
                 }
             }
@@ -139,6 +141,10 @@ impl Engine {
         for id in runs {
             for (node, amount) in self.reserved(id) {
                 self.sites[index].nodes.take(node, &amount, &self.resources);
+            }
+            if self.jobs.held(id).is_elastic() {
+                // Its nodes may be of another model now.
+                self.list_size(id);
             }
         }
         for (id, promise) in self.promised.iter().filter(|(_, promise)| promise.cluster == index) {
@@ -233,6 +239,13 @@ impl Engine {
             return Err(Refused::new("queue", format!("queue {:?} has queues below it; jobs go to those", spec.queue)));
         }
         let (class, likeness) = self.class_of(&spec, learned)?;
+        let asks = match spec.gang.elastic {
+            Some(Elastic { least, .. }) => {
+                let learned = self.classes.get(class).learned.clone();
+                self.intern(&spec.gang.at(least), &learned)
+            }
+            None => class,
+        };
         for group in &self.classes.get(class).groups {
             self.mix.count(group.shape, group.replicas);
         }
@@ -245,6 +258,7 @@ impl Engine {
             id,
             queue,
             class,
+            asks,
             likeness,
             priority: spec.priority,
             submitted_at: spec.submitted_at,
@@ -264,8 +278,10 @@ impl Engine {
             if self.typical.sub(self.classes.get(job.class)) {
                 self.speeds_changed();
             }
-            if self.classes.release(job.class, &mut self.mix) {
-                self.groups.forget(job.class);
+            for class in [job.class, job.asks].into_iter().take(if job.is_elastic() { 2 } else { 1 }) {
+                if self.classes.release(class, &mut self.mix) {
+                    self.groups.forget(class);
+                }
             }
         }
     }
@@ -308,13 +324,11 @@ impl Engine {
 
     /// What a placed job holds, node by node: what is bound where that is known, else what is planned.
     pub(crate) fn reserved(&self, id: JobId) -> Vec<(NodeIndex, Held)> {
-        let Some(Job { class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return Vec::new() };
-        let (class, nodes) = (self.classes.get(*class), &self.sites[run.cluster].nodes);
+        let Some(Job { state: State::Placed(run), .. }) = self.jobs.get(id) else { return Vec::new() };
+        let (class, nodes) = (self.classes.get(run.class), &self.sites[run.cluster].nodes);
         match &run.bound {
             Some(bound) => {
-                let bound =
-                    bound.iter().filter_map(|bound| Some((nodes.find(&bound.node)?, self.resources.find_all(&bound.used))));
-                let bound: Vec<(NodeIndex, Vector)> = bound.collect();
+                let bound = self.bound_to(nodes, bound);
                 if class.in_parts && as_planned(class, &run.places, &bound) {
                     return planned(class, &run.places);
                 }
@@ -324,12 +338,23 @@ impl Engine {
         }
     }
 
-    fn hold(&mut self, id: JobId, charge: Charge) {
-        let Some(Job { class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
+    fn bound_to(&self, nodes: &Nodes, bound: &[BoundNode]) -> Vec<(NodeIndex, Vector)> {
+        let amount = |bound: &BoundNode| Some((nodes.find(&bound.node)?, self.resources.find_all(&bound.used)));
+        bound.iter().filter_map(amount).collect()
+    }
+
+    /// Whether a run's pods were not seen elsewhere than where they were to go.
+    pub(crate) fn is_as_planned(&self, run: &Run) -> bool {
+        let (class, nodes) = (self.classes.get(run.class), &self.sites[run.cluster].nodes);
+        run.bound.as_ref().is_none_or(|bound| as_planned(class, &run.places, &self.bound_to(nodes, bound)))
+    }
+
+    pub(crate) fn hold(&mut self, id: JobId, charge: Charge) {
+        let Some(Job { state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
         let index = run.cluster;
         if run.bound.is_none() {
             // What is planned needs no list of its own.
-            let (site, class) = (&mut self.sites[index], self.classes.get(*class));
+            let (site, class) = (&mut self.sites[index], self.classes.get(run.class));
             match charge {
                 Charge::Add => site.nodes.take_places(class, &run.places, &self.resources),
                 Charge::Back => site.nodes.give_places(class, &run.places, &self.resources),
@@ -359,9 +384,14 @@ impl Engine {
         for bound in &nodes {
             sum.add(&self.resources.intern(&bound.used));
         }
-        let class = self.jobs.held(id).class;
         // Fewer pods than planned: the others are still to come, and their places are kept.
-        if !sum.covers(&self.classes.get(class).total) {
+        let State::Placed(run) = &self.jobs.held(id).state else { return Ok(()) };
+        let class = self.classes.get(run.class);
+        let all_are_there = match run.leaving.is_empty() {
+            true => sum.covers(&class.total),
+            false => sum.covers(&self.total_without_leaving(class, run)),
+        };
+        if !all_are_there {
             return Ok(());
         }
         self.hold(id, Charge::Back);
@@ -373,24 +403,25 @@ impl Engine {
     fn end_run(&mut self, id: JobId, epoch: Epoch, end: RunEnd) -> Result<(), Refused> {
         let now = self.now;
         let run = self.run_mut(id, epoch)?;
-        let cluster = run.cluster;
-        let lasted_ms = run.started_at.map_or(0, |at| now.0.saturating_sub(at.0).max(0));
-        let done_ms = work_of(lasted_ms, run.speed);
+        let (cluster, done_ms, of_size) = (run.cluster, run.done_ms(now), run.class);
         let model = self.learns_of(id);
         self.unlist(id);
         self.unlist_started(id);
+        self.unlist_size(id);
+        self.leaving.remove(&id);
         for promise in self.promised.values_mut() {
             promise.left.remove(&id);
         }
         self.hold(id, Charge::Back);
         self.sites[cluster].runs.remove(&id);
         let job = self.jobs.held_mut(id);
-        let (queue, class, likeness) = (job.queue, job.class, job.likeness);
+        let (queue, full, asks, likeness) = (job.queue, job.class, job.asks, job.likeness);
         let attained_ms = job.attained_ms.saturating_add(done_ms);
-        let class = self.classes.get(class);
+        let class = self.classes.get(of_size);
         // What does not go on from a checkpoint begins from nothing again.
         job.attained_ms = if class.gang.restart_ms.is_some() { attained_ms } else { 0 };
         self.queues.charge(queue, &class.total, Charge::Back);
+        self.let_class_go(full, asks, of_size);
         self.let_go_below(queue);
         match end {
             RunEnd::Finished => {
@@ -417,11 +448,15 @@ impl Engine {
 
     /// Charges a placed job that was read from its row.
     pub(crate) fn charge_restored(&mut self, id: JobId) {
-        let Some(Job { queue, class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
+        let Some(Job { queue, state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
         self.sites[run.cluster].runs.insert(id);
-        self.queues.charge(*queue, &self.classes.get(*class).total, Charge::Add);
+        self.queues.charge(*queue, &self.classes.get(run.class).total, Charge::Add);
+        if !run.leaving.is_empty() {
+            self.leaving.insert(id);
+        }
         self.hold(id, Charge::Add);
         self.list_started(id);
+        self.list_size(id);
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::{time_of, work_of};
+use crate::class::time_of;
 use crate::engine::{Engine, State};
-use crate::event::{Decision, Epoch, Event, JobId, Placement, RunEnd, Time};
+use crate::event::{Decision, Epoch, Event, JobId, Placement, RunEnd, SizeChange, Time};
 
 /// How far and how gloomily to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,19 @@ impl Engine {
                         let start = Start { at, placement, lasts_ms, learned, ends: (ended, known) };
                         forecast.starts.entry(job).or_insert(start);
                     }
+                    Decision::Resize(resize) => {
+                        if let SizeChange::Shrinks { .. } = resize.change {
+                            // Workers that are told to leave do so now.
+                            let nodes = self.planned_of(&resize);
+                            self.apply(Event::Bound { job: resize.job, epoch: resize.epoch, nodes }).expect("it runs");
+                        }
+                        let ending = ends.iter().find(|(_, job, ..)| *job == resize.job).copied();
+                        if let Some(end @ (_, job, epoch, _, false)) = ending {
+                            ends.remove(&end);
+                            let (lasts_ms, learned) = self.lasts(job, outlook.permille);
+                            ends.insert((Time(self.now.0.saturating_add(lasts_ms)), job, epoch, learned, false));
+                        }
+                    }
                     Decision::Interrupt(interruption) => {
                         forecast.interrupted.insert(interruption.job);
                         ends.retain(|(_, job, ..)| *job != interruption.job);
@@ -106,8 +119,7 @@ impl Engine {
         if run.stopping {
             return (0, true);
         }
-        let lasted_ms = run.started_at.map_or(0, |at| self.now.0.saturating_sub(at.0).max(0));
-        let attained_ms = job.attained_ms.saturating_add(work_of(lasted_ms, run.speed));
+        let attained_ms = job.attained_ms.saturating_add(run.done_ms(self.now));
         let (work_ms, learned) = self.estimates.remaining_quantile_ms(job.likeness, attained_ms, permille);
         (time_of(work_ms, run.speed), learned)
     }

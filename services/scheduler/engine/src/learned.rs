@@ -117,9 +117,10 @@ impl Engine {
             return None;
         }
         let class = self.classes.get(*class);
-        let nodes = &self.sites[run.cluster].nodes;
-        let on_gpu = run.places.iter().filter(|place| class.groups[place.group as usize].on_gpu);
-        on_gpu.filter(|_| class.gang.speeds.is_empty()).find_map(|place| nodes.flavor_of(place.node))
+        if !class.gang.speeds.is_empty() {
+            return None;
+        }
+        self.model_of(class, run.cluster, &run.places)
     }
 }
 

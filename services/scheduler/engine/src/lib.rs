@@ -16,7 +16,9 @@ mod event;
 mod explain;
 mod fold;
 mod forecast;
+mod freeing;
 mod groups;
+mod grow;
 mod interrupt;
 mod jobs;
 mod lanes;
@@ -33,7 +35,11 @@ mod ranking;
 mod reason;
 mod reclaim;
 mod rows;
+mod shrink;
+mod size;
+mod smaller;
 mod spec;
+mod surplus;
 mod thought;
 mod typical;
 mod vector;
@@ -44,15 +50,17 @@ pub use class::{MAX_GROUPS, MAX_WORKERS, check};
 pub use engine::{Engine, Stats};
 pub use estimate::{Finished, histories};
 pub use event::{
-    BoundNode, Cause, ClusterState, Decision, Epoch, Event, Interruption, JobId, Placement, Refused, RunEnd, Slot, Time,
+    BoundNode, Cause, ClusterState, Decision, Epoch, Event, Interruption, JobId, Placement, Refused, Resize, RunEnd, SizeChange,
+    Slot, Time,
 };
 pub use forecast::{Forecast, Outlook, Start};
 pub use learned::ModelRuns;
 pub use prefer::{By, ModelVerdict, Preference, SpeedFrom};
 pub use queues::MAX_DEPTH;
 pub use reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, show_budget};
-pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Rows};
+pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Resized, Rows};
+pub use smaller::{SizeVerdict, Smaller};
 pub use spec::{
-    Budget, BudgetLimit, BudgetUnit, ClusterSpec, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens, Topology,
-    TopologyMode, WorkerGroup,
+    Budget, BudgetLimit, BudgetUnit, ClusterSpec, Elastic, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens,
+    Topology, TopologyMode, WorkerGroup,
 };

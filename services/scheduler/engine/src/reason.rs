@@ -6,6 +6,7 @@ use std::fmt;
 use crate::amounts::show;
 use crate::event::{Epoch, JobId, Time};
 use crate::prefer::{ModelVerdict, Preference};
+use crate::smaller::SizeVerdict;
 use crate::spec::{Budget, BudgetUnit, Topology};
 
 /// Everything there is to say about an unfinished job.
@@ -17,6 +18,8 @@ pub struct Explanation {
     pub queue: String,
     /// Where it stands.
     pub standing: Standing,
+    /// How large it is and may be; `None` for a gang of one size.
+    pub size: Option<SizeVerdict>,
     /// Waiting jobs of its queue before it; 0 for the next one, and for a job that does not wait.
     pub ahead: u64,
     /// What must change first. Empty for a job that is next and has room.

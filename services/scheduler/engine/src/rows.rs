@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Amounts;
+use crate::class::ClassId;
 use crate::engine::{Engine, Run, State, Timer};
 use crate::event::{BoundNode, Epoch, JobId, Refused, Slot, Time};
 use crate::learned::ModelRuns;
 use crate::mix::Shape;
 use crate::nodes::Place;
 use crate::promise::Promise;
-use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
+use crate::size::less;
+use crate::spec::{ClusterSpec, Elastic, JobSpec, QueueSpec};
 
 /// The whole persisted state.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -103,6 +105,10 @@ pub enum JobState {
         stopping: bool,
         /// What it was expected to take still when that was last looked at; `None`: to be estimated now.
         remaining: Option<Remaining>,
+        /// Workers of the plan that were told to leave and have not yet.
+        leaving: Vec<Slot>,
+        /// Its latest change of size; `None`: it has the size with which it began.
+        sized: Option<Resized>,
     },
 }
 
@@ -119,6 +125,17 @@ pub struct Promised {
     pub left: BTreeSet<JobId>,
     /// When the room should have come at the latest; `None` if only the runs in `left` are in its way.
     pub expected_at: Option<Time>,
+    /// Whether workers that left for it stood elsewhere than was thought: it is given up unless its room is there all the same.
+    pub elsewhere: bool,
+}
+
+/// When a run got its present size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resized {
+    /// When.
+    pub at: Time,
+    /// The work that it had done by then: its times at each size, each times its speed and its part of the full size.
+    pub done_ms: i64,
 }
 
 /// What a run was expected to take still.
@@ -221,16 +238,36 @@ impl Engine {
                     self.restore_promise(id, promised)?;
                 }
             }
-            JobState::Placed { cluster, slots, bound, started_at, stopping, remaining } => {
+            JobState::Placed { cluster, slots, bound, started_at, stopping, remaining, leaving, sized } => {
                 for name in bound.iter().flatten().flat_map(|node| node.used.iter()).map(|(name, _)| name) {
                     self.resources.index_of(name);
                 }
                 let cluster = self.site(&cluster);
                 let places = self.places(id, cluster, &slots)?;
-                let flavor = places.iter().find_map(|place| self.sites[cluster].nodes.flavor_of(place.node));
-                let speed = self.classes.get(self.jobs.held(id).class).speed(flavor);
-                self.jobs.held_mut(id).state =
-                    State::Placed(Box::new(Run { cluster, places, bound, started_at, speed, stopping, remaining: None }));
+                let leaving = self.places(id, cluster, &leaving)?;
+                let class = self.class_placed(id, &places)?;
+                if less(&places, &leaving).iter().map(|place| place.workers).sum::<u32>()
+                    + leaving.iter().map(|place| place.workers).sum::<u32>()
+                    != places.iter().map(|place| place.workers).sum::<u32>()
+                {
+                    return Err(Refused::new("leaving", "names workers that are not in the plan"));
+                }
+                let job = self.jobs.held(id);
+                let flavor = self.model_of(self.classes.get(job.class), cluster, &places);
+                let speed = self.speed_at(job, class, flavor);
+                self.jobs.held_mut(id).state = State::Placed(Box::new(Run {
+                    cluster,
+                    class,
+                    places,
+                    leaving,
+                    bound,
+                    started_at,
+                    sized,
+                    speed,
+                    stopping,
+                    remaining: None,
+                    listed: None,
+                }));
                 self.charge_restored(id);
                 match remaining {
                     Some(remaining) => self.list_as(id, remaining),
@@ -258,8 +295,22 @@ impl Engine {
         Ok(slots.iter().map(place).collect())
     }
 
+    /// The class of the size that a plan has.
+    fn class_placed(&mut self, id: JobId, places: &[Place]) -> Result<ClassId, Refused> {
+        let job = self.jobs.held(id);
+        let Some(Elastic { group, least }) = self.elastic(job) else { return Ok(job.class) };
+        let of_group = places.iter().filter(|place| place.group as usize == group);
+        let workers: u64 = of_group.map(|place| u64::from(place.workers)).sum();
+        let full = self.classes.get(job.class).groups[group].replicas;
+        let sound = u32::try_from(workers).ok().filter(|workers| (least..=full).contains(workers));
+        let Some(workers) = sound else {
+            return Err(Refused::new("slots", format!("{workers} workers of group {group} are not from {least} to {full}")));
+        };
+        Ok(self.class_at(id, workers))
+    }
+
     fn restore_promise(&mut self, id: JobId, promised: Promised) -> Result<(), Refused> {
-        let Promised { cluster, flavor, slots, left, expected_at } = promised;
+        let Promised { cluster, flavor, slots, left, expected_at, elsewhere } = promised;
         let cluster = self.site(&cluster);
         let flavor = flavor.map(|name| self.flavors.intern(&name));
         let places = self.places(id, cluster, &slots)?;
@@ -269,7 +320,7 @@ impl Engine {
         if let Some(at) = expected_at {
             self.timers.insert((at, Timer::Promised(id)));
         }
-        self.promised.insert(id, Promise { cluster, flavor, places, left, expected_at });
+        self.promised.insert(id, Promise { cluster, flavor, places, left, expected_at, elsewhere });
         Ok(())
     }
 
@@ -326,7 +377,7 @@ impl Engine {
         }
     }
 
-    fn slots(&self, cluster: usize, places: &[Place]) -> Vec<Slot> {
+    pub(crate) fn slots(&self, cluster: usize, places: &[Place]) -> Vec<Slot> {
         let nodes = &self.sites[cluster].nodes;
         let slot = |place: &Place| {
             let Place { group, node, workers, gpu } = *place;
@@ -351,6 +402,7 @@ impl Engine {
                         slots: self.slots(promise.cluster, &promise.places),
                         left: promise.left.clone(),
                         expected_at: promise.expected_at,
+                        elsewhere: promise.elsewhere,
                     }),
                 },
                 State::BackOff(until) => JobState::Waiting { not_before: Some(*until), expected_ms: None, promised: None },
@@ -362,6 +414,8 @@ impl Engine {
                     started_at: run.started_at,
                     stopping: run.stopping,
                     remaining: run.remaining,
+                    leaving: self.slots(run.cluster, &run.leaving),
+                    sized: run.sized,
                 },
             },
         }

@@ -84,6 +84,7 @@ mod tests {
             restart_ms: None,
             speeds: BTreeMap::from([("K80".to_owned(), speed)]),
             topology: None,
+            elastic: None,
         };
         build(&gang, &mut ResourceTable::default(), flavors, &mut Mix::default())
     }

@@ -42,6 +42,7 @@ fn make_room(engine: &mut Engine) -> Vec<(u64, Cause)> {
                     let at = engine.now();
                     engine.apply(Event::Started { job: placement.job, epoch: placement.epoch, at }).unwrap();
                 }
+                Decision::Resize(resize) => panic!("no gang here is elastic: {resize:?}"),
             }
         }
     }

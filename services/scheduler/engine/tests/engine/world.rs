@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_scheduler_engine::{
-    Amounts, ClusterSpec, ClusterState, Decision, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec, Tier,
-    TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Amounts, ClusterSpec, ClusterState, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec,
+    Tier, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 pub const GPU: &str = "nvidia.com/gpu";
@@ -64,6 +64,13 @@ pub fn together(mut job: JobSpec, level: &str, mode: TopologyMode) -> JobSpec {
     job
 }
 
+/// The job, whose first group may have fewer workers.
+pub fn elastic(mut job: JobSpec, least: u32) -> JobSpec {
+    job.gang.elastic = Some(Elastic { group: 0, least });
+    job.gang.min_available = job.gang.at(least).workers() as u32;
+    job
+}
+
 /// Parts of a GPU, in thousandths.
 pub const PART: &str = "nvidia.com/gpu-milli";
 
@@ -97,6 +104,7 @@ pub fn gang(workers: u32, each: Amounts) -> Gang {
         restart_ms: None,
         speeds: BTreeMap::new(),
         topology: None,
+        elastic: None,
     }
 }
 
@@ -134,7 +142,7 @@ pub fn plan(engine: &mut Engine) -> Vec<Placement> {
         .into_iter()
         .filter_map(|decision| match decision {
             Decision::Place(placement) => Some(placement),
-            Decision::Interrupt(_) => None,
+            Decision::Interrupt(_) | Decision::Resize(_) => None,
         })
         .collect()
 }
