@@ -1,6 +1,7 @@
 //! What goes into the engine and what comes out: facts and decisions, with every instant inside them. Nothing here computes.
 
 use crate::amounts::Amounts;
+use crate::rows::Resized;
 use crate::spec::{ClusterSpec, Gang, JobSpec, QueueSpec};
 
 /// An instant in milliseconds since the Unix epoch. The engine has no clock: its *now* is the latest instant it was told.
@@ -58,6 +59,8 @@ pub struct Placement {
     pub price_micros: Option<i64>,
     /// Index of the queue's tier that was used, from 0.
     pub tier: usize,
+    /// GPUs of all its workers at the size at which it starts, parts rounded up to whole ones.
+    pub gpus: i64,
     /// How long the run counts in budgets at least, as long as it is not over: what it is expected to take, or
     /// [`TierOpens::UNKNOWN_MS`] where nothing is known.
     pub counted_ms: i64,
@@ -88,6 +91,10 @@ pub struct Resize {
     pub workers: u32,
     /// The plan from then on, of all groups.
     pub slots: Vec<Slot>,
+    /// Workers that are to leave, besides; none unless it shrinks.
+    pub leaving: Vec<Slot>,
+    /// When it got the size that it is charged for, and what it had done by then; `None` as long as that is the one with which it began.
+    pub sized: Option<Resized>,
     /// Which way, and what for.
     pub change: SizeChange,
 }

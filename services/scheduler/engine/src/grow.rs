@@ -70,6 +70,11 @@ impl Engine {
         largest(0, missing, allows)
     }
 
+    /// Whether its pods have parts of GPUs and are elsewhere than planned: of which GPUs, nobody knows, and it stays as it is.
+    pub(crate) fn is_of_unknown_gpus(&self, run: &Run) -> bool {
+        self.classes.get(run.class).in_parts && !self.is_as_planned(run)
+    }
+
     fn grow_run(&mut self, id: JobId) -> Option<Resize> {
         let job = self.jobs.held(id);
         let State::Placed(run) = &job.state else { return None };
@@ -80,6 +85,9 @@ impl Engine {
             return None;
         }
         let class = self.classes.get(class_id);
+        if self.is_of_unknown_gpus(run) {
+            return None;
+        }
         let flavor = self.model_of(class, cluster, &run.places).filter(|_| class.on_gpu);
         let (workers, held) = (self.workers_of(job, run.class), run.places.clone());
         self.stats.fits_tried += 1;

@@ -19,6 +19,7 @@ mod forecast;
 mod freeing;
 mod groups;
 mod grow;
+mod holding;
 mod interrupt;
 mod jobs;
 mod lanes;

@@ -288,6 +288,7 @@ impl Engine {
             flavor: candidate.flavor.map(|flavor| self.flavors.name(flavor).to_owned()),
             price_micros: candidate.price,
             tier: candidate.tier,
+            gpus,
             counted_ms,
             slots: places
                 .iter()

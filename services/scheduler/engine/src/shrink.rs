@@ -23,8 +23,8 @@ impl Engine {
         }
     }
 
-    /// The workers that a run may give up, one by one: those beyond its least size, first those on nodes on which the most is free and the
-    /// fewest of them stand, so that whole nodes become free.
+    /// The workers that a run may give up, one by one: those beyond its least size, first those on nodes on which the most would be free
+    /// without them, of these where the fewest of them stand, so that whole nodes become free.
     pub(crate) fn surplus_of(&self, id: JobId) -> Vec<Place> {
         let job = self.jobs.held(id);
         let (Some(Elastic { group, least }), State::Placed(run)) = (self.elastic(job), &job.state) else { return Vec::new() };
@@ -39,9 +39,10 @@ impl Engine {
         for place in of_group.clone() {
             *there.entry(place.node).or_default() += place.workers;
         }
+        let asked = &self.classes.get(run.class).groups[group].asked;
         let order = |place: &&Place| {
-            let free = nodes.free_on(place.node).map_or(0, |free| self.resources.gpus(free));
-            (Reverse(free), there[&place.node], place.node, place.gpu)
+            let fits = nodes.free_on(place.node).map_or(0, |free| asked.fits_into(free));
+            (Reverse(fits.saturating_add(there[&place.node])), there[&place.node], place.node, place.gpu)
         };
         let mut places: Vec<&Place> = of_group.collect();
         places.sort_by_key(order);

@@ -171,8 +171,8 @@ impl Engine {
         let places = less(&run.places, &run.leaving);
         let group = self.elastic(job).map_or(0, |elastic| elastic.group) as u32;
         let workers = places.iter().filter(|place| place.group == group).map(|place| place.workers).sum();
-        let slots = self.slots(run.cluster, &places);
-        Resize { job: id, epoch: job.epoch, workers, slots, change }
+        let (slots, leaving) = (self.slots(run.cluster, &places), self.slots(run.cluster, &run.leaving));
+        Resize { job: id, epoch: job.epoch, workers, slots, leaving, sized: run.sized, change }
     }
 
     /// What a run holds where it stands as its plan says.

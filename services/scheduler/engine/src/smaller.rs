@@ -40,6 +40,8 @@ pub enum Smaller {
     },
     /// One worker more would be beyond a limit.
     Limit(Hold),
+    /// Its pods have parts of GPUs and are elsewhere than planned: of which GPUs is not known.
+    Elsewhere,
     /// Its cluster takes nothing new.
     NotLive,
     /// Its cluster has no room for one worker more that is of its GPU model and where the gang stands together.
@@ -53,6 +55,7 @@ impl fmt::Display for Smaller {
             Self::Leaving { workers } => write!(out, "{workers} of its workers are told to leave, for a gang that waits"),
             Self::TooSoon { at } => write!(out, "its size is left as it is until {} ms", at.0),
             Self::Limit(hold) => write!(out, "{hold}"),
+            Self::Elsewhere => write!(out, "its pods have parts of GPUs that are not those that were planned"),
             Self::NotLive => write!(out, "its cluster takes nothing new"),
             Self::NoRoom => write!(out, "its cluster has no room for one worker more"),
         }
@@ -84,6 +87,9 @@ impl Engine {
         });
         if let Some((queue, excess)) = excess {
             return Smaller::Limit(self.limit_exceeded(queue, excess));
+        }
+        if self.is_of_unknown_gpus(run) {
+            return Smaller::Elsewhere;
         }
         let is_live = self.sites[run.cluster].cluster.as_ref().is_some_and(|known| known.spec.state == ClusterState::Live);
         if !is_live {

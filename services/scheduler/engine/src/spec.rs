@@ -307,6 +307,19 @@ impl Gang {
         Some(slots.iter().filter(|slot| slot.group == group).map(|slot| slot.workers).sum())
     }
 
+    /// Which part of the full gang a plan places, in thousandths: by GPUs, or without these by workers. So much of the full gang's work is
+    /// done in a time.
+    #[must_use]
+    pub fn permille_of(&self, slots: &[Slot]) -> u32 {
+        let placed = self.as_placed(slots);
+        let gpus = |gang: &Self| gang.total().map_or(0, |total| total.gpus_rounded_up());
+        let (part, all) = match gpus(self) {
+            0 => (placed.workers(), self.workers()),
+            gpus_of_all => (gpus(&placed).unsigned_abs(), gpus_of_all.unsigned_abs()),
+        };
+        u32::try_from(part.saturating_mul(1_000) / all.max(1)).unwrap_or(1_000).clamp(1, 1_000)
+    }
+
     /// The gang as a plan places it.
     #[must_use]
     pub fn as_placed(&self, slots: &[Slot]) -> Self {

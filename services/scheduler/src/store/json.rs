@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_kit::{Error, Result};
-use muster_scheduler_engine::{Amounts, Gang, Slot, Topology, TopologyMode, WorkerGroup};
+use muster_scheduler_engine::{Amounts, Elastic, Gang, Slot, Topology, TopologyMode, WorkerGroup};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,6 +23,16 @@ struct GangRow {
     speeds: BTreeMap<String, u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     topology: Option<TopologyRow>,
+    /// Absent from rows of gangs of one size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    elastic: Option<ElasticRow>,
+}
+
+/// The group that may be smaller, and how many of its workers there are at least.
+#[derive(Serialize, Deserialize)]
+struct ElasticRow {
+    group: usize,
+    least: u32,
 }
 
 /// The level, by whether it is required or only preferred.
@@ -58,7 +68,7 @@ fn write<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
-    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology } = gang;
+    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, elastic } = gang;
     let groups = groups.iter().map(|WorkerGroup { name, replicas, each }| GroupRow {
         name: name.clone(),
         replicas: *replicas,
@@ -75,11 +85,12 @@ pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
             TopologyMode::Required => TopologyRow::Required(level.clone()),
             TopologyMode::Preferred => TopologyRow::Preferred(level.clone()),
         }),
+        elastic: elastic.map(|Elastic { group, least }| ElasticRow { group, least }),
     })
 }
 
 pub(super) fn read_gang(value: Value) -> Result<Gang> {
-    let GangRow { groups, min_available, flavors, api, restart_ms, speeds, topology } =
+    let GangRow { groups, min_available, flavors, api, restart_ms, speeds, topology, elastic } =
         serde_json::from_value(value).map_err(|error| corrupt("a gang", error))?;
     let groups = groups.into_iter().map(|GroupRow { name, replicas, each }| WorkerGroup {
         name,
@@ -90,7 +101,8 @@ pub(super) fn read_gang(value: Value) -> Result<Gang> {
         TopologyRow::Required(level) => Topology { level, mode: TopologyMode::Required },
         TopologyRow::Preferred(level) => Topology { level, mode: TopologyMode::Preferred },
     });
-    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds, topology })
+    let elastic = elastic.map(|ElasticRow { group, least }| Elastic { group, least });
+    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds, topology, elastic })
 }
 
 pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {

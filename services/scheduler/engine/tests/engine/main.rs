@@ -1,6 +1,7 @@
 //! The engine's tests, one binary: stories, the cost of events, fairness, and random lives against a plain twin.
 
 mod budgets;
+mod elastic;
 mod explaining;
 mod fairness;
 mod forecasting;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{Dice, GPU, RACK, amounts, cluster, elastic, engine, job, queue, racked, tier, together};
+use crate::world::{Dice, GPU, RACK, amounts, beyond, cluster, elastic, engine, job, queue, racked, tier, together};
 use muster_scheduler_engine::{
     Amounts, BoundNode, Cause, Decision, Elastic, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement,
     Prefers, QueueSpec, Resize, RunEnd, SizeChange, Slot, TierOpens, Time, Topology, TopologyMode,
@@ -280,19 +280,6 @@ impl Twin {
         let some: Vec<JobId> = self.jobs.iter().filter(|(_, (_, its))| which(its)).map(|(id, _)| *id).collect();
         dice.pick(&some).copied()
     }
-}
-
-/// The workers of some slots that are not in others.
-fn beyond(slots: &[Slot], others: &[Slot]) -> Vec<Slot> {
-    let mut there: BTreeMap<(usize, &str, Option<u16>), i64> = BTreeMap::new();
-    for slot in others {
-        *there.entry((slot.group, &slot.node, slot.gpu)).or_default() += i64::from(slot.workers);
-    }
-    let more = slots.iter().map(|slot| {
-        let known = there.remove(&(slot.group, slot.node.as_str(), slot.gpu)).unwrap_or(0);
-        Slot { workers: (i64::from(slot.workers) - known).max(0) as u32, ..slot.clone() }
-    });
-    more.filter(|slot| slot.workers > 0).collect()
 }
 
 /// A small world, in which queues may keep what they are guaranteed for themselves.

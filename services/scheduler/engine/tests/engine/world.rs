@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_scheduler_engine::{
-    Amounts, ClusterSpec, ClusterState, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec,
+    Amounts, ClusterSpec, ClusterState, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec, Slot,
     Tier, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
@@ -150,4 +150,19 @@ pub fn plan(engine: &mut Engine) -> Vec<Placement> {
 /// (job, cluster) of every placement, in the order of decision.
 pub fn placed(placements: &[Placement]) -> Vec<(u64, &str)> {
     placements.iter().map(|placement| (placement.job.0, placement.cluster.as_str())).collect()
+}
+
+/// The workers of some slots that are not in others.
+pub fn beyond(slots: &[Slot], others: &[Slot]) -> Vec<Slot> {
+    let mut there: BTreeMap<(usize, &str, Option<u16>), u32> = BTreeMap::new();
+    for slot in others {
+        *there.entry((slot.group, &slot.node, slot.gpu)).or_default() += slot.workers;
+    }
+    let more = slots.iter().map(|slot| {
+        let known = there.entry((slot.group, slot.node.as_str(), slot.gpu)).or_default();
+        let same = slot.workers.min(*known);
+        *known -= same;
+        Slot { workers: slot.workers - same, ..slot.clone() }
+    });
+    more.filter(|slot| slot.workers > 0).collect()
 }

@@ -30,10 +30,11 @@ struct NewRow<'a> {
     counted_ms: i64,
     watts: Option<i32>,
     emissions_mg: Option<i64>,
+    part_permille: i32,
 }
 
 impl<'a> NewRow<'a> {
-    fn of(run: &'a Run, counted_ms: i64, rates: Rates) -> Result<Self> {
+    fn of(Placed { run, counted_ms, rates, part_permille }: &'a Placed) -> Result<Self> {
         Ok(Self {
             job_id: run.job_id,
             epoch: column(run.epoch),
@@ -47,30 +48,44 @@ impl<'a> NewRow<'a> {
             reason: &run.reason,
             traceparent: &run.traceparent,
             placed_at: run.placed_at,
-            counted_ms,
+            counted_ms: *counted_ms,
             watts: rates.watts.map(column),
             emissions_mg: rates.emissions_mg,
+            part_permille: column(*part_permille),
         })
     }
 }
 
-/// Stores new runs, each with how long it counts in budgets at least, in milliseconds, and what its GPUs draw and emit.
-pub async fn insert(tx: &mut Tx, runs: &[(Run, i64, Rates)]) -> Result<()> {
+/// A new run.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The run.
+    pub run: Run,
+    /// How long it counts in budgets at least, in milliseconds.
+    pub counted_ms: i64,
+    /// What its GPUs draw and emit.
+    pub rates: Rates,
+    /// Which part of the full gang it is, in thousandths.
+    pub part_permille: u32,
+}
+
+/// Stores new runs.
+pub async fn insert(tx: &mut Tx, runs: &[Placed]) -> Result<()> {
     if runs.is_empty() {
         return Ok(());
     }
-    let rows = runs.iter().map(|(run, counted_ms, rates)| NewRow::of(run, *counted_ms, *rates));
-    let rows: Vec<NewRow<'_>> = rows.collect::<Result<_>>()?;
+    let rows: Vec<NewRow<'_>> = runs.iter().map(NewRow::of).collect::<Result<_>>()?;
     sqlx::query!(
         r#"
         insert into run (
             job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, traceparent, placed_at,
-            counted_ms, watts, emissions_mg
+            counted_ms, watts, emissions_mg, part_permille
         )
         select *
         from jsonb_to_recordset($1) as n (
             job_id bigint, epoch integer, cluster text, flavor text, gpus integer, slots jsonb, price_micros bigint, currency text,
-            state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint, watts integer, emissions_mg bigint
+            state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint, watts integer, emissions_mg bigint,
+            part_permille integer
         )
         "#,
         Json(rows) as _
@@ -89,6 +104,7 @@ struct ChangedRow<'a> {
     stopping: Option<&'a str>,
     wanted: bool,
     bundle_digest: Option<&'a str>,
+    resizing: bool,
     pods: &'a BTreeMap<String, u32>,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -104,6 +120,7 @@ impl<'a> ChangedRow<'a> {
             stopping: run.stopping.map(StopReason::as_str),
             wanted: run.wanted,
             bundle_digest: run.bundle_digest.as_deref(),
+            resizing: run.resizing,
             pods: &run.pods,
             started_at: run.started_at,
             finished_at: run.finished_at,
@@ -126,13 +143,85 @@ pub async fn update<'a>(tx: &mut Tx, runs: impl Iterator<Item = &'a Run>) -> Res
             stopping = n.stopping,
             wanted = n.wanted,
             bundle_digest = n.bundle_digest,
+            resizing = n.resizing,
             pods = n.pods,
             started_at = n.started_at,
             finished_at = n.finished_at,
             untold = r.untold or r.wanted <> n.wanted or r.bundle_digest is distinct from n.bundle_digest
         from jsonb_to_recordset($1) as n (
-            job_id bigint, epoch integer, state text, reason text, stopping text, wanted boolean, bundle_digest text, pods jsonb,
-            started_at timestamptz, finished_at timestamptz
+            job_id bigint, epoch integer, state text, reason text, stopping text, wanted boolean, bundle_digest text, resizing boolean,
+            pods jsonb, started_at timestamptz, finished_at timestamptz
+        )
+        where r.job_id = n.job_id
+        and r.epoch = n.epoch
+        "#,
+        Json(rows) as _
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// A run that has another size, or is to have one.
+#[derive(Clone, Debug)]
+pub struct Resized {
+    /// The run as it is from now on.
+    pub run: Run,
+    /// Which part of the full gang it is, in thousandths.
+    pub part_permille: u32,
+}
+
+#[derive(Serialize)]
+struct ResizedRow {
+    job_id: i64,
+    epoch: i32,
+    gpus: i32,
+    slots: Value,
+    leaving: Value,
+    sized_at: Option<Timestamp>,
+    done_ms: i64,
+    part_permille: i32,
+}
+
+impl ResizedRow {
+    fn of(Resized { run, part_permille }: &Resized) -> Result<Self> {
+        Ok(Self {
+            job_id: run.job_id,
+            epoch: column(run.epoch),
+            gpus: column(run.gpus),
+            slots: json::write_slots(&run.slots)?,
+            leaving: json::write_slots(&run.leaving)?,
+            sized_at: run.sized.map(|(at, _)| at),
+            done_ms: run.sized.map_or(0, |(_, done_ms)| done_ms),
+            part_permille: column(*part_permille),
+        })
+    }
+}
+
+/// Writes sizes. What a run counts in budgets at least is what is left of it, over the GPUs that it has then.
+pub async fn resize(tx: &mut Tx, runs: &[Resized]) -> Result<()> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<ResizedRow> = runs.iter().map(ResizedRow::of).collect::<Result<_>>()?;
+    sqlx::query!(
+        r#"
+        update run r
+        set counted_ms = case
+                when n.gpus = r.gpus or n.gpus = 0 or n.sized_at is null then r.counted_ms
+                else greatest(
+                    r.counted_ms - 1000 * extract(epoch from n.sized_at - coalesce(r.sized_at, r.started_at, n.sized_at)), 0
+                ) * r.gpus / n.gpus
+            end::bigint,
+            gpus = n.gpus,
+            slots = n.slots,
+            leaving = n.leaving,
+            sized_at = n.sized_at,
+            done_ms = n.done_ms,
+            part_permille = n.part_permille
+        from jsonb_to_recordset($1) as n (
+            job_id bigint, epoch integer, gpus integer, slots jsonb, leaving jsonb, sized_at timestamptz, done_ms bigint,
+            part_permille integer
         )
         where r.job_id = n.job_id
         and r.epoch = n.epoch
