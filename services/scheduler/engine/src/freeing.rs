@@ -25,6 +25,9 @@ pub(crate) enum Giving {
     Whole(JobId),
 }
 
+/// How many workers of runs were freed one by one, and what these held.
+type Partly = BTreeMap<JobId, (u32, Vec<(NodeIndex, Held)>)>;
+
 /// What goes for a gang.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Going {
@@ -64,8 +67,7 @@ impl Engine {
     ) -> Option<(Vec<Place>, Going)> {
         let cluster = candidate.cluster;
         let mut freed: Vec<(Giving, Vec<(NodeIndex, Held)>)> = Vec::new();
-        // How many workers of runs were freed one by one, and what these held.
-        let mut partly: BTreeMap<JobId, (u32, Vec<(NodeIndex, Held)>)> = BTreeMap::new();
+        let mut partly = Partly::new();
         // What was given to the nodes, and what is to be before the next try.
         let (mut given, mut pending) = (Vec::new(), Vec::new());
         let mut thought = Thought::new(self.classes.get(class_id), candidate.flavor, &self.sites[cluster].nodes);
@@ -119,7 +121,8 @@ impl Engine {
         let of_gang: BTreeSet<NodeIndex> = places.iter().map(|place| place.node).collect();
         let (mut going, mut held) = (Going::default(), Vec::new());
         while let Some((giving, reserved)) = freed.pop() {
-            let (id, amount) = self.amount_of(giving, &partly);
+            let amount = if rights.is_some() { self.amount_of(giving, &partly).1 } else { Vector::default() };
+            let (Giving::Worker(id, _) | Giving::Whole(id)) = giving;
             let nodes = &mut self.sites[cluster].nodes;
             // On nodes that the gang does not get nothing has to end.
             let has_place = |(node, held): &(NodeIndex, Held)| !of_gang.contains(node) || nodes.has_room_for(*node, held);
@@ -161,7 +164,7 @@ impl Engine {
     }
 
     /// What the queue of a run is charged for what may go of it.
-    fn amount_of(&self, giving: Giving, partly: &BTreeMap<JobId, (u32, Vec<(NodeIndex, Held)>)>) -> (JobId, Vector) {
+    fn amount_of(&self, giving: Giving, partly: &Partly) -> (JobId, Vector) {
         match giving {
             Giving::Worker(id, place) => (id, self.class_of_run(id).groups[place.group as usize].asked.clone()),
             Giving::Whole(id) => {

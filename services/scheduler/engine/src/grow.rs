@@ -12,13 +12,16 @@ use crate::queues::Work;
 use crate::ranking::Share;
 use crate::spec::Elastic;
 
+/// A run that may grow, in the order of growing: the shares of its queues from the top, when it was submitted, its row.
+type Turn = (Vec<Share>, Time, JobId);
+
 impl Engine {
     /// Lets runs grow. Whoever waits was asked before.
     pub(crate) fn grow(&mut self, decisions: &mut Vec<Decision>, limit: usize) {
         if self.growing.is_empty() {
             return;
         }
-        let (mut may, mut later): (Vec<(Vec<Share>, Time, JobId)>, Vec<(JobId, Time)>) = (Vec::new(), Vec::new());
+        let (mut may, mut later) = (Vec::<Turn>::new(), Vec::new());
         for ((cluster, flavor), runs) in &self.growing {
             if !self.may_have_room(*cluster, *flavor) {
                 continue;

@@ -35,6 +35,7 @@ mod queues;
 mod ranking;
 mod reason;
 mod reclaim;
+mod restore;
 mod rows;
 mod shrink;
 mod size;

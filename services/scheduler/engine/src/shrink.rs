@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::class::Class;
 use crate::engine::{Engine, Job, Run, State};
-use crate::event::{Decision, JobId, SizeChange};
+use crate::event::{Decision, JobId, Resize, SizeChange};
 use crate::nodes::{NodeIndex, Place};
 use crate::queues::Charge;
 use crate::size::less;
@@ -152,11 +152,18 @@ impl Engine {
         let job = self.jobs.held(id);
         let State::Placed(run) = &job.state else { unreachable!("only runs shrink") };
         let elsewhere = self.seen(job, run).is_none_or(|seen| seen != planned);
-        for promise in self.promised.values_mut() {
-            if promise.left.remove(&id) {
-                promise.elsewhere |= elsewhere;
+        let mut scattered_for = None;
+        for (taker, promise) in &mut self.promised {
+            if promise.left.remove(&id) && elsewhere {
+                promise.elsewhere = true;
+                scattered_for = Some(*taker);
             }
         }
+        let State::Placed(run) = &mut self.jobs.held_mut(id).state else { unreachable!("only runs shrink") };
+        if let Some(sized) = &mut run.sized {
+            sized.scattered_for = scattered_for;
+        }
+        let resize = Resize { sized: run.sized, ..resize };
         self.list_started(id);
         self.freed.insert(cluster);
         self.let_go_below(queue);

@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 use crate::class::{Class, ClassId, FlavorId, NO_FLAVOR};
 use crate::cluster::ClusterIndex;
 use crate::engine::{Engine, Job, Run, State, Timer};
-use crate::event::{BoundNode, JobId, Resize, SizeChange, Time};
+use crate::event::{JobId, Resize, SizeChange, Time};
 use crate::nodes::{NodeIndex, Place};
 use crate::queues::Charge;
 use crate::rows::Resized;
 use crate::spec::Elastic;
+
+/// How long a run does not grow at most after its workers left for a gang that could not use the room that came of it.
+const SCATTERED_MS: i64 = 60 * 60 * 1_000;
 
 /// Where a run of an elastic gang is listed by its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ impl Run {
     /// The work that was done in this run.
     pub(crate) fn done_ms(&self, now: Time) -> i64 {
         let Some(started_at) = self.started_at else { return 0 };
-        let Resized { at, done_ms } = self.sized.unwrap_or(Resized { at: started_at, done_ms: 0 });
+        let (at, done_ms) = self.sized.map_or((started_at, 0), |sized| (sized.at, sized.done_ms));
         done_ms.saturating_add(crate::class::work_of(now.0.saturating_sub(at.0).max(0), self.speed))
     }
 
@@ -106,6 +109,10 @@ impl Engine {
     /// Lists a run among those that may grow and those that have workers to give, as far as it is one. A run that is to end or to shrink
     /// is in neither list.
     pub(crate) fn list_size(&mut self, id: JobId) {
+        let job = self.jobs.held(id);
+        if !job.is_elastic() {
+            return;
+        }
         self.unlist_size(id);
         let job = self.jobs.held(id);
         let (Some(Elastic { group, least }), State::Placed(run)) = (self.elastic(job), &job.state) else { return };
@@ -156,7 +163,7 @@ impl Engine {
         self.queues.charge(queue, &self.classes.get(class).total, Charge::Add);
         if let State::Placed(run) = &mut self.jobs.held_mut(id).state {
             (run.places, run.class, run.speed) = (places, class, speed);
-            run.sized = Some(Resized { at: now, done_ms });
+            run.sized = Some(Resized { at: now, done_ms, scattered_for: None });
         }
         self.let_class_go(full, asks, old);
         self.list(id);
@@ -173,12 +180,6 @@ impl Engine {
         let workers = places.iter().filter(|place| place.group == group).map(|place| place.workers).sum();
         let (slots, leaving) = (self.slots(run.cluster, &places), self.slots(run.cluster, &run.leaving));
         Resize { job: id, epoch: job.epoch, workers, slots, leaving, sized: run.sized, change }
-    }
-
-    /// What a run holds where it stands as its plan says.
-    pub(crate) fn planned_of(&self, resize: &Resize) -> Vec<BoundNode> {
-        let gang = &self.classes.get(self.jobs.held(resize.job).class).gang;
-        resize.bound(gang)
     }
 
     /// Sorts places as a plan has them, with equal ones put together.
@@ -198,6 +199,9 @@ impl Engine {
     /// A run may have been left at its size for long enough.
     pub(crate) fn may_change_at(&self, job: &Job, run: &Run) -> Option<Time> {
         let least_ms = self.queues.get(job.queue).spec.min_runtime_ms;
+        let taker = run.sized.and_then(|sized| sized.scattered_for).and_then(|id| self.jobs.get(id));
+        let still_waits = taker.is_some_and(|taker| matches!(taker.state, State::Waiting(_)));
+        let least_ms = if still_waits { least_ms.max(SCATTERED_MS) } else { least_ms };
         run.changed_at().map(|at| Time(at.0.saturating_add(least_ms)))
     }
 

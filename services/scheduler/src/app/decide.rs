@@ -232,7 +232,9 @@ fn resized(batch: &mut Batch, facts: &mut Facts, resize: &Resize, now: Timestamp
     let words = match (change, taker) {
         (SizeChange::Grows, _) => format!("grows to {size}"),
         (SizeChange::HasShrunk, _) => format!("runs with {size}"),
-        (SizeChange::Shrinks { .. }, Some((taker, cause))) => format!("goes on with {size}, for {taker}, which {}", cause.words()),
+        (SizeChange::Shrinks { .. }, Some((taker, cause))) => {
+            format!("goes on with {size}, for {taker}, which {}", cause.words())
+        }
         (SizeChange::Shrinks { .. }, None) => format!("goes on with {size}"),
     };
     match change {

@@ -384,7 +384,7 @@ fn row(job: &Job, run: Option<&Run>, attained_ms: i64) -> JobRow {
             stopping: run.stopping.is_some(),
             remaining: None,
             leaving: run.leaving.iter().filter(|slot| slot.group < job.gang.groups.len()).cloned().collect(),
-            sized: run.sized.map(|(at, done_ms)| Resized { at: time(at), done_ms }),
+            sized: run.sized.map(|(at, done_ms)| Resized { at: time(at), done_ms, scattered_for: None }),
         },
         None if job.state == JobState::Suspended => EngineState::Suspended,
         None => EngineState::Waiting { not_before: job.not_before.map(time), expected_ms: None, promised: None },

@@ -344,7 +344,8 @@ mod tests {
     #[test]
     fn a_volcano_job_gets_the_replicas_of_its_size_and_keeps_its_minimum() {
         let head = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {name: a}\nspec: ";
-        let (small, full) = sized(&format!("{head}{{tasks: [{{name: worker, replicas: 8, minAvailable: 2, {TEMPLATE}}}]}}\n"), 8, 5);
+        let (small, full) =
+            sized(&format!("{head}{{tasks: [{{name: worker, replicas: 8, minAvailable: 2, {TEMPLATE}}}]}}\n"), 8, 5);
         assert_eq!((&small["spec"]["tasks"][0]["replicas"], &small["spec"]["minAvailable"]), (&json!(5), &json!(2)));
         assert_eq!((&full["spec"]["tasks"][0]["replicas"], &full["spec"]["minAvailable"]), (&json!(8), &json!(2)));
         assert_eq!(small["spec"]["tasks"][0]["template"], full["spec"]["tasks"][0]["template"], "clusters refuse a change of it");

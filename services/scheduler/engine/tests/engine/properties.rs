@@ -7,8 +7,8 @@ use crate::world::{
     Dice, GPU, PART, RACK, amounts, beyond, cluster, elastic, engine, job, part, queue, racked, shared, tier, together,
 };
 use muster_scheduler_engine::{
-    Amounts, BoundNode, ClusterSpec, ClusterState, Decision, Elastic, Engine, Event, JobId, JobSpec, Placement, Prefers, Reason, Resize,
-    RunEnd, SizeChange, Slot, Standing, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Amounts, BoundNode, ClusterSpec, ClusterState, Decision, Elastic, Engine, Event, JobId, JobSpec, Placement, Prefers, Reason,
+    Resize, RunEnd, SizeChange, Slot, Standing, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 /// What the test itself believes, kept in the slowest and plainest way.
@@ -79,9 +79,7 @@ impl Twin {
             .iter()
             .map(|(id, run)| (&self.jobs[id], run))
             .filter(|(job, _)| job.queue == queue || self.parent.get(&job.queue).is_some_and(|parent| parent == queue))
-            .fold(Amounts::new(), |sum, (job, run)| {
-                sum.checked_add(&job.gang.as_placed(&run.slots).total().unwrap()).unwrap()
-            })
+            .fold(Amounts::new(), |sum, (job, run)| sum.checked_add(&job.gang.as_placed(&run.slots).total().unwrap()).unwrap())
     }
 
     fn take(&mut self, placement: Placement) {
@@ -165,7 +163,11 @@ impl Twin {
             SizeChange::Grows => {
                 let old = std::mem::replace(&mut self.runs.get_mut(&id).expect("it runs").slots, slots.clone());
                 let more = beyond(&slots, &old);
-                assert!(beyond(&old, &slots).is_empty() && !more.is_empty(), "{id:?} moved from {old:?} to {slots:?}, seen {:?}", self.bound.get(&id));
+                assert!(
+                    beyond(&old, &slots).is_empty() && !more.is_empty(),
+                    "{id:?} moved from {old:?} to {slots:?}, seen {:?}",
+                    self.bound.get(&id)
+                );
                 if let Some(bound) = self.bound.get_mut(&id) {
                     bound.extend(more.iter().map(|slot| on(&gang.groups[slot.group].each, &slot.node, slot.workers)));
                 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_scheduler_engine::{
-    Amounts, ClusterSpec, ClusterState, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec, Slot,
-    Tier, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Amounts, ClusterSpec, ClusterState, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec,
+    Slot, Tier, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 pub const GPU: &str = "nvidia.com/gpu";

@@ -3,8 +3,8 @@
 use muster_scheduler_engine::{Elastic, WorkerGroup};
 use serde_json::Value;
 
-use super::shape::{Kind, Template, count};
 use super::metadata;
+use super::shape::{Kind, Template, count};
 use crate::domain::Fault;
 
 /// Whether a job may run with fewer workers: `"true"` or `"false"`. A PyTorchJob says so by its `elasticPolicy` too.
@@ -86,7 +86,8 @@ fn of_volcano(value: &Value, templates: &[Template], groups: &[WorkerGroup]) -> 
     let workers: u64 = groups.iter().map(|group| u64::from(group.replicas)).sum();
     let min = u64::from(count(path, value.pointer("/spec/minAvailable"), 0)?);
     if min == 0 || min >= workers {
-        let why = format!("must be less than the job's {workers} workers where it says {ELASTIC_KEY}, or a task's minAvailable must");
+        let why =
+            format!("must be less than the job's {workers} workers where it says {ELASTIC_KEY}, or a task's minAvailable must");
         return Err(Fault::new(path, why));
     }
     let largest = groups.iter().map(|group| group.replicas).max().unwrap_or(0);
@@ -98,7 +99,9 @@ fn of_volcano(value: &Value, templates: &[Template], groups: &[WorkerGroup]) -> 
     let others = workers - u64::from(largest);
     let Some(least) = min.checked_sub(others).filter(|least| *least > 0) else {
         let name = &groups[group].name;
-        let why = format!("is {min}: of {name:?}, the largest task, none would be left beside the {others} others, which are always there");
+        let why = format!(
+            "is {min}: of {name:?}, the largest task, none would be left beside the {others} others, which are always there"
+        );
         return Err(Fault::new(path, why));
     };
     Ok((Elastic { group, least: u32::try_from(least).unwrap_or(u32::MAX) }, path.to_owned()))
@@ -117,7 +120,10 @@ fn of_pytorch(value: &Value, templates: &[Template]) -> Result<(Elastic, String)
     let path = "spec.elasticPolicy.minReplicas".to_owned();
     let group = templates.iter().position(|template| template.name == WORKER);
     let Some(group) = group else {
-        return Err(Fault::new("spec.pytorchReplicaSpecs.Worker", "is missing: its replicas are those of which there may be fewer"));
+        return Err(Fault::new(
+            "spec.pytorchReplicaSpecs.Worker",
+            "is missing: its replicas are those of which there may be fewer",
+        ));
     };
     let Some(least) = policy(value, "minReplicas") else {
         return Err(Fault::new(path, format!("must say how many workers there are at least, since the job says {ELASTIC_KEY}")));

@@ -37,7 +37,8 @@ fn a_volcano_job_has_fewer_of_its_largest_task_or_of_the_one_that_says_so() {
     assert_eq!(volcano(ELASTIC, &own), Ok(Some((0, 2, 4, 10))), "without spec.minAvailable all others and the least of it");
     let equal = format!("minAvailable: 6, tasks: [{{name: a, replicas: 4, {POD}}}, {{name: b, replicas: 4, {POD}}}]");
     assert_eq!(field(volcano(ELASTIC, &equal)), "spec.minAvailable");
-    let two = format!("tasks: [{{name: a, replicas: 4, minAvailable: 2, {POD}}}, {{name: b, replicas: 4, minAvailable: 3, {POD}}}]");
+    let two =
+        format!("tasks: [{{name: a, replicas: 4, minAvailable: 2, {POD}}}, {{name: b, replicas: 4, minAvailable: 3, {POD}}}]");
     assert_eq!(field(volcano(ELASTIC, &two)), "spec.tasks[1].minAvailable");
     assert_eq!(field(volcano(ELASTIC, &tasks)), "spec.minAvailable", "it says no smaller number");
     assert_eq!(field(volcano(ELASTIC, &format!("minAvailable: 9, {tasks}"))), "spec.minAvailable", "all is no smaller number");

@@ -83,9 +83,8 @@ impl Requirements {
         let workers: u64 = groups.iter().map(|group| u64::from(group.replicas)).sum();
         let elastic = elastic::read(kind, value, &templates, &groups)?.map(|(elastic, _)| elastic);
         // What a job may have less of may be missing when it counts as running, unless it says that more must be there.
-        let least = elastic.map_or(workers, |elastic| {
-            workers - u64::from(groups[elastic.group].replicas) + u64::from(elastic.least)
-        });
+        let least =
+            elastic.map_or(workers, |elastic| workers - u64::from(groups[elastic.group].replicas) + u64::from(elastic.least));
         let gang = Gang {
             min_available: shape::min_available(kind, value, (workers, least))?,
             groups,

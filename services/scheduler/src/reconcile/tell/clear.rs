@@ -73,7 +73,8 @@ async fn composed(app: &App, runs: &[Run]) -> Result<Vec<(Composed, Question)>> 
         .iter()
         .map(|(digest, text)| Ok((digest.as_str(), parse_one(text).map_err(Error::internal)?)))
         .collect::<Result<_>>()?;
-    let resizing: BTreeSet<&String> = runs.iter().filter(|run| run.resizing).filter_map(|run| run.bundle_digest.as_ref()).collect();
+    let resizing: BTreeSet<&String> =
+        runs.iter().filter(|run| run.resizing).filter_map(|run| run.bundle_digest.as_ref()).collect();
     let told: BTreeMap<String, Vec<u8>> =
         store::bundle::some(&app.pool, &resizing.into_iter().cloned().collect::<Vec<_>>()).await?.into_iter().collect();
     let admission = app.admissions.now().await?;
