@@ -79,7 +79,7 @@ pub(super) async fn play(engine: Engine, horizon_ms: i64, permille: u16) -> Resu
 /// # Errors
 /// The forecast panicked.
 pub(super) async fn expected_start(engine: Engine, job: JobId) -> Result<(Option<ForeseenStart>, Option<ForeseenStart>)> {
-    let found = |forecast: Forecast| forecast.starts.get(&job).map(|start| ForeseenStart::new(start));
+    let found = |forecast: Forecast| forecast.starts.get(&job).map(ForeseenStart::new);
     let expected = found(play(engine.clone(), FARTHEST_MS, MEDIAN).await?);
     let late = found(play(engine, FARTHEST_MS, LONG).await?);
     Ok((expected, late))
