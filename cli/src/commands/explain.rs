@@ -8,7 +8,7 @@ use crate::{
     output::{Table, table::Titles},
 };
 use muster_proto::scheduler::v1::{
-    CandidateModel, ExplainJobRequest, ForeseenStart, JobExplanation, candidate_model::SpeedSource,
+    CandidateModel, ExplainJobRequest, ForeseenStart, JobExplanation, JobSize, candidate_model::SpeedSource,
     job_service_client::JobServiceClient,
 };
 
@@ -70,10 +70,15 @@ pub fn words(explanation: &JobExplanation) -> String {
         late_start,
         preference,
         queue_shares,
+        size,
+        not_larger_because,
     } = explanation;
     let mut text = format!("{}: {summary}\n", short(job));
     if *position > 0 {
         text.push_str(&format!("Place in its queue: {position} of {waiting_jobs}\n"));
+    }
+    if let Some(size) = size.as_ref() {
+        text.push_str(&size_in_words(size, not_larger_because));
     }
     let mut lines = |title: &str, lines: &[String]| {
         if !lines.is_empty() {
@@ -114,6 +119,16 @@ pub fn words(explanation: &JobExplanation) -> String {
         text.push_str(&table.render(Titles::Shown, 0));
     }
     text
+}
+
+/// How large an elastic job is: `Size: 5 of 8 "worker" workers, at least 2; its cluster has no room for one worker more`.
+fn size_in_words(size: &JobSize, not_larger_because: &str) -> String {
+    let JobSize { group, least, full, workers, leaving: _ } = size;
+    let why = if not_larger_because.is_empty() { String::new() } else { format!("; {not_larger_because}") };
+    if *workers == 0 {
+        return format!("Size: {least} to {full} {group:?} workers, as many as there is room for{why}\n");
+    }
+    format!("Size: {workers} of {full} {group:?} workers, at least {least}{why}\n")
 }
 
 /// How fast the job is on a model, and how that is known, as in `K80 0.25 (learned from 12)`.
@@ -181,10 +196,13 @@ mod tests {
             late_start: None,
             preference: String::new(),
             queue_shares: vec!["queue \"train\": 50.00 % of everything, weight 1".to_owned()],
+            size: Some(JobSize { group: "worker".to_owned(), least: 2, full: 8, workers: 5, leaving: 0 }),
+            not_larger_because: "its cluster has no room for one worker more".to_owned(),
         };
         let expected = "\
 ml/a: waits for 8 GPUs
 Place in its queue: 2 of 5
+Size: 5 of 8 \"worker\" workers, at least 2; its cluster has no room for one worker more
 Shares:
   - queue \"train\": 50.00 % of everything, weight 1
 Held by its queue:

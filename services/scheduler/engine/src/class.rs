@@ -8,7 +8,7 @@ use crate::amounts::{WHOLE, is_gpu, part_of_gpu};
 use crate::event::Refused;
 use crate::jobs::Hashing;
 use crate::mix::{Mix, Shape, ShapeId};
-use crate::spec::Gang;
+use crate::spec::{Elastic, Gang};
 use crate::vector::{ResourceTable, Vector};
 
 /// Number of a GPU model in [`Flavors`].
@@ -263,7 +263,7 @@ fn by_flavor(speeds: &BTreeMap<String, u32>, flavors: &mut Flavors) -> BTreeMap<
 ///
 /// # Errors
 /// The field at fault: no groups, no replicas, a negative amount, a sum beyond what can be counted, too many workers,
-/// `minAvailable` out of range.
+/// `minAvailable` out of range, an elastic group that can't be smaller.
 pub fn check(gang: &Gang) -> Result<(), Refused> {
     if gang.groups.is_empty() {
         return Err(Refused::new("groups", "a job needs at least one group of workers"));
@@ -299,6 +299,9 @@ pub fn check(gang: &Gang) -> Result<(), Refused> {
     if gang.min_available == 0 || u64::from(gang.min_available) > gang.workers() {
         return Err(Refused::new("min_available", format!("must be from 1 to {}, the number of workers", gang.workers())));
     }
+    if let Some(elastic) = gang.elastic {
+        check_elastic(gang, elastic)?;
+    }
     if let Some((model, speed)) = gang.speeds.iter().find(|(_, speed)| !(1..=Gang::MOST_SPEED).contains(*speed)) {
         return Err(Refused::new(
             format!("speeds[{model}]"),
@@ -326,4 +329,21 @@ pub fn check(gang: &Gang) -> Result<(), Refused> {
             None => Ok(()),
         },
     }
+}
+
+/// Checks that there is a size between none and all, and that a gang of the least one counts as running.
+fn check_elastic(gang: &Gang, Elastic { group, least }: Elastic) -> Result<(), Refused> {
+    let Some(replicas) = gang.groups.get(group).map(|group| group.replicas) else {
+        return Err(Refused::new("elastic.group", format!("there is no group {group}")));
+    };
+    if least == 0 || least >= replicas {
+        let why = format!("must be from 1 to {}, less than the group's {replicas} workers", replicas.saturating_sub(1));
+        return Err(Refused::new("elastic.least", why));
+    }
+    let workers = gang.workers() - u64::from(replicas - least);
+    if u64::from(gang.min_available) > workers {
+        let why = format!("{} of {workers} workers would be too few to count as running", gang.min_available);
+        return Err(Refused::new("elastic.least", why));
+    }
+    Ok(())
 }

@@ -37,6 +37,8 @@ pub(crate) struct Site {
     pub(crate) interruptible: Interruptible,
     /// Started runs per queue, the lowest priority first, of these the youngest.
     pub(crate) started: BTreeMap<QueueIndex, BTreeSet<Started>>,
+    /// Started runs with more workers than they need, the youngest first.
+    pub(crate) surplus: BTreeSet<(Reverse<Time>, Reverse<JobId>)>,
 }
 
 impl Site {
@@ -49,6 +51,7 @@ impl Site {
             runs: BTreeSet::new(),
             interruptible: BTreeSet::new(),
             started: BTreeMap::new(),
+            surplus: BTreeSet::new(),
         }
     }
 }

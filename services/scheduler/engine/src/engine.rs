@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::{ClassId, Classes, Flavors};
+use crate::class::{ClassId, Classes, FlavorId, Flavors};
 use crate::cluster::{ClusterIndex, Site};
 use crate::estimate::{Estimates, LikenessId};
 use crate::event::{BoundNode, Epoch, JobId, Time};
@@ -15,7 +15,8 @@ use crate::moving::Misplaced;
 use crate::nodes::Place;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
-use crate::rows::Remaining;
+use crate::rows::{Remaining, Resized};
+use crate::size::SizeListing;
 use crate::spec::{JobSpec, TierOpens};
 use crate::typical::Typical;
 use crate::vector::{ResourceTable, Vector};
@@ -34,6 +35,8 @@ pub struct Stats {
     pub placed: u64,
     /// Runs ended early for another gang.
     pub interrupted: u64,
+    /// Changes of the size of runs, each shrinking counted once it is asked for.
+    pub resized: u64,
 }
 
 /// The scheduler's mind. See the crate's documentation.
@@ -73,6 +76,12 @@ pub struct Engine {
     pub(crate) misplaced: Misplaced,
     /// Clusters on which something became free since the last plan.
     pub(crate) freed: BTreeSet<ClusterIndex>,
+    /// Started runs below their full size, by cluster and GPU model.
+    pub(crate) growing: BTreeMap<(ClusterIndex, FlavorId), BTreeSet<JobId>>,
+    /// How many started runs have more workers than they need; they are listed by cluster.
+    pub(crate) ample: usize,
+    /// Runs of which workers were told to leave and have not yet.
+    pub(crate) leaving: BTreeSet<JobId>,
     pub(crate) stats: Stats,
 }
 
@@ -91,13 +100,18 @@ pub(crate) enum Timer {
     Longer(JobId),
     /// A run is old enough to move to a better place.
     Move,
+    /// A run has been left at its size for long enough.
+    Grow(JobId),
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) id: JobId,
     pub(crate) queue: QueueIndex,
+    /// What it needs at its full size.
     pub(crate) class: ClassId,
+    /// What it waits for: the least size of an elastic gang; of others the same.
+    pub(crate) asks: ClassId,
     /// Its queue's name, its kind and its GPUs: the key under which run times are learned.
     pub(crate) likeness: LikenessId,
     pub(crate) priority: i32,
@@ -143,14 +157,22 @@ pub(crate) enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) cluster: ClusterIndex,
+    /// What it is charged as: the class of its size.
+    pub(crate) class: ClassId,
     pub(crate) places: Vec<Place>,
+    /// Workers of these that were told to leave and have not yet.
+    pub(crate) leaving: Vec<Place>,
     pub(crate) bound: Option<Vec<BoundNode>>,
     pub(crate) started_at: Option<Time>,
-    /// How fast it works, in thousandths: see [`crate::Gang::speeds`].
+    /// Its latest change of size.
+    pub(crate) sized: Option<Resized>,
+    /// How fast it works at its size, in thousandths: see [`crate::Gang::speeds`].
     pub(crate) speed: i64,
     pub(crate) stopping: bool,
     /// Its entry among the interruptible runs, while it has one.
     pub(crate) remaining: Option<Remaining>,
+    /// Where it is listed by its size.
+    pub(crate) listed: Option<SizeListing>,
 }
 
 impl Default for Engine {
@@ -186,6 +208,9 @@ impl Engine {
             longest: BTreeSet::new(),
             misplaced: Misplaced::default(),
             freed: BTreeSet::new(),
+            growing: BTreeMap::new(),
+            ample: 0,
+            leaving: BTreeSet::new(),
             stats: Stats::default(),
         }
     }

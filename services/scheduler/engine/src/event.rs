@@ -1,7 +1,8 @@
 //! What goes into the engine and what comes out: facts and decisions, with every instant inside them. Nothing here computes.
 
 use crate::amounts::Amounts;
-use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
+use crate::rows::Resized;
+use crate::spec::{ClusterSpec, Gang, JobSpec, QueueSpec};
 
 /// An instant in milliseconds since the Unix epoch. The engine has no clock: its *now* is the latest instant it was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +61,8 @@ pub struct Placement {
     pub egress_micros: i64,
     /// Index of the queue's tier that was used, from 0.
     pub tier: usize,
+    /// GPUs of all its workers at the size at which it starts, parts rounded up to whole ones.
+    pub gpus: i64,
     /// How long the run counts in budgets at least, as long as it is not over: what it is expected to take, or
     /// [`TierOpens::UNKNOWN_MS`] where nothing is known.
     pub counted_ms: i64,
@@ -75,6 +78,56 @@ pub enum Decision {
     /// End a run early. The caller tells its end, as a retry, once it has come; then the other job is placed before anybody is
     /// asked.
     Interrupt(Interruption),
+    /// Change the size of a run of an elastic gang.
+    Resize(Resize),
+}
+
+/// A run of an elastic gang gets another size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resize {
+    /// Whose run.
+    pub job: JobId,
+    /// Which run.
+    pub epoch: Epoch,
+    /// Workers that the elastic group has from then on.
+    pub workers: u32,
+    /// The plan from then on, of all groups.
+    pub slots: Vec<Slot>,
+    /// Workers that are to leave, besides; none unless it shrinks.
+    pub leaving: Vec<Slot>,
+    /// When it got the size that it is charged for, and what it had done by then; `None` as long as that is the one with which it began.
+    pub sized: Option<Resized>,
+    /// Which way, and what for.
+    pub change: SizeChange,
+}
+
+impl Resize {
+    /// What is bound once all pods are where the plan says.
+    #[must_use]
+    pub fn bound(&self, gang: &Gang) -> Vec<BoundNode> {
+        let bound = self.slots.iter().map(|slot| BoundNode {
+            node: slot.node.clone(),
+            used: gang.groups[slot.group].each.checked_times(slot.workers).unwrap_or_default(),
+        });
+        bound.collect()
+    }
+}
+
+/// Which way the size of a run changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeChange {
+    /// It gets workers for which there is room that nobody who waits can use. They are charged at once.
+    Grows,
+    /// Workers are to leave. They are charged until [`Event::Bound`] shows that they have left, which is then told by
+    /// [`SizeChange::HasShrunk`].
+    Shrinks {
+        /// For which waiting job.
+        in_favour_of: JobId,
+        /// Why.
+        cause: Cause,
+    },
+    /// The workers that were to leave have left: they are charged no more.
+    HasShrunk,
 }
 
 /// Why a run makes room.
@@ -90,6 +143,8 @@ pub enum Cause {
     Share,
     /// The run itself goes on in a better place, which is kept for it.
     Better,
+    /// The run has more workers than it needs, and the gang has not what it needs.
+    Surplus,
 }
 
 impl Cause {
@@ -102,6 +157,7 @@ impl Cause {
             Self::Priority => "has a higher priority",
             Self::Share => "is within its queue's share",
             Self::Better => "goes on in a better place",
+            Self::Surplus => "needs them to start",
         }
     }
 }
@@ -198,7 +254,8 @@ pub enum Event {
         /// Since when.
         at: Time,
     },
-    /// All pods of a run are bound. Replaces the plan if it accounts for at least what was planned.
+    /// All pods of a run are bound. Replaces the plan if it accounts for at least what was planned, or, where workers were told to
+    /// leave, for what is left of that: once fewer are there than one more than that, they have left.
     Bound {
         /// Which job.
         job: JobId,

@@ -29,7 +29,8 @@ impl Engine {
     #[must_use]
     pub fn explain(&self, id: JobId) -> Option<Explanation> {
         let job = self.jobs.get(id)?;
-        let class = self.classes.get(job.class);
+        // A gang that waits has room where its least size has.
+        let class = self.classes.get(job.asks);
         let (placed_on, standing) = match &job.state {
             State::Waiting(_) => (None, Standing::Waiting),
             State::BackOff(until) => (None, Standing::BackOff { until: *until }),
@@ -66,10 +67,11 @@ impl Engine {
             .collect();
         clusters.sort_by(|left, right| left.cluster.cmp(&right.cluster));
         let holds = if placed_on.is_some() { Vec::new() } else { self.holds(job, class, &standing, &clusters, tiers) };
-        let ahead = if standing == Standing::Waiting { self.ahead_of(job, class) } else { 0 };
+        let ahead = if standing == Standing::Waiting { self.ahead_of(job) } else { 0 };
+        let size = self.size_verdict(job);
         let (queue, preference) = (self.queues.get(job.queue).spec.name.clone(), self.preference(job, class, &places));
         let shares = self.queues.chain(job.queue).map(|index| self.share_of(index)).collect();
-        Some(Explanation { job: id, queue, standing, ahead, holds, shares, preference, clusters })
+        Some(Explanation { job: id, queue, standing, size, ahead, holds, shares, preference, clusters })
     }
 
     fn tiers_for(&self, owner: QueueIndex, waits: Waits) -> TiersFor {
@@ -167,7 +169,7 @@ impl Engine {
     }
 
     /// Which of the limits of a queue it is that a gang would exceed.
-    fn limit_exceeded(&self, queue: QueueIndex, excess: Excess) -> Hold {
+    pub(crate) fn limit_exceeded(&self, queue: QueueIndex, excess: Excess) -> Hold {
         let entry = self.queues.get(queue);
         let Excess { resource: index, limit, used, kept, asked } = excess;
         let by_what_is_kept = kept > 0 && used.saturating_add(asked) <= limit;
@@ -309,8 +311,8 @@ impl Engine {
         }
     }
 
-    fn ahead_of(&self, job: &crate::engine::Job, class: &Class) -> u64 {
-        let own = job.expected_ms.saturating_mul(class.gpus.max(1)).min(crate::lanes::MOST_HEAD_START_MS);
+    fn ahead_of(&self, job: &crate::engine::Job) -> u64 {
+        let own = job.expected_ms.saturating_mul(self.classes.get(job.class).gpus.max(1)).min(crate::lanes::MOST_HEAD_START_MS);
         let lanes = self.queues.get(job.queue).sections.values().flat_map(|section| &section.lanes);
         lanes
             .map(|(_, lane)| self.lanes.get(*lane))
@@ -342,7 +344,8 @@ impl Engine {
             return Err(Refused::new("queue", format!("queue {:?} has queues below it; jobs go to those", spec.queue)));
         }
         // The tables are copied, so that a job that is refused leaves no trace; they are small.
-        let class = class::build(&spec.gang, &mut self.resources.clone(), &mut self.flavors.clone(), &mut self.mix.clone());
+        let gang = spec.gang.elastic.map_or_else(|| spec.gang.clone(), |elastic| spec.gang.at(elastic.least));
+        let class = class::build(&gang, &mut self.resources.clone(), &mut self.flavors.clone(), &mut self.mix.clone());
         let tiers = self.queues.tiers(queue);
         let (mut refusals, mut apart, mut without_room) = (Vec::new(), false, false);
         let known = self.sites.iter().filter_map(|site| Some((&site.nodes, site.cluster.as_ref()?)));
@@ -370,12 +373,12 @@ impl Engine {
             match self.apart(&class, &emptied, &flavors, &shortage) {
                 Ok(Apart { level, domain, .. }) => {
                     apart = true;
-                    let gap = self.admit_gap(&spec.gang, &shortage);
+                    let gap = self.admit_gap(&gang, &shortage);
                     refusals.push(format!("{cluster}, in one {}, {domain:?}: {gap}", level_word(&level)));
                 }
                 Err(_) => {
                     without_room = true;
-                    refusals.push(format!("{cluster}: {}", self.admit_gap(&spec.gang, &shortage)));
+                    refusals.push(format!("{cluster}: {}", self.admit_gap(&gang, &shortage)));
                 }
             }
         }

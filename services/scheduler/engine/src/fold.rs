@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::amounts::WHOLE;
-use crate::class::{Class, work_of};
 use crate::cluster::{Cluster, ClusterIndex};
 use crate::engine::{Engine, Job, Run, State, Timer};
-use crate::event::{BoundNode, Epoch, Event, JobId, Refused, RunEnd, Time};
-use crate::nodes::{Held, NodeIndex, Nodes, Place};
-use crate::queues::Charge;
-use crate::spec::{ClusterSpec, JobSpec, Prefers, QueueSpec};
-use crate::vector::{ResourceTable, Vector};
+use crate::event::{Epoch, Event, JobId, Refused, RunEnd, Time};
+use crate::nodes::Nodes;
+use crate::queues::{Charge, QueueIndex};
+use crate::spec::{ClusterSpec, Elastic, JobSpec, Prefers, QueueSpec};
+use crate::vector::Vector;
 
 impl Engine {
     /// Folds one fact.
@@ -53,6 +51,7 @@ impl Engine {
                 self.run_mut(job, epoch)?.stopping = true;
                 self.unlist(job);
                 self.unlist_started(job);
+                self.unlist_size(job);
                 Ok(())
             }
             Event::Started { job, epoch, at } => {
@@ -62,6 +61,7 @@ impl Engine {
                     run.started_at = Some(at);
                     self.list_started(job);
                     self.list(job);
+                    self.list_size(job);
                 }
                 Ok(())
             }
@@ -126,7 +126,7 @@ impl Engine {
         let runs: Vec<JobId> = self.sites[index].runs.iter().copied().collect();
         for id in &runs {
             if let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(*id) {
-                for place in &mut run.places {
+                for place in run.places.iter_mut().chain(&mut run.leaving) {
                     place.node = nodes.index_of(self.sites[index].nodes.name(place.node));
                 }
             }
@@ -139,6 +139,10 @@ impl Engine {
         for id in runs {
             for (node, amount) in self.reserved(id) {
                 self.sites[index].nodes.take(node, &amount, &self.resources);
+            }
+            if self.jobs.held(id).is_elastic() {
+                // Its nodes may be of another model now.
+                self.list_size(id);
             }
         }
         for (id, promise) in self.promised.iter().filter(|(_, promise)| promise.cluster == index) {
@@ -194,6 +198,11 @@ impl Engine {
         self.groups.all_stale();
         self.misplaced.stale();
         self.let_unpaid_go(0..=usize::MAX);
+        // Where nobody could go before, runs may have to make room now.
+        let all: Vec<QueueIndex> = self.queues.iter().map(|(index, _)| index).collect();
+        for queue in all {
+            self.queues.touch(queue);
+        }
         let mut everything = Vector::default();
         for cluster in self.sites.iter().filter_map(|site| site.cluster.as_ref()) {
             let used = cluster.spec.takes_jobs
@@ -236,6 +245,13 @@ impl Engine {
             return Err(Refused::new("queue", format!("queue {:?} has queues below it; jobs go to those", spec.queue)));
         }
         let (class, likeness) = self.class_of(&spec, learned)?;
+        let asks = match spec.gang.elastic {
+            Some(Elastic { least, .. }) => {
+                let learned = self.classes.get(class).learned.clone();
+                self.intern(&spec.gang.at(least), &learned)
+            }
+            None => class,
+        };
         for group in &self.classes.get(class).groups {
             self.mix.count(group.shape, group.replicas);
         }
@@ -248,6 +264,7 @@ impl Engine {
             id,
             queue,
             class,
+            asks,
             likeness,
             priority: spec.priority,
             submitted_at: spec.submitted_at,
@@ -267,8 +284,10 @@ impl Engine {
             if self.typical.sub(self.classes.get(job.class)) {
                 self.speeds_changed();
             }
-            if self.classes.release(job.class, &mut self.mix) {
-                self.groups.forget(job.class);
+            for class in [job.class, job.asks].into_iter().take(if job.is_elastic() { 2 } else { 1 }) {
+                if self.classes.release(class, &mut self.mix) {
+                    self.groups.forget(class);
+                }
             }
         }
     }
@@ -309,91 +328,28 @@ impl Engine {
         Ok(())
     }
 
-    /// What a placed job holds, node by node: what is bound where that is known, else what is planned.
-    pub(crate) fn reserved(&self, id: JobId) -> Vec<(NodeIndex, Held)> {
-        let Some(Job { class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return Vec::new() };
-        let (class, nodes) = (self.classes.get(*class), &self.sites[run.cluster].nodes);
-        match &run.bound {
-            Some(bound) => {
-                let bound =
-                    bound.iter().filter_map(|bound| Some((nodes.find(&bound.node)?, self.resources.find_all(&bound.used))));
-                let bound: Vec<(NodeIndex, Vector)> = bound.collect();
-                if class.in_parts && as_planned(class, &run.places, &bound) {
-                    return planned(class, &run.places);
-                }
-                bound.into_iter().map(|(node, amount)| (node, in_whole_gpus(class, amount, &self.resources))).collect()
-            }
-            None => planned(class, &run.places),
-        }
-    }
-
-    fn hold(&mut self, id: JobId, charge: Charge) {
-        let Some(Job { class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
-        let index = run.cluster;
-        if run.bound.is_none() {
-            // What is planned needs no list of its own.
-            let (site, class) = (&mut self.sites[index], self.classes.get(*class));
-            match charge {
-                Charge::Add => site.nodes.take_places(class, &run.places, &self.resources),
-                Charge::Back => site.nodes.give_places(class, &run.places, &self.resources),
-            }
-        } else {
-            for (node, amount) in self.reserved(id) {
-                match charge {
-                    Charge::Add => self.sites[index].nodes.take(node, &amount, &self.resources),
-                    Charge::Back => self.sites[index].nodes.give(node, &amount, &self.resources),
-                }
-            }
-        }
-        match charge {
-            Charge::Add => self.sites[index].taken += 1,
-            Charge::Back => {
-                self.freed.insert(index);
-            }
-        }
-    }
-
-    pub(crate) fn bind(&mut self, id: JobId, epoch: Epoch, nodes: Vec<BoundNode>) -> Result<(), Refused> {
-        let run = self.run_mut(id, epoch)?;
-        if run.bound.as_ref() == Some(&nodes) {
-            return Ok(());
-        }
-        let mut sum = Vector::default();
-        for bound in &nodes {
-            sum.add(&self.resources.intern(&bound.used));
-        }
-        let class = self.jobs.held(id).class;
-        // Fewer pods than planned: the others are still to come, and their places are kept.
-        if !sum.covers(&self.classes.get(class).total) {
-            return Ok(());
-        }
-        self.hold(id, Charge::Back);
-        self.run_mut(id, epoch)?.bound = Some(nodes);
-        self.hold(id, Charge::Add);
-        Ok(())
-    }
-
     fn end_run(&mut self, id: JobId, epoch: Epoch, end: RunEnd) -> Result<(), Refused> {
         let now = self.now;
         let run = self.run_mut(id, epoch)?;
-        let cluster = run.cluster;
-        let lasted_ms = run.started_at.map_or(0, |at| now.0.saturating_sub(at.0).max(0));
-        let done_ms = work_of(lasted_ms, run.speed);
+        let (cluster, done_ms, of_size) = (run.cluster, run.done_ms(now), run.class);
         let model = self.learns_of(id);
         self.unlist(id);
         self.unlist_started(id);
+        self.unlist_size(id);
+        self.leaving.remove(&id);
         for promise in self.promised.values_mut() {
             promise.left.remove(&id);
         }
         self.hold(id, Charge::Back);
         self.sites[cluster].runs.remove(&id);
         let job = self.jobs.held_mut(id);
-        let (queue, class, likeness) = (job.queue, job.class, job.likeness);
+        let (queue, full, asks, likeness) = (job.queue, job.class, job.asks, job.likeness);
         let attained_ms = job.attained_ms.saturating_add(done_ms);
-        let class = self.classes.get(class);
+        let class = self.classes.get(of_size);
         // What does not go on from a checkpoint begins from nothing again.
         job.attained_ms = if class.gang.restart_ms.is_some() { attained_ms } else { 0 };
         self.queues.charge(queue, &class.total, Charge::Back);
+        self.let_class_go(full, asks, of_size);
         self.let_go_below(queue);
         // A better place that is kept for it is of use only if it goes on at once.
         if !matches!(end, RunEnd::Retry { not_before } if not_before <= now) {
@@ -421,40 +377,4 @@ impl Engine {
             self.timers.insert((until, Timer::Retry(id)));
         }
     }
-
-    /// Charges a placed job that was read from its row.
-    pub(crate) fn charge_restored(&mut self, id: JobId) {
-        let Some(Job { queue, class, state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
-        self.sites[run.cluster].runs.insert(id);
-        self.queues.charge(*queue, &self.classes.get(*class).total, Charge::Add);
-        self.hold(id, Charge::Add);
-        self.list_started(id);
-    }
-}
-
-fn planned(class: &Class, places: &[Place]) -> Vec<(NodeIndex, Held)> {
-    places.iter().map(|place| (place.node, place.held(class))).collect()
-}
-
-/// Whether on each node there is what was planned for it.
-fn as_planned(class: &Class, places: &[Place], bound: &[(NodeIndex, Vector)]) -> bool {
-    let mut differs: BTreeMap<NodeIndex, Vector> = BTreeMap::new();
-    for (node, amount) in bound {
-        differs.entry(*node).or_default().add(amount);
-    }
-    for place in places {
-        differs.entry(place.node).or_default().sub(&class.groups[place.group as usize].asked.times(place.workers));
-    }
-    differs.values().all(|differs| *differs == Vector::default())
-}
-
-/// What pods that are elsewhere than planned hold: nobody knows of which GPUs they have parts, and nobody gets the rest of these.
-fn in_whole_gpus(class: &Class, mut amount: Vector, resources: &ResourceTable) -> Held {
-    let parts = || class.groups.iter().filter(|group| group.part > 0);
-    if let (Some(least), Some(gpu)) = (parts().map(|group| group.part).min(), resources.gpu_of(&amount)) {
-        let workers: i64 = parts().map(|group| i64::from(group.replicas)).sum();
-        let gpus = amount.get(gpu).div_euclid(least) + 1;
-        amount.put(gpu, gpus.min(class.whole + workers) * WHOLE);
-    }
-    Held { amount, parts: Vec::new() }
 }

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::{time_of, work_of};
+use crate::class::time_of;
 use crate::engine::{Engine, State};
-use crate::event::{Decision, Epoch, Event, JobId, Placement, RunEnd, Time};
+use crate::event::{Decision, Epoch, Event, JobId, Placement, RunEnd, SizeChange, Time};
 
 /// How far and how gloomily to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,25 +62,12 @@ impl Engine {
             // What was told to start does so now; what runs already stays as it is.
             self.apply(Event::Started { job, epoch, at }).expect("it is placed");
         }
+        for job in self.leaving.clone() {
+            self.let_leave(job);
+        }
         let (mut ended, mut known) = (0, 0);
         for _ in 0..outlook.most_steps {
-            for decision in self.plan() {
-                match decision {
-                    Decision::Place(placement) => {
-                        let (job, epoch, at) = (placement.job, placement.epoch, self.now);
-                        self.apply(Event::Started { job, epoch, at }).expect("it was just placed");
-                        let (lasts_ms, learned) = self.lasts(job, outlook.permille);
-                        ends.insert((Time(at.0.saturating_add(lasts_ms)), job, epoch, learned, false));
-                        let start = Start { at, placement, lasts_ms, learned, ends: (ended, known) };
-                        forecast.starts.entry(job).or_insert(start);
-                    }
-                    Decision::Interrupt(interruption) => {
-                        forecast.interrupted.insert(interruption.job);
-                        ends.retain(|(_, job, ..)| *job != interruption.job);
-                        ends.insert((self.now, interruption.job, interruption.epoch, true, true));
-                    }
-                }
-            }
+            while self.play(outlook.permille, (ended, known), &mut ends, &mut forecast) {}
             let next = ends.first().map(|(at, ..)| *at).into_iter().chain(self.next_timer()).min();
             let Some(next) = next.filter(|next| *next <= horizon) else {
                 forecast.until = horizon;
@@ -99,6 +86,48 @@ impl Engine {
         forecast
     }
 
+    /// Plans once and does what is decided; whether there is more to decide now.
+    fn play(&mut self, permille: u16, before: (u32, u32), ends: &mut BTreeSet<End>, forecast: &mut Forecast) -> bool {
+        let mut more = false;
+        for decision in self.plan() {
+            match decision {
+                Decision::Place(placement) => {
+                    let (job, epoch, at) = (placement.job, placement.epoch, self.now);
+                    self.apply(Event::Started { job, epoch, at }).expect("it was just placed");
+                    let (lasts_ms, learned) = self.lasts(job, permille);
+                    ends.insert((Time(at.0.saturating_add(lasts_ms)), job, epoch, learned, false));
+                    let start = Start { at, placement, lasts_ms, learned, ends: before };
+                    forecast.starts.entry(job).or_insert(start);
+                }
+                Decision::Interrupt(interruption) => {
+                    forecast.interrupted.insert(interruption.job);
+                    ends.retain(|(_, job, ..)| *job != interruption.job);
+                    ends.insert((self.now, interruption.job, interruption.epoch, true, true));
+                }
+                Decision::Resize(resize) => {
+                    if let SizeChange::Shrinks { .. } = resize.change {
+                        self.let_leave(resize.job);
+                        more = true;
+                    }
+                    let ending = ends.iter().find(|(_, job, ..)| *job == resize.job).copied();
+                    if let Some(end @ (_, job, epoch, _, false)) = ending {
+                        ends.remove(&end);
+                        let (lasts_ms, learned) = self.lasts(job, permille);
+                        ends.insert((Time(self.now.0.saturating_add(lasts_ms)), job, epoch, learned, false));
+                    }
+                }
+            }
+        }
+        more
+    }
+
+    /// Workers of a run that are told to leave do so now.
+    fn let_leave(&mut self, job: JobId) {
+        let resize = self.resize_of(job, SizeChange::HasShrunk);
+        let nodes = resize.bound(&self.classes.get(self.jobs.held(job).class).gang);
+        self.apply(Event::Bound { job, epoch: resize.epoch, nodes }).expect("it runs");
+    }
+
     /// How long a placed job's run lasts from now on, and whether that was learned.
     fn lasts(&self, job: JobId, permille: u16) -> (i64, bool) {
         let job = self.jobs.held(job);
@@ -106,8 +135,7 @@ impl Engine {
         if run.stopping {
             return (0, true);
         }
-        let lasted_ms = run.started_at.map_or(0, |at| self.now.0.saturating_sub(at.0).max(0));
-        let attained_ms = job.attained_ms.saturating_add(work_of(lasted_ms, run.speed));
+        let attained_ms = job.attained_ms.saturating_add(run.done_ms(self.now));
         let (work_ms, learned) = self.estimates.remaining_quantile_ms(job.likeness, attained_ms, permille);
         (time_of(work_ms, run.speed), learned)
     }

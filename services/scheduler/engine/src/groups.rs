@@ -102,6 +102,12 @@ impl Group {
         first.into_iter().chain(behind)
     }
 
+    /// Every candidate that may have room, in the tiers that are open now and in order.
+    pub(crate) fn may_have_room(&self) -> impl Iterator<Item = &Candidate> {
+        let may = |(at, candidate)| (self.room[at / 64] >> (at % 64) & 1 == 1).then_some(candidate);
+        self.open_candidates().iter().enumerate().filter_map(may)
+    }
+
     /// The first candidate from a place on that may have room, in the tiers that are open now.
     fn maybe_from(&self, place: usize) -> Option<usize> {
         self.marked_from(place).filter(|place| *place < self.reach)

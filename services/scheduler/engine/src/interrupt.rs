@@ -3,18 +3,16 @@
 //! whole; what they have attained is kept, and they return to their queue at their original time.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::class::{ClassId, time_of, work_of};
+use crate::class::{ClassId, time_of};
 use crate::cluster::{Candidate, ClusterIndex, Interruptible};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::estimate::{begin_ms, level_of};
 use crate::event::{Cause, Decision, JobId, Time};
-use crate::nodes::{Held, NodeIndex, Place};
 use crate::promise::Promise;
-use crate::queues::{Charge, Rights, Work};
+use crate::queues::Work;
 use crate::rows::Remaining;
-use crate::thought::Thought;
 
 /// A run makes room only for a gang that is expected to take this many times less GPU-time. With less than that two gangs of one
 /// kind would interrupt each other as soon as one has run a little longer than the other.
@@ -37,14 +35,17 @@ impl Engine {
     /// Lists a run, if it may be interrupted, under the GPU-time it is expected to take still; and again when it has lasted so
     /// long that more is to be expected.
     pub(crate) fn list(&mut self, id: JobId) {
-        let Some(Job { state: State::Placed(run), class, queue, likeness, attained_ms, .. }) = self.jobs.get(id) else { return };
-        let class = self.classes.get(*class);
+        let Some(Job { state: State::Placed(run), queue, likeness, attained_ms, .. }) = self.jobs.get(id) else { return };
+        let class = self.classes.get(run.class);
         let (Some(started_at), Some(_), false) = (run.started_at, class.gang.restart_ms, run.stopping) else { return };
+        if !run.leaving.is_empty() {
+            return;
+        }
         if self.was_overdue(id, started_at) {
             return;
         }
         let (lasted_ms, speed) = (self.now.0.saturating_sub(started_at.0).max(0), run.speed);
-        let attained_ms = attained_ms.saturating_add(work_of(lasted_ms, speed));
+        let attained_ms = attained_ms.saturating_add(run.done_ms(self.now));
         let next_ms = time_of(begin_ms(level_of(attained_ms).saturating_add(1)).saturating_sub(attained_ms), speed);
         let min_runtime_ms = self.queues.get(*queue).spec.min_runtime_ms;
         let remaining_ms = time_of(self.estimates.remaining_ms(*likeness, attained_ms), speed);
@@ -136,7 +137,7 @@ impl Engine {
         decisions: &mut Vec<Decision>,
     ) -> bool {
         let job = self.jobs.held(for_job);
-        let (priority, class_id) = (job.priority, job.class);
+        let (priority, class_id) = (job.priority, job.asks);
         let site = &self.sites[candidate.cluster];
         let class = self.classes.get(class_id);
         let mut missing = class.whole - candidate.flavor.map_or(0, |flavor| site.nodes.gpus_free(flavor));
@@ -144,10 +145,10 @@ impl Engine {
         let mut eligible: Vec<JobId> = Vec::new();
         for (Reverse(remaining), id) in site.interruptible.iter().take(MOST_RUNS) {
             looked_at += 1;
-            let Some(Job { priority: its_priority, queue, state: State::Placed(run), class, .. }) = self.jobs.get(*id) else {
+            let Some(Job { priority: its_priority, queue, state: State::Placed(run), .. }) = self.jobs.get(*id) else {
                 continue;
             };
-            let class = self.classes.get(*class);
+            let class = self.classes.get(run.class);
             let restart_gpu_ms = class.gang.restart_ms.unwrap_or(0).saturating_mul(class.gpus);
             let worth = claim.gpu_ms.max(restart_gpu_ms.saturating_mul(RESTART_TIMES));
             if *remaining <= worth.saturating_mul(TIMES_LONGER) {
@@ -172,105 +173,12 @@ impl Engine {
         if missing > 0 {
             return false;
         }
-        let Some((places, left)) = self.free_up(class_id, candidate, &eligible, None) else { return false };
-        let (cluster, flavor, tier) = (candidate.cluster, candidate.flavor, candidate.tier);
-        let promise = Promise { cluster, flavor, tier, places, left, expected_at: None };
-        self.promise(for_job, promise, claim.cause, decisions);
+        let eligible = self.with_surplus(&eligible);
+        let Some((places, going)) = self.free_up(class_id, candidate, &eligible, None) else { return false };
+        let promise = Promise::of(candidate, places, &going);
+        self.promise(for_job, promise, going, claim.cause, decisions);
         true
     }
-
-    /// Frees one run after the other, in thought, until the gang fits and, if they are looked at, its rights allow it; then spares those, the last first, that need not end for it. The gang's places are charged, and the runs still are.
-    pub(crate) fn free_up(
-        &mut self,
-        class_id: ClassId,
-        candidate: &Candidate,
-        eligible: &[JobId],
-        mut rights: Option<Rights>,
-    ) -> Option<(Vec<Place>, BTreeSet<JobId>)> {
-        let cluster = candidate.cluster;
-        let mut freed: Vec<(JobId, Vec<(NodeIndex, Held)>)> = Vec::new();
-        // What was given to the nodes, and what is to be before the next try.
-        let (mut given, mut pending) = (Vec::new(), Vec::new());
-        let mut thought = Thought::new(self.classes.get(class_id), candidate.flavor, &self.sites[cluster].nodes);
-        let mut places = None;
-        for id in eligible {
-            let reserved = self.reserved(*id);
-            let class = self.classes.get(class_id);
-            let nodes = &mut self.sites[cluster].nodes;
-            for (node, held) in &reserved {
-                thought.give(class, nodes, *node, held);
-            }
-            pending.extend(reserved.iter().cloned());
-            freed.push((*id, reserved));
-            let job = self.jobs.held(*id);
-            if let Some(rights) = &mut rights {
-                rights.change(job.queue, &self.classes.get(job.class).total, Charge::Back);
-            }
-            if !thought.could_fit(class) || rights.as_ref().is_some_and(|rights| !rights.allow()) {
-                continue;
-            }
-            for (node, amount) in by_node(std::mem::take(&mut pending)) {
-                nodes.give(node, &amount, &self.resources);
-                given.push((node, amount));
-            }
-            self.stats.fits_tried += 1;
-            if let Ok(found) = nodes.place(class, candidate.flavor, &self.resources, &self.mix) {
-                places = Some(found);
-                break;
-            }
-        }
-        let nodes = &mut self.sites[cluster].nodes;
-        let Some(places) = places else {
-            for (node, amount) in by_node(given) {
-                nodes.take(node, &amount, &self.resources);
-            }
-            return None;
-        };
-        let of_gang: BTreeSet<NodeIndex> = places.iter().map(|place| place.node).collect();
-        let (mut ended, mut held) = (BTreeSet::new(), Vec::new());
-        while let Some((id, reserved)) = freed.pop() {
-            // On nodes that the gang does not get nothing has to end.
-            let has_place = |(node, held): &(NodeIndex, Held)| !of_gang.contains(node) || nodes.has_room_for(*node, held);
-            let job = self.jobs.held(id);
-            let total = &self.classes.get(job.class).total;
-            let mut allowed = || match &mut rights {
-                Some(rights) => {
-                    rights.change(job.queue, total, Charge::Add);
-                    let allowed = rights.allow();
-                    if !allowed {
-                        rights.change(job.queue, total, Charge::Back);
-                    }
-                    allowed
-                }
-                None => true,
-            };
-            if reserved.iter().all(has_place) && allowed() {
-                for (node, amount) in &reserved {
-                    nodes.take(*node, amount, &self.resources);
-                }
-            } else {
-                ended.insert(id);
-                held.extend(reserved);
-            }
-        }
-        for (node, amount) in by_node(held) {
-            nodes.take(node, &amount, &self.resources);
-        }
-        Some((places, ended))
-    }
-}
-
-/// What there is on each node together: a node changes once then, however many runs are on it.
-fn by_node(mut amounts: Vec<(NodeIndex, Held)>) -> Vec<(NodeIndex, Held)> {
-    amounts.sort_by_key(|(node, _)| *node);
-    amounts.dedup_by(|(node, amount), (first, sum)| {
-        let same = node == first;
-        if same {
-            sum.add(amount);
-        }
-        same
-    });
-    amounts
 }
 
 /// What a waiting gang claims: the GPU-time it is expected to take, less the longer it has waited for its run. With a wait as long

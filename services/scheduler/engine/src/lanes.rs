@@ -25,7 +25,10 @@ pub(crate) const MOST_HEAD_START_MS: i64 = 14 * 24 * 60 * 60 * 1_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
     pub(crate) queue: QueueIndex,
+    /// What its gangs ask for: their least size.
     pub(crate) class: ClassId,
+    /// What they need at their full size.
+    pub(crate) whole: ClassId,
     pub(crate) priority: i32,
     /// Expected remaining time of each of its jobs.
     pub(crate) expected_ms: i64,
@@ -81,7 +84,7 @@ pub(crate) fn work_ms(expected_ms: i64, gpus: i64) -> i64 {
     TierOpens::lasts_ms(expected_ms).saturating_mul(gpus.max(1))
 }
 
-/// What the jobs of a lane have in common: queue, class, priority, expected remaining time and how long they have run, in steps, in
+/// What the jobs of a lane have in common: queue, class of the full size, priority, expected remaining time and how long they have run, in steps, in
 /// milliseconds, and the deadline.
 pub(crate) type LaneKey = (QueueIndex, ClassId, i32, i64, i64, Option<Time>);
 
@@ -145,12 +148,13 @@ impl Lanes {
         all.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// A lane for gangs of so many GPUs.
-    pub(crate) fn create(&mut self, key: LaneKey, gpus: i64) -> LaneId {
-        let (queue, class, priority, expected_ms, ran_ms, deadline) = key;
+    /// A lane for gangs that ask for this and have so many GPUs at their full size.
+    pub(crate) fn create(&mut self, key: LaneKey, class: ClassId, gpus: i64) -> LaneId {
+        let (queue, whole, priority, expected_ms, ran_ms, deadline) = key;
         let lane = Some(Lane {
             queue,
             class,
+            whole,
             priority,
             expected_ms,
             expected_gpu_ms: expected_ms.saturating_mul(gpus.max(1)),
@@ -180,7 +184,7 @@ impl Lanes {
     pub(crate) fn remove(&mut self, id: LaneId) {
         self.unmark(id);
         if let Some(lane) = self.all[id].take() {
-            self.by_key.remove(&(lane.queue, lane.class, lane.priority, lane.expected_ms, lane.ran_ms, lane.deadline));
+            self.by_key.remove(&(lane.queue, lane.whole, lane.priority, lane.expected_ms, lane.ran_ms, lane.deadline));
             self.unused.push(id);
         }
     }

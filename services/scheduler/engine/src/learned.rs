@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::class::{ClassId, FlavorId};
-use crate::cluster::ClusterIndex;
 use crate::engine::{Engine, Job, State};
 use crate::estimate::LikenessId;
 use crate::event::{JobId, Refused};
-use crate::nodes::Place;
 use crate::spec::{Gang, JobSpec};
 
 /// A model counts once so many runs have finished on it.
@@ -118,15 +116,11 @@ impl Engine {
         if self.estimates.kind(*likeness).is_empty() {
             return None;
         }
-        let says_none = self.classes.get(*class).gang.speeds.is_empty();
-        says_none.then(|| self.model_of(*class, run.cluster, &run.places)).flatten()
-    }
-
-    /// The GPU model of a gang in its places; `None` without GPUs.
-    pub(crate) fn model_of(&self, class: ClassId, cluster: ClusterIndex, places: &[Place]) -> Option<FlavorId> {
-        let (class, nodes) = (self.classes.get(class), &self.sites[cluster].nodes);
-        let mut on_gpu = places.iter().filter(|place| class.groups[place.group as usize].on_gpu);
-        on_gpu.find_map(|place| nodes.flavor_of(place.node))
+        let class = self.classes.get(*class);
+        if !class.gang.speeds.is_empty() {
+            return None;
+        }
+        self.model_of(class, run.cluster, &run.places)
     }
 }
 

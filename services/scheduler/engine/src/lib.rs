@@ -17,7 +17,10 @@ mod event;
 mod explain;
 mod fold;
 mod forecast;
+mod freeing;
 mod groups;
+mod grow;
+mod holding;
 mod interrupt;
 mod jobs;
 mod lanes;
@@ -34,8 +37,13 @@ mod queues;
 mod ranking;
 mod reason;
 mod reclaim;
+mod restore;
 mod rows;
+mod shrink;
+mod size;
+mod smaller;
 mod spec;
+mod surplus;
 mod thought;
 mod typical;
 mod vector;
@@ -47,15 +55,17 @@ pub use egress::Moving;
 pub use engine::{Engine, Stats};
 pub use estimate::{Finished, histories};
 pub use event::{
-    BoundNode, Cause, ClusterState, Decision, Epoch, Event, Interruption, JobId, Placement, Refused, RunEnd, Slot, Time,
+    BoundNode, Cause, ClusterState, Decision, Epoch, Event, Interruption, JobId, Placement, Refused, Resize, RunEnd, SizeChange,
+    Slot, Time,
 };
 pub use forecast::{Forecast, Outlook, Start};
 pub use learned::ModelRuns;
 pub use prefer::{By, ModelVerdict, Preference, SpeedFrom, WorkPrice};
 pub use queues::MAX_DEPTH;
 pub use reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, Threshold, show_budget};
-pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Rows};
+pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Resized, Rows};
+pub use smaller::{SizeVerdict, Smaller};
 pub use spec::{
-    Budget, BudgetLimit, BudgetUnit, ClusterSpec, Dataset, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens,
+    Budget, BudgetLimit, BudgetUnit, ClusterSpec, Dataset, Elastic, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens,
     Topology, TopologyMode, WorkerGroup,
 };

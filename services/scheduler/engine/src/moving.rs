@@ -11,6 +11,7 @@ use crate::class::{Class, ClassId, FlavorId, time_of, work_of};
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{Cause, Decision, JobId, Time};
+use crate::freeing::Going;
 use crate::groups::Open;
 use crate::prefer::Place;
 use crate::promise::Promise;
@@ -144,9 +145,8 @@ impl Engine {
                 full.insert(place);
                 continue;
             };
-            let (cluster, flavor, tier) = (candidate.cluster, candidate.flavor, candidate.tier);
-            let promise = Promise { cluster, flavor, tier, places, left: BTreeSet::from([id]), expected_at: None };
-            self.promise(id, promise, Cause::Better, decisions);
+            let going = Going { whole: BTreeSet::from([id]), ..Going::default() };
+            self.promise(id, Promise::of(candidate, places, &going), going, Cause::Better, decisions);
             return true;
         }
         false
@@ -154,12 +154,13 @@ impl Engine {
 
     /// What is known of a run that is listed among those that may be interrupted, with the GPU-time it is listed under; `None` also
     /// where its own place is none that a gang could have now: from a cluster that takes nothing new, or is not heard of,
-    /// nothing moves away by itself.
+    /// nothing moves away by itself. Nor does an elastic gang: it would begin at its least size again.
     fn mover(&mut self, id: JobId) -> Option<(i64, Mover)> {
-        let Job { class, queue, state: State::Placed(run), .. } = self.jobs.get(id)? else { return None };
+        let job = self.jobs.get(id).filter(|job| !job.is_elastic())?;
+        let Job { class, queue, state: State::Placed(run), .. } = job else { return None };
         let (class, queue, cluster) = (*class, *queue, run.cluster);
         let gpu_ms = run.remaining?.gpu_ms;
-        let flavor = self.model_of(class, cluster, &run.places);
+        let flavor = self.model_of(self.classes.get(class), cluster, &run.places);
         // The tiers up to its own were open to it.
         let tiers = self.queues.tiers(self.queues.tier_owner(queue)).len();
         let speed = self.classes.get(class).known_speed(flavor);

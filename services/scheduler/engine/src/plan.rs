@@ -7,10 +7,12 @@ use crate::cluster::Candidate;
 use crate::engine::{Engine, Run, State};
 use crate::event::{Decision, Epoch, JobId, Placement, Slot};
 use crate::groups::GroupId;
+use crate::grow::largest;
 use crate::lanes::LaneId;
 use crate::memo::Offer;
 use crate::nodes::Place;
 use crate::queues::{Charge, Limit, QueueIndex, ROOT, Work};
+use crate::spec::Elastic;
 use crate::vector::Vector;
 
 /// Where at least one group in so many is open, the lanes of a queue are looked at in their order, else the open groups.
@@ -37,6 +39,7 @@ impl Engine {
     pub fn plan_at_most(&mut self, limit: usize) -> Vec<Decision> {
         let mut decisions = Vec::new();
         self.ring_timers();
+        self.finish_shrinking(&mut decisions);
         self.keep_promises(&mut decisions);
         while decisions.len() < limit {
             if !self.freed.is_empty() {
@@ -56,9 +59,12 @@ impl Engine {
             let before = decisions.len();
             self.keep_promises(&mut decisions);
             if self.freed.is_empty() && !made && decisions.len() == before {
-                // Nobody who waits has room: what is idle may be a better place for what runs.
-                let before = decisions.len();
+                // Nobody who waits has room: what is idle may be a better place for what runs, and then room to grow. Whoever grows may
+                // have more than its share from now on.
                 self.move_runs(&mut decisions, limit);
+                if decisions.len() == before {
+                    self.grow(&mut decisions, limit);
+                }
                 if decisions.len() == before {
                     break;
                 }
@@ -69,6 +75,7 @@ impl Engine {
 
     /// Runs make room for what is blocked.
     fn make_room(&mut self, decisions: &mut Vec<Decision>, limit: usize) {
+        self.take_surplus(decisions, limit);
         self.reclaim(decisions, limit);
         self.reserve_for_overdue(decisions, limit);
         self.interrupt(decisions, limit);
@@ -175,8 +182,61 @@ impl Engine {
     fn place_head(&mut self, lane: LaneId) -> Option<Placement> {
         let (_, job) = self.lanes.get(lane).head()?;
         let (group, _) = self.lanes.get(lane).listed?;
+        if self.jobs.held(job).is_elastic() {
+            return self.place_elastic(job, group);
+        }
         let candidate = self.least_fragmented(self.jobs.held(job).class, group)?;
         self.place_at(job, &candidate)
+    }
+
+    /// Places an elastic gang whose least size has room: at its full size where that has room first, else as large as it can be at the
+    /// first place of all.
+    fn place_elastic(&mut self, job: JobId, group: GroupId) -> Option<Placement> {
+        let entry = self.jobs.held(job);
+        let (queue, full, asks) = (entry.queue, entry.class, entry.asks);
+        let Elastic { group: part, least } = self.elastic(entry)?;
+        let most = self.classes.get(full).groups[part].replicas;
+        let allowed = {
+            let (class, asks) = (self.classes.get(full), self.classes.get(asks));
+            let allows = |workers: u32| {
+                let mut total = asks.total.clone();
+                total.add(&class.groups[part].asked.times(workers - least));
+                self.queues.limit(queue, &total, Work::default).is_none()
+            };
+            largest(least, most, allows)
+        };
+        if allowed == most {
+            let candidates: Vec<Candidate> = self.groups.get(group).may_have_room().cloned().collect();
+            for candidate in &candidates {
+                let class = self.classes.get(full);
+                self.stats.fits_tried += 1;
+                if !self.sites[candidate.cluster].nodes.could_fit(class, candidate.flavor) || !self.affords(job, candidate) {
+                    continue;
+                }
+                let nodes = &mut self.sites[candidate.cluster].nodes;
+                if let Ok(places) = nodes.place(class, candidate.flavor, &self.resources, &self.mix) {
+                    return Some(self.placed(job, candidate, places, full));
+                }
+            }
+        }
+        let candidate = self.least_fragmented(asks, group)?;
+        let workers = largest(least, allowed.min(most - 1), |workers| {
+            let class = self.class_at(job, workers);
+            self.stats.fits_tried += 1;
+            let nodes = &mut self.sites[candidate.cluster].nodes;
+            let fits = nodes.fits(self.classes.get(class), candidate.flavor, &self.resources, &self.mix);
+            self.let_class_go(full, asks, class);
+            fits
+        });
+        let class = self.class_at(job, workers);
+        let nodes = &mut self.sites[candidate.cluster].nodes;
+        match nodes.place(self.classes.get(class), candidate.flavor, &self.resources, &self.mix) {
+            Ok(places) => Some(self.placed(job, &candidate, places, class)),
+            Err(_) => {
+                self.let_class_go(full, asks, class);
+                None
+            }
+        }
     }
 
     /// The first candidate of a group with room, or, of several models of its cluster at its price, the one on which fragmentation
@@ -202,24 +262,27 @@ impl Engine {
         Some(candidate.clone())
     }
 
-    /// Places a waiting job on a candidate, if it has room.
+    /// Places a waiting job on a candidate, if it has room for what the job asks for.
     pub(crate) fn place_at(&mut self, job: JobId, candidate: &Candidate) -> Option<Placement> {
-        let class = self.classes.get(self.jobs.held(job).class);
+        let asks = self.jobs.held(job).asks;
+        let class = self.classes.get(asks);
         self.stats.fits_tried += 1;
         let places = self.sites[candidate.cluster].nodes.place(class, candidate.flavor, &self.resources, &self.mix).ok()?;
-        Some(self.placed(job, candidate, places))
+        Some(self.placed(job, candidate, places, asks))
     }
 
-    /// Takes a placement into the state; the nodes have it already.
-    pub(crate) fn placed(&mut self, id: JobId, candidate: &Candidate, places: Vec<Place>) -> Placement {
+    /// Takes a placement at the size of a class into the state; the nodes have it already.
+    pub(crate) fn placed(&mut self, id: JobId, candidate: &Candidate, places: Vec<Place>, of_size: ClassId) -> Placement {
         self.dequeue(id);
         let site = &mut self.sites[candidate.cluster];
         site.runs.insert(id);
         site.taken += 1;
+        let speed = self.speed_at(self.jobs.held(id), of_size, candidate.flavor);
+        let site = &self.sites[candidate.cluster];
         let job = self.jobs.held_mut(id);
         job.epoch = Epoch(job.epoch.0 + 1);
-        let class = self.classes.get(job.class);
-        let (gpus, speed) = (class.gpus, class.speed(candidate.flavor));
+        let class = self.classes.get(of_size);
+        let gpus = class.gpus;
         let counted_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), speed);
         let work = Work::new(counted_ms.saturating_mul(gpus), candidate.price).with_egress(candidate.egress);
         let placement = Placement {
@@ -230,6 +293,7 @@ impl Engine {
             price_micros: candidate.price,
             egress_micros: candidate.egress.unwrap_or(0),
             tier: candidate.tier,
+            gpus,
             counted_ms,
             slots: places
                 .iter()
@@ -244,15 +308,19 @@ impl Engine {
         let cluster = candidate.cluster;
         job.state = State::Placed(Box::new(Run {
             cluster,
+            class: of_size,
             places,
+            leaving: Vec::new(),
             bound: None,
             started_at: None,
+            sized: None,
             speed,
             stopping: false,
             remaining: None,
+            listed: None,
         }));
         self.queues.count(job.queue, work);
-        self.queues.charge(job.queue, &self.classes.get(job.class).total, Charge::Add);
+        self.queues.charge(job.queue, &class.total, Charge::Add);
         self.stats.placed += 1;
         placement
     }

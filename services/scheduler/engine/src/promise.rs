@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::class::{FlavorId, time_of, work_of};
+use crate::class::{FlavorId, time_of};
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Job, State, Timer};
-use crate::event::{Cause, Decision, Interruption, JobId, Time};
+use crate::event::{Cause, Decision, Interruption, JobId, SizeChange, Time};
+use crate::freeing::Going;
 use crate::lanes::LaneId;
 use crate::nodes::{Held, NodeIndex, Place};
 use crate::queues::Work;
@@ -29,16 +30,32 @@ pub(crate) struct Promise {
     pub(crate) left: BTreeSet<JobId>,
     /// When it should have its room at the latest; `None` if only the runs in `left` are in its way.
     pub(crate) expected_at: Option<Time>,
+    /// Whether workers that left for it stood elsewhere than was thought.
+    pub(crate) elsewhere: bool,
+}
+
+impl Promise {
+    /// Room that comes once what is in its way has gone.
+    pub(crate) fn of(candidate: &Candidate, places: Vec<Place>, going: &Going) -> Self {
+        let left = going.whole.iter().chain(going.workers.keys()).copied().collect();
+        let Candidate { cluster, flavor, tier, .. } = *candidate;
+        Self { cluster, flavor, tier, places, left, expected_at: None, elsewhere: false }
+    }
 }
 
 impl Engine {
-    /// Keeps room for a gang, whose places are charged already, and ends the runs that are in its way.
-    pub(crate) fn promise(&mut self, job: JobId, promise: Promise, cause: Cause, decisions: &mut Vec<Decision>) {
+    /// Keeps room for a gang, whose places are charged already, and ends the runs, and takes the workers of runs, that are in its way.
+    pub(crate) fn promise(&mut self, job: JobId, promise: Promise, going: Going, cause: Cause, decisions: &mut Vec<Decision>) {
         self.sites[promise.cluster].taken += 1;
         self.queues.mark(self.jobs.held(job).queue);
-        for run in &promise.left {
+        for (run, workers) in going.workers {
+            self.stats.resized += 1;
+            decisions.push(self.tell_to_shrink(run, workers, SizeChange::Shrinks { in_favour_of: job, cause }));
+        }
+        for run in &going.whole {
             self.unlist(*run);
             self.unlist_started(*run);
+            self.unlist_size(*run);
             let entry = self.jobs.held_mut(*run);
             let epoch = entry.epoch;
             if let State::Placed(run) = &mut entry.state {
@@ -111,7 +128,11 @@ impl Engine {
                 if let Some(at) = promise.expected_at {
                     self.timers.remove(&(at, Timer::Promised(job)));
                 }
-                decisions.push(Decision::Place(self.placed(job, &candidate, promise.places)));
+                let asks = self.jobs.held(job).asks;
+                decisions.push(Decision::Place(self.placed(job, &candidate, promise.places, asks)));
+            } else if self.promised[&job].elsewhere {
+                // What it waited for has gone, and its room is not where it was to be.
+                self.break_promise(job);
             }
         }
     }
@@ -144,7 +165,7 @@ impl Engine {
     fn promised_candidate(&mut self, job: JobId) -> Option<Candidate> {
         let promise = self.promised.get(&job)?;
         let entry = self.jobs.get(job)?;
-        let class = self.classes.get(entry.class);
+        let class = self.classes.get(entry.asks);
         let nodes = &self.sites[promise.cluster].nodes;
         let there = promise.places.iter().all(|place| nodes.free_on(place.node).is_some());
         if !there
@@ -153,7 +174,7 @@ impl Engine {
         {
             return None;
         }
-        let (queue, class, expected_ms) = (entry.queue, entry.class, entry.expected_ms);
+        let (queue, class, expected_ms) = (entry.queue, entry.asks, entry.expected_ms);
         let (cluster, flavor) = (promise.cluster, promise.flavor);
         let owner = self.queues.tier_owner(queue);
         let tier = promise.tier;
@@ -175,7 +196,7 @@ impl Engine {
             ends.push((self.expected_end(id), id));
         }
         ends.sort_unstable();
-        let class_id = self.jobs.held(job).class;
+        let class_id = self.jobs.held(job).asks;
         let mut given: Vec<(NodeIndex, Held)> = Vec::new();
         let (mut looked_at, mut next_try, mut found) = (0, 1, None);
         while looked_at < ends.len() && found.is_none() {
@@ -201,9 +222,8 @@ impl Engine {
         let Some(places) = found else { return false };
         let last = ends[looked_at - 1].0;
         let expected_at = Some(last.max(Time(self.now.0.saturating_add(60_000))));
-        let (cluster, flavor, tier) = (candidate.cluster, candidate.flavor, candidate.tier);
-        let promise = Promise { cluster, flavor, tier, places, left: BTreeSet::new(), expected_at };
-        self.promise(job, promise, Cause::Overdue, decisions);
+        let promise = Promise { expected_at, ..Promise::of(candidate, places, &Going::default()) };
+        self.promise(job, promise, Going::default(), Cause::Overdue, decisions);
         true
     }
 
@@ -211,9 +231,11 @@ impl Engine {
     fn expected_end(&mut self, id: JobId) -> Time {
         let now = self.now;
         let Some(Job { state: State::Placed(run), likeness, attained_ms, .. }) = self.jobs.get(id) else { return now };
-        let Some(started_at) = run.started_at.filter(|_| !run.stopping) else { return now };
+        if run.started_at.is_none() || run.stopping {
+            return now;
+        }
         let speed = run.speed;
-        let attained_ms = attained_ms.saturating_add(work_of(now.0.saturating_sub(started_at.0).max(0), speed));
+        let attained_ms = attained_ms.saturating_add(run.done_ms(now));
         Time(now.0.saturating_add(time_of(self.estimates.remaining_ms(*likeness, attained_ms), speed)))
     }
 
@@ -263,7 +285,7 @@ impl Engine {
         }
         let (candidates, reach) = self.groups.get(group).shared_candidates();
         for candidate in &candidates[..reach] {
-            let lasts_ms = time_of(expected_ms, self.classes.get(class).speed(candidate.flavor));
+            let lasts_ms = time_of(expected_ms, self.speed_at(self.jobs.held(job), class, candidate.flavor));
             let done_at = Time(now.0.saturating_add(lasts_ms));
             if until.get(&candidate.cluster).is_none_or(|at| done_at > *at) || !self.affords(job, candidate) {
                 continue;

@@ -7,6 +7,7 @@ use crate::amounts::show;
 use crate::egress::Moving;
 use crate::event::{Epoch, JobId, Time};
 use crate::prefer::{ModelVerdict, Preference};
+use crate::smaller::SizeVerdict;
 use crate::spec::{Budget, BudgetUnit, Topology};
 
 /// Everything there is to say about an unfinished job.
@@ -18,6 +19,8 @@ pub struct Explanation {
     pub queue: String,
     /// Where it stands.
     pub standing: Standing,
+    /// How large it is and may be; `None` for a gang of one size.
+    pub size: Option<SizeVerdict>,
     /// Waiting jobs of its queue before it; 0 for the next one, and for a job that does not wait.
     pub ahead: u64,
     /// What must change first. Empty for a job that is next and has room.

@@ -13,6 +13,7 @@ use crate::class::ClassId;
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{Cause, Decision, JobId, Time};
+use crate::freeing::Going;
 use crate::lanes::LaneId;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, ROOT};
@@ -52,7 +53,7 @@ impl Engine {
     /// Lists a started run among those that may have to make room.
     pub(crate) fn list_started(&mut self, id: JobId) {
         let Some(Job { state: State::Placed(run), queue, priority, .. }) = self.jobs.get(id) else { return };
-        let (Some(at), false) = (run.started_at, run.stopping) else { return };
+        let (Some(at), false, true) = (run.started_at, run.stopping, run.leaving.is_empty()) else { return };
         let (queue, priority) = (*queue, *priority);
         if self.sites[run.cluster].started.entry(queue).or_default().insert((priority, Reverse(at), Reverse(id))) {
             *self.queues.get_mut(queue).started.entry(priority).or_default() += 1;
@@ -230,7 +231,7 @@ impl Engine {
         for candidate in &candidates {
             let eligible = match cause {
                 Cause::Priority => self.of_lower_priority(taker, candidate.cluster, &mut ripe_at),
-                Cause::Share | Cause::Sooner | Cause::Overdue | Cause::Better => {
+                Cause::Share | Cause::Sooner | Cause::Overdue | Cause::Surplus | Cause::Better => {
                     self.borrowed_by_others(taker, candidate.cluster, &mut ripe_at)
                 }
             };
@@ -239,19 +240,19 @@ impl Engine {
             }
             self.in_vain.insert(taker.among);
             let rights = self.queues.rights(queue, &self.classes.get(class_id).total, taker.among);
-            let Some((places, left)) = self.free_up(class_id, candidate, &eligible, Some(rights)) else { continue };
-            let (cluster, flavor, tier) = (candidate.cluster, candidate.flavor, candidate.tier);
-            let promise = Promise { cluster, flavor, tier, places, left, expected_at: None };
+            let eligible = self.with_surplus(&eligible);
+            let Some((places, going)) = self.free_up(class_id, candidate, &eligible, Some(rights)) else { continue };
+            let promise = Promise::of(candidate, places, &going);
             if let Some(reservation) = reservation {
                 self.freed.insert(reservation.cluster);
             }
-            self.promise(job, promise, cause, decisions);
+            self.promise(job, promise, going, cause, decisions);
             return true;
         }
         if let Some(reservation) = reservation {
             let class = self.classes.get(class_id);
             self.sites[reservation.cluster].nodes.take_places(class, &reservation.places, &self.resources);
-            self.promise(job, reservation, cause, decisions);
+            self.promise(job, reservation, Going::default(), cause, decisions);
         }
         if let Some(at) = ripe_at {
             self.timers.insert((at, Timer::Ripe(taker.among)));
@@ -305,7 +306,8 @@ impl Engine {
                 if !borrows {
                     break;
                 }
-                let class = self.jobs.held(*id).class;
+                let State::Placed(run) = &self.jobs.held(*id).state else { continue };
+                let class = run.class;
                 if too_much == Some(class) {
                     continue;
                 }
@@ -350,7 +352,7 @@ impl Engine {
             return false;
         }
         let Some((of_gang, of_run)) = self.queues.sides(gang.queue, run.queue) else { return false };
-        let with = self.queues.share(of_gang, &self.classes.get(gang.class).total, &self.everything);
-        with > self.queues.share_without(of_run, &self.classes.get(run.class).total, &self.everything)
+        let with = self.queues.share(of_gang, &self.classes.get(gang.asks).total, &self.everything);
+        with > self.queues.share_without(of_run, &self.class_of_run(run.id).total, &self.everything)
     }
 }

@@ -4,12 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Amounts;
-use crate::engine::{Engine, Run, State, Timer};
-use crate::event::{BoundNode, Epoch, JobId, Refused, Slot, Time};
+use crate::engine::{Engine, State};
+use crate::event::{BoundNode, Epoch, JobId, Slot, Time};
 use crate::learned::ModelRuns;
-use crate::mix::Shape;
 use crate::nodes::Place;
-use crate::promise::Promise;
 use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
 
 /// The whole persisted state.
@@ -103,6 +101,10 @@ pub enum JobState {
         stopping: bool,
         /// What it was expected to take still when that was last looked at; `None`: to be estimated now.
         remaining: Option<Remaining>,
+        /// Workers of the plan that were told to leave and have not yet.
+        leaving: Vec<Slot>,
+        /// Its latest change of size; `None`: it has the size with which it began.
+        sized: Option<Resized>,
         /// The better place that is kept for it, once it is to end for that.
         promised: Option<Promised>,
     },
@@ -123,6 +125,20 @@ pub struct Promised {
     pub left: BTreeSet<JobId>,
     /// When the room should have come at the latest; `None` if only the runs in `left` are in its way.
     pub expected_at: Option<Time>,
+    /// Whether workers that left for it stood elsewhere than was thought: it is given up unless its room is there all the same.
+    pub elsewhere: bool,
+}
+
+/// When a run got its present size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resized {
+    /// When.
+    pub at: Time,
+    /// The work that it had done by then: its times at each size, each times its speed and its part of the full size.
+    pub done_ms: i64,
+    /// For whom workers left that stood elsewhere than was thought: as long as that one waits, an hour at most, the run does not grow into
+    /// the room that came of it, only to give it back.
+    pub scattered_for: Option<JobId>,
 }
 
 /// What a run was expected to take still.
@@ -148,139 +164,6 @@ pub struct Audit {
 }
 
 impl Engine {
-    /// The fold: an engine that knows what the rows say, at the instant `now`.
-    ///
-    /// # Errors
-    /// The row and field that can't be folded, which means that the rows were not written by an engine.
-    pub fn restore(rows: Rows, now: Time) -> Result<Self, Refused> {
-        let mut engine = Self::new();
-        engine.now = now;
-        for cluster in rows.clusters {
-            let name = cluster.name.clone();
-            engine.upsert_cluster(cluster).map_err(|refused| within(&format!("clusters[{name}]"), refused))?;
-        }
-        engine.restore_queues(rows.queues)?;
-        for (queue, counted) in rows.counted {
-            engine.count_anew(&queue, counted).map_err(|refused| within("counted", refused))?;
-        }
-        for (queue, gpus) in rows.used_lately {
-            engine.used_lately(&queue, gpus).map_err(|refused| within("used_lately", refused))?;
-        }
-        for history in rows.histories {
-            engine.estimates.restore(history).map_err(|refused| within("histories", refused))?;
-        }
-        for row in rows.jobs {
-            let id = row.spec.id;
-            engine.restore_job(row).map_err(|refused| within(&format!("jobs[{}]", id.0), refused))?;
-        }
-        if !rows.mix.is_empty() {
-            engine.restore_mix(rows.mix);
-        }
-        engine.misplaced.stale();
-        Ok(engine)
-    }
-
-    fn restore_mix(&mut self, rows: Vec<MixRow>) {
-        let Self { mix, resources, flavors, .. } = self;
-        let models: Vec<BTreeSet<_>> =
-            rows.iter().map(|row| row.flavors.iter().map(|name| flavors.intern(name)).collect()).collect();
-        let shapes = rows.into_iter().zip(models).map(|(row, models)| (Shape::new(&row.each, models, resources), row));
-        mix.restore(shapes, flavors);
-    }
-
-    fn restore_queues(&mut self, mut queues: Vec<QueueSpec>) -> Result<(), Refused> {
-        // Parents first; each pass places one level of the tree.
-        while !queues.is_empty() {
-            let (now, later): (Vec<_>, Vec<_>) = queues
-                .into_iter()
-                .partition(|queue| queue.parent.as_deref().is_none_or(|parent| self.queues.find(parent).is_some()));
-            if now.is_empty() {
-                return Err(Refused::new("queues", format!("no parent of {:?} is there", later[0].name)));
-            }
-            for queue in now {
-                let name = queue.name.clone();
-                self.apply(crate::Event::Queue(queue)).map_err(|refused| within(&format!("queues[{name}]"), refused))?;
-            }
-            queues = later;
-        }
-        Ok(())
-    }
-
-    fn restore_job(&mut self, row: JobRow) -> Result<(), Refused> {
-        let id = self.insert_job(row.spec, row.learned_speeds)?;
-        let job = self.jobs.held_mut(id);
-        job.epoch = row.epoch;
-        job.attained_ms = row.attained_ms;
-        match row.state {
-            JobState::Suspended => {}
-            JobState::Waiting { not_before: Some(until), .. } if until > self.now => self.back_off(id, until),
-            JobState::Waiting { not_before: _, expected_ms, promised } => {
-                match expected_ms {
-                    Some(expected_ms) => {
-                        job.expected_ms = expected_ms;
-                        self.line_up(id);
-                    }
-                    None => self.enqueue(id),
-                }
-                if let Some(promised) = promised {
-                    self.restore_promise(id, promised)?;
-                }
-            }
-            JobState::Placed { cluster, slots, bound, started_at, stopping, remaining, promised } => {
-                for name in bound.iter().flatten().flat_map(|node| node.used.iter()).map(|(name, _)| name) {
-                    self.resources.index_of(name);
-                }
-                let cluster = self.site(&cluster);
-                let places = self.places(id, cluster, &slots)?;
-                let class = self.jobs.held(id).class;
-                let speed = self.classes.get(class).speed(self.model_of(class, cluster, &places));
-                self.jobs.held_mut(id).state =
-                    State::Placed(Box::new(Run { cluster, places, bound, started_at, speed, stopping, remaining: None }));
-                self.charge_restored(id);
-                match remaining {
-                    Some(remaining) => self.list_as(id, remaining),
-                    None => self.list(id),
-                }
-                if let Some(promised) = promised {
-                    self.restore_promise(id, promised)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn places(&mut self, id: JobId, cluster: usize, slots: &[Slot]) -> Result<Vec<Place>, Refused> {
-        let groups = self.classes.get(self.jobs.held(id).class).groups.len();
-        if let Some(slot) = slots.iter().find(|slot| slot.group >= groups) {
-            return Err(Refused::new("slots", format!("group {} does not exist", slot.group)));
-        }
-        let in_parts = |slot: &Slot| self.classes.get(self.jobs.held(id).class).groups[slot.group].part > 0;
-        if let Some(slot) = slots.iter().find(|slot| in_parts(slot) != slot.gpu.is_some()) {
-            return Err(Refused::new("slots", format!("group {} does not say of which GPU it gets a part", slot.group)));
-        }
-        let nodes = &mut self.sites[cluster].nodes;
-        let place = |slot: &Slot| {
-            let Slot { group, node, workers, gpu } = slot;
-            Place { group: *group as u32, node: nodes.index_of(node), workers: *workers, gpu: *gpu }
-        };
-        Ok(slots.iter().map(place).collect())
-    }
-
-    fn restore_promise(&mut self, id: JobId, promised: Promised) -> Result<(), Refused> {
-        let Promised { cluster, flavor, tier, slots, left, expected_at } = promised;
-        let cluster = self.site(&cluster);
-        let flavor = flavor.map(|name| self.flavors.intern(&name));
-        let places = self.places(id, cluster, &slots)?;
-        let class = self.classes.get(self.jobs.held(id).class);
-        self.sites[cluster].nodes.take_places(class, &places, &self.resources);
-        self.sites[cluster].taken += 1;
-        if let Some(at) = expected_at {
-            self.timers.insert((at, Timer::Promised(id)));
-        }
-        self.promised.insert(id, Promise { cluster, flavor, tier, places, left, expected_at });
-        Ok(())
-    }
-
     /// Everything that has to be kept.
     #[must_use]
     pub fn rows(&self) -> Rows {
@@ -334,7 +217,7 @@ impl Engine {
         }
     }
 
-    fn slots(&self, cluster: usize, places: &[Place]) -> Vec<Slot> {
+    pub(crate) fn slots(&self, cluster: usize, places: &[Place]) -> Vec<Slot> {
         let nodes = &self.sites[cluster].nodes;
         let slot = |place: &Place| {
             let Place { group, node, workers, gpu } = *place;
@@ -352,6 +235,7 @@ impl Engine {
             slots: self.slots(promise.cluster, &promise.places),
             left: promise.left.clone(),
             expected_at: promise.expected_at,
+            elsewhere: promise.elsewhere,
         })
     }
 
@@ -376,13 +260,11 @@ impl Engine {
                     started_at: run.started_at,
                     stopping: run.stopping,
                     remaining: run.remaining,
+                    leaving: self.slots(run.cluster, &run.leaving),
+                    sized: run.sized,
                     promised: self.promised_row(job.id),
                 },
             },
         }
     }
-}
-
-fn within(path: &str, refused: Refused) -> Refused {
-    Refused { field: format!("{path}.{}", refused.field), why: refused.why }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_core::selector::LabelSelector;
 
 use crate::amounts::Amounts;
-use crate::event::{ClusterState, JobId, Time};
+use crate::event::{ClusterState, JobId, Slot, Time};
 
 /// One node as the cluster's agent reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -275,7 +275,17 @@ pub enum TopologyMode {
     Preferred,
 }
 
-/// All workers of a job. Placed whole in one cluster, all replicas charged, or not at all.
+/// The workers of a gang of which there may be fewer. All others are always there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Elastic {
+    /// Index into [`Gang::groups`].
+    pub group: usize,
+    /// How many of its workers there are at least, from 1 to one less than its replicas.
+    pub least: u32,
+}
+
+/// All workers of a job. Placed whole in one cluster, all replicas charged, or not at all; an elastic one at any size from its least to
+/// its full one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gang {
     /// At least one group.
@@ -296,6 +306,8 @@ pub struct Gang {
     pub topology: Option<Topology>,
     /// What it reads, where that has to be near; `None`: nothing that counts.
     pub dataset: Option<Dataset>,
+    /// The group that may be smaller than its replicas say; `None`: all workers, or none.
+    pub elastic: Option<Elastic>,
 }
 
 /// What a job reads.
@@ -323,6 +335,43 @@ impl Gang {
     pub fn work_ms(&self, model: &str, lasted_ms: i64) -> i64 {
         let speed = self.speeds.get(model).copied().unwrap_or(Self::NORMAL_SPEED);
         crate::class::work_of(lasted_ms, i64::from(speed))
+    }
+
+    /// The gang with so many workers in its elastic group, which is a gang of that size and no other; itself where it is not elastic.
+    #[must_use]
+    pub fn at(&self, workers: u32) -> Self {
+        let Some(Elastic { group, .. }) = self.elastic else { return self.clone() };
+        let mut gang = Self { elastic: None, ..self.clone() };
+        if let Some(group) = gang.groups.get_mut(group) {
+            group.replicas = workers;
+        }
+        gang
+    }
+
+    /// How many workers of the elastic group a plan places; `None` for a gang that is not elastic.
+    #[must_use]
+    pub fn size_of(&self, slots: &[Slot]) -> Option<u32> {
+        let Elastic { group, .. } = self.elastic?;
+        Some(slots.iter().filter(|slot| slot.group == group).map(|slot| slot.workers).sum())
+    }
+
+    /// Which part of the full gang a plan places, in thousandths: by GPUs, or without these by workers. So much of the full gang's work is
+    /// done in a time.
+    #[must_use]
+    pub fn permille_of(&self, slots: &[Slot]) -> u32 {
+        let placed = self.as_placed(slots);
+        let gpus = |gang: &Self| gang.total().map_or(0, |total| total.gpus_rounded_up());
+        let (part, all) = match gpus(self) {
+            0 => (placed.workers(), self.workers()),
+            gpus_of_all => (gpus(&placed).unsigned_abs(), gpus_of_all.unsigned_abs()),
+        };
+        u32::try_from(part.saturating_mul(1_000) / all.max(1)).unwrap_or(1_000).clamp(1, 1_000)
+    }
+
+    /// The gang as a plan places it.
+    #[must_use]
+    pub fn as_placed(&self, slots: &[Slot]) -> Self {
+        self.size_of(slots).map_or_else(|| self.clone(), |workers| self.at(workers))
     }
 
     /// The level in one of whose domains it must stand.

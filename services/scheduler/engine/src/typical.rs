@@ -85,6 +85,7 @@ mod tests {
             speeds: BTreeMap::from([("K80".to_owned(), speed)]),
             topology: None,
             dataset: None,
+            elastic: None,
         };
         build(&gang, &mut ResourceTable::default(), flavors, &mut Mix::default())
     }

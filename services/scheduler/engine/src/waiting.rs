@@ -19,17 +19,17 @@ impl Engine {
     /// Puts a waiting job, whose expectation is set, into its lane.
     pub(crate) fn line_up(&mut self, id: JobId) {
         let job = self.jobs.held(id);
-        let (queue, class, at) = (job.queue, job.class, job.submitted_at);
+        let (queue, class, asks, at) = (job.queue, job.class, job.asks, job.submitted_at);
         let key: LaneKey = (queue, class, job.priority, job.expected_ms, job.ran_ms(), job.deadline);
         let overdue_at = Time(job.waits_since().0.saturating_add(PATIENCE_MS));
         self.overdue_at = self.overdue_at.min(overdue_at);
         let lane = match self.lanes.find(&key) {
             Some(lane) => lane,
-            None => self.lanes.create(key, self.classes.get(class).gpus),
+            None => self.lanes.create(key, asks, self.classes.get(class).gpus),
         };
         self.stats.entries_visited += 1;
         self.jobs.held_mut(id).state = State::Waiting(lane);
-        self.count_waiting(queue, class, Waiting::Comes);
+        self.count_waiting(queue, asks, Waiting::Comes);
         let old_head = self.lanes.get(lane).head();
         self.lanes.get_mut(lane).jobs.insert((at, id));
         if self.lanes.get(lane).head() != old_head {
@@ -42,9 +42,9 @@ impl Engine {
         self.break_promise(id);
         let job = self.jobs.held(id);
         let State::Waiting(lane) = job.state else { return };
-        let (queue, class, at) = (job.queue, job.class, job.submitted_at);
+        let (queue, asks, at) = (job.queue, job.asks, job.submitted_at);
         self.stats.entries_visited += 1;
-        self.count_waiting(queue, class, Waiting::Goes);
+        self.count_waiting(queue, asks, Waiting::Goes);
         let old_head = self.lanes.get(lane).head();
         self.lanes.get_mut(lane).jobs.remove(&(at, id));
         let head = self.lanes.get(lane).head();
@@ -69,11 +69,11 @@ impl Engine {
     /// Lists a lane with its queue under its head, in the group of what is open to that.
     fn list_lane(&mut self, id: LaneId) {
         let lane = self.lanes.get(id);
-        let (queue, class) = (lane.queue, lane.class);
+        let (queue, class, whole) = (lane.queue, lane.class, lane.whole);
         let (Some((submitted_at, _)), Some(order)) = (lane.head(), lane.order()) else { return };
         let owner = self.queues.tier_owner(queue);
         let expected_ms = lane.expected_ms;
-        let waits = Waits::of(submitted_at, lane.ran_ms, expected_ms, self.classes.get(class).gpus, lane.deadline);
+        let waits = Waits::of(submitted_at, lane.ran_ms, expected_ms, self.classes.get(whole).gpus, lane.deadline);
         let (open, tier_opens) = self.tiers_open(owner, waits);
         let group = self.group(queue, class, open, expected_ms);
         let lane = self.lanes.get(id);
@@ -194,6 +194,8 @@ impl Engine {
                 Timer::Promised(job) => self.promise_anew(job),
                 Timer::Ripe(queue) => self.queues.touch(queue),
                 Timer::Move => self.misplaced.look(),
+                // Who may grow is looked at by every plan.
+                Timer::Grow(_) => {}
             }
         }
     }

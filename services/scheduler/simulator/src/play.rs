@@ -254,6 +254,7 @@ impl<'a> Play<'a> {
                 match decision {
                     Decision::Place(placement) => self.start(&placement, now)?,
                     Decision::Interrupt(interruption) => self.interrupt(interruption, now)?,
+                    Decision::Resize(_) => unreachable!("no workload has gangs of several sizes"),
                 }
             }
         }
@@ -369,6 +370,7 @@ pub(crate) fn gang(groups: Vec<WorkerGroup>, restart_ms: Option<i64>) -> Gang {
         speeds: BTreeMap::new(),
         topology: None,
         dataset: None,
+        elastic: None,
     }
 }
 

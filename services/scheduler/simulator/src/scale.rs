@@ -184,6 +184,7 @@ impl Fleet {
                         }
                     }
                     Decision::Interrupt(interruption) => ended.push((interruption.job, interruption.epoch)),
+                    Decision::Resize(_) => unreachable!("all gangs are of one size"),
                 }
             }
             if ended.is_empty() {
@@ -206,7 +207,7 @@ pub fn restart(scale: Scale, clock: Clock<'_>) -> Result<Duration, Refused> {
     let (mut engine, _) = build(scale)?;
     let placed = engine.plan().into_iter().find_map(|decision| match decision {
         Decision::Place(placement) => Some((placement.job, placement.epoch)),
-        Decision::Interrupt(_) => None,
+        Decision::Interrupt(_) | Decision::Resize(_) => None,
     });
     let (job, epoch) = placed.expect("an empty fleet takes something");
     let rows = engine.rows();

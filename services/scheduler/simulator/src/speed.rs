@@ -156,7 +156,7 @@ fn measure(
 fn placed(decisions: Vec<Decision>) -> Vec<(JobId, Epoch)> {
     let placements = decisions.into_iter().filter_map(|decision| match decision {
         Decision::Place(placement) => Some((placement.job, placement.epoch)),
-        Decision::Interrupt(_) => None,
+        Decision::Interrupt(_) | Decision::Resize(_) => None,
     });
     placements.collect()
 }

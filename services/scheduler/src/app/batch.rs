@@ -9,15 +9,18 @@ use muster_kit::{Clock, Result, Tx, event, telemetry};
 use crate::domain::cost::Charge;
 use crate::domain::record::{Job, Run};
 use crate::events;
-use crate::store::cost::{Begun, Ended};
+use crate::store::cost::{self, Begun, Ended};
 use crate::store::inbox::{self, Subject};
+use crate::store::run::write::{Placed, Resized};
 use crate::store::{self, job, run};
 
 /// Changes that are written together or not at all. What is put in twice is written as it was put in last.
 #[derive(Default)]
 pub struct Batch {
     jobs: BTreeMap<i64, Changed>,
-    placed: Vec<run::write::Placed>,
+    placed: Vec<Placed>,
+    resized: BTreeMap<(i64, u32), Resized>,
+    sizes: BTreeMap<(i64, u32), cost::Resized>,
     runs: BTreeMap<(i64, u32), Run>,
     begun: Vec<Begun>,
     ended: Vec<Ended>,
@@ -47,8 +50,19 @@ impl Batch {
     }
 
     /// A new run.
-    pub fn place(&mut self, placed: run::write::Placed) {
+    pub fn place(&mut self, placed: Placed) {
         self.placed.push(placed);
+    }
+
+    /// A run has another size, or is to have one.
+    pub fn resize(&mut self, run: &Run, part_permille: u32) {
+        self.resized.insert((run.job_id, run.epoch), Resized { run: run.clone(), part_permille });
+    }
+
+    /// A run is charged for other GPUs from `at` on.
+    pub fn change_charge(&mut self, run: &Run, at: Timestamp) {
+        let Run { job_id, epoch, gpus, .. } = *run;
+        self.sizes.insert((job_id, epoch), cost::Resized { job_id, epoch, at, gpus });
     }
 
     /// A run has changed.
@@ -93,9 +107,11 @@ impl Batch {
     /// True if there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { jobs, placed, runs, begun, ended, subjects, touched } = self;
+        let Self { jobs, placed, resized, sizes, runs, begun, ended, subjects, touched } = self;
         jobs.is_empty()
             && placed.is_empty()
+            && resized.is_empty()
+            && sizes.is_empty()
             && runs.is_empty()
             && begun.is_empty()
             && ended.is_empty()
@@ -111,8 +127,10 @@ impl Batch {
         let touched: Vec<String> = self.touched.into_iter().collect();
         store::desired::touch(tx, &touched).await?;
         run::write::insert(tx, &self.placed).await?;
+        run::write::resize(tx, &self.resized.into_values().collect::<Vec<_>>()).await?;
         run::write::update(tx, self.runs.values()).await?;
         store::cost::begin(tx, &self.begun).await?;
+        cost::resize(tx, &self.sizes.into_values().collect::<Vec<_>>()).await?;
         store::cost::finish(tx, &self.ended).await?;
         inbox::put_all(tx, self.subjects.iter()).await?;
         let jobs: Vec<&Job> = self.jobs.values().map(|changed| &changed.job).collect();

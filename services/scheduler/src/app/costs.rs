@@ -45,7 +45,7 @@ impl App {
             let entry =
                 rows.entry(row.key.clone()).or_insert_with(|| CostRow { key: row.key.clone(), usage: Usage::default(), runs: 0 });
             entry.usage.add(&row.charge, window, now);
-            entry.runs += 1;
+            entry.runs += u32::from(row.is_first);
         }
         let mut rows: Vec<CostRow> = rows.into_values().collect();
         let next = page.finish(&mut rows, |row| format!("={}", row.key));

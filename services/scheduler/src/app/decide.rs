@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use muster_kit::{Result, Tx, db, lease, telemetry};
-use muster_scheduler_engine::{Cause, Decision, Event, Interruption, Placement};
+use muster_scheduler_engine::{Cause, Decision, Event, Interruption, Placement, Resize, SizeChange};
 
 use super::App;
 use super::batch::Batch;
@@ -82,6 +82,7 @@ impl App {
             match decision {
                 Decision::Place(placement) => taken_back |= !place(&mut batch, &mut facts, &mut mind, placement, now)?,
                 Decision::Interrupt(interruption) => interrupt(&mut batch, &mut facts, interruption, now),
+                Decision::Resize(resize) => resized(&mut batch, &mut facts, resize, now),
             }
         }
         let ended = batch.wakes_the_leader();
@@ -125,20 +126,27 @@ impl Facts {
     /// Locks the jobs of all decisions in row order, as everybody does.
     async fn load(tx: &mut Tx, decisions: &[Decision]) -> Result<Self> {
         let mut ids = BTreeSet::new();
-        let mut interrupted = BTreeSet::new();
+        let mut changed = BTreeSet::new();
         for decision in decisions {
             match decision {
                 Decision::Place(placement) => {
                     ids.insert(placement.job.0.cast_signed());
                 }
                 Decision::Interrupt(Interruption { job, epoch, in_favour_of, cause: _ }) => {
-                    interrupted.insert((job.0.cast_signed(), epoch.0));
+                    changed.insert((job.0.cast_signed(), epoch.0));
                     ids.extend([job.0.cast_signed(), in_favour_of.0.cast_signed()]);
+                }
+                Decision::Resize(Resize { job, epoch, change, .. }) => {
+                    changed.insert((job.0.cast_signed(), epoch.0));
+                    ids.insert(job.0.cast_signed());
+                    if let SizeChange::Shrinks { in_favour_of, cause: _ } = change {
+                        ids.insert(in_favour_of.0.cast_signed());
+                    }
                 }
             }
         }
         let jobs = store::job::lock_rows(tx, &ids.into_iter().collect::<Vec<_>>()).await?;
-        let runs = store::run::some(tx, &interrupted.into_iter().collect::<Vec<_>>()).await?;
+        let runs = store::run::some(tx, &changed.into_iter().collect::<Vec<_>>()).await?;
         let items: Vec<_> = runs.values().filter_map(|run| Some(item_of(jobs.get(&run.job_id)?, run))).collect();
         let told = store::desired::told(tx, &items).await?;
         Ok(Self { jobs, runs, told })
@@ -147,7 +155,7 @@ impl Facts {
 
 /// Puts a placement into the batch, or takes it back where its job was cancelled or suspended meanwhile: `false` then.
 fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Placement, now: Timestamp) -> Result<bool> {
-    let Placement { job: id, epoch, cluster, flavor, price_micros, egress_micros, tier: _, counted_ms, slots } = placement;
+    let Placement { job: id, epoch, cluster, flavor, price_micros, egress_micros, tier: _, gpus, counted_ms, slots } = placement;
     let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else {
         let ended = Event::Ended { job: *id, epoch: *epoch, end: muster_scheduler_engine::RunEnd::Finished };
         mind.engine.apply(ended).map_err(muster_kit::Error::internal)?;
@@ -167,8 +175,11 @@ fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Plac
         epoch: epoch.0,
         cluster: cluster.clone(),
         flavor: flavor.clone().unwrap_or_default(),
-        gpus: job.gpus,
+        gpus: u32::try_from(*gpus).unwrap_or(u32::MAX),
         slots: slots.clone(),
+        leaving: Vec::new(),
+        sized: None,
+        resizing: false,
         price,
         state: JobState::Placed,
         reason: String::new(),
@@ -186,16 +197,73 @@ fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Plac
     job.charged = true;
     job.not_before = None;
     job.started_at = None;
-    job.go(JobState::Placed, format!("placed on {cluster}"), now);
+    let words = match size_in_words(job, &run) {
+        Some(size) => format!("placed on {cluster} with {size}"),
+        None => format!("placed on {cluster}"),
+    };
+    job.go(JobState::Placed, words, now);
     mind.charge(job, &run);
     let dataset = job.gang.dataset.as_ref().filter(|_| *egress_micros > 0);
     let from = dataset.map(|dataset| dataset.region.as_str());
     let currency = from.and_then(|from| mind.clusters.get(cluster)?.egress_currency(from));
     let egress = currency.map(|currency| Egress { micros: *egress_micros, currency: currency.to_owned() });
-    batch.place(Placed { run: run.clone(), counted_ms: *counted_ms, rates, egress });
+    let part_permille = job.gang.permille_of(&run.slots);
+    batch.place(Placed { run: run.clone(), counted_ms: *counted_ms, rates, egress, part_permille });
     span.in_scope(|| batch.job(job, Some(&run)));
     facts.runs.insert((job.id, run.epoch), run);
     Ok(true)
+}
+
+/// The size of a run of an elastic gang: `5 of 8 "worker" workers`.
+fn size_in_words(job: &Job, run: &Run) -> Option<String> {
+    let group = &job.gang.groups[job.gang.elastic?.group];
+    let workers = job.gang.size_of(&run.staying())?;
+    Some(format!("{workers} of {} {:?} workers", group.replicas, group.name))
+}
+
+/// Gives a run another size, unless it is ending: then it is as large as it was until it has ended.
+fn resized(batch: &mut Batch, facts: &mut Facts, resize: &Resize, now: Timestamp) {
+    let Resize { job: id, epoch, workers: _, slots, leaving, sized, change } = resize;
+    let taker = match change {
+        SizeChange::Shrinks { in_favour_of, cause } => {
+            let taker = facts.jobs.get(&in_favour_of.0.cast_signed()).map_or_else(|| "another job".to_owned(), Job::resource);
+            Some((taker, *cause))
+        }
+        SizeChange::Grows | SizeChange::HasShrunk => None,
+    };
+    let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else { return };
+    if !job.charged || job.epoch != epoch.0 || !job.state.has_run() {
+        return;
+    }
+    let Some(run) = facts.runs.get_mut(&(job.id, job.epoch)) else { return };
+    if run.stopping.is_some() {
+        return;
+    }
+    run.slots = slots.iter().chain(leaving).cloned().collect();
+    run.leaving.clone_from(leaving);
+    run.sized = sized.and_then(|sized| Some((Timestamp::from_millisecond(sized.at.0).ok()?, sized.done_ms)));
+    let gpus = job.gang.as_placed(&run.slots).total().map_or(0, |total| total.gpus_rounded_up());
+    run.gpus = u32::try_from(gpus).unwrap_or(u32::MAX);
+    let size = size_in_words(job, run).unwrap_or_default();
+    let words = match (change, taker) {
+        (SizeChange::Grows, _) => format!("grows to {size}"),
+        (SizeChange::HasShrunk, _) => format!("runs with {size}"),
+        (SizeChange::Shrinks { .. }, Some((taker, cause))) => {
+            format!("goes on with {size}, for {taker}, which {}", cause.words())
+        }
+        (SizeChange::Shrinks { .. }, None) => format!("goes on with {size}"),
+    };
+    match change {
+        // Its cluster is told once its object was allowed at this size.
+        SizeChange::Grows | SizeChange::Shrinks { .. } => run.resizing = true,
+        SizeChange::HasShrunk => {}
+    }
+    let part_permille = job.gang.permille_of(&run.slots);
+    batch.resize(run, part_permille);
+    batch.change_charge(run, now);
+    batch.run(run);
+    job.go(job.state, words, now);
+    batch.job(job, Some(run));
 }
 
 /// Ends a run early, unless it is ending already. Its job is queued again at once, and charged until its cluster confirms.

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use muster_core::name::JobName;
 use muster_kit::{Error, Result};
 use muster_scheduler_engine::{
-    ClusterVerdict, Engine, Explanation, Hold, JobId, ModelVerdict, QueueShare, Reason, Standing, Time, show, show_budget,
+    ClusterVerdict, Engine, Explanation, Hold, JobId, ModelVerdict, QueueShare, Reason, SizeVerdict, Smaller, Standing, Time,
+    show, show_budget,
 };
 
 use super::App;
@@ -37,6 +38,10 @@ pub struct JobExplanation {
     pub queue_shares: Vec<String>,
     /// Why its first place comes before the next one with another GPU model; empty where there is none.
     pub preference: String,
+    /// How large it is and may be; `None` for a job of one size.
+    pub size: Option<SizeVerdict>,
+    /// Why it is not larger; empty where it is as large as it may be, or does not run.
+    pub not_larger_because: String,
     /// When it is expected to start.
     pub expected_start: Option<ForeseenStart>,
     /// When it starts if every run lasts long.
@@ -84,7 +89,7 @@ impl App {
             Some(known) => {
                 let mut told = tell(&job, &known, waiting, self.now());
                 if let Some(engine) = known.plays_on {
-                    (told.expected_start, told.late_start) = expected_start(engine, engine_id(job.id), job.gpus).await?;
+                    (told.expected_start, told.late_start) = expected_start(engine, engine_id(job.id)).await?;
                 }
                 told
             }
@@ -138,6 +143,8 @@ fn unknown(job: &Job, waiting: u32, queue_exists: bool) -> JobExplanation {
         unblocked_by,
         queue_shares: Vec::new(),
         preference: String::new(),
+        size: None,
+        not_larger_because: String::new(),
         expected_start: None,
         late_start: None,
     }
@@ -205,8 +212,22 @@ fn tell(job: &Job, known: &Known, waiting: u32, now: Timestamp) -> JobExplanatio
         unblocked_by,
         queue_shares: explanation.shares.iter().map(|share| queue_share(share, &known.half_lives)).collect(),
         preference,
+        not_larger_because: explanation.size.as_ref().and_then(|size| size.why.as_ref()).map_or_else(String::new, smaller),
+        size: explanation.size.clone(),
         expected_start: None,
         late_start: None,
+    }
+}
+
+fn smaller(why: &Smaller) -> String {
+    match why {
+        Smaller::TooSoon { at } => format!("its size is left as it is until {}", instant(*at)),
+        Smaller::NotRunning
+        | Smaller::Leaving { .. }
+        | Smaller::Limit(_)
+        | Smaller::Elsewhere
+        | Smaller::NotLive
+        | Smaller::NoRoom => why.to_string(),
     }
 }
 

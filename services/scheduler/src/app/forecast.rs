@@ -49,10 +49,10 @@ pub struct ForeseenStart {
 }
 
 impl ForeseenStart {
-    pub(super) fn new(start: &Start, gpus: u32) -> Self {
+    pub(super) fn new(start: &Start) -> Self {
         let Start { at, placement, lasts_ms, learned, ends: (ends_before, ends_learned) } = start;
         let price = placement.price_micros.unwrap_or(0);
-        let cost = i128::from(*lasts_ms) * i128::from(gpus) * i128::from(price) / HOUR_MS;
+        let cost = i128::from(*lasts_ms) * i128::from(placement.gpus) * i128::from(price) / HOUR_MS;
         let cost = cost + i128::from(placement.egress_micros);
         Self {
             time: Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::MAX),
@@ -79,12 +79,8 @@ pub(super) async fn play(engine: Engine, horizon_ms: i64, permille: u16) -> Resu
 ///
 /// # Errors
 /// The forecast panicked.
-pub(super) async fn expected_start(
-    engine: Engine,
-    job: JobId,
-    gpus: u32,
-) -> Result<(Option<ForeseenStart>, Option<ForeseenStart>)> {
-    let found = |forecast: Forecast| forecast.starts.get(&job).map(|start| ForeseenStart::new(start, gpus));
+pub(super) async fn expected_start(engine: Engine, job: JobId) -> Result<(Option<ForeseenStart>, Option<ForeseenStart>)> {
+    let found = |forecast: Forecast| forecast.starts.get(&job).map(ForeseenStart::new);
     let expected = found(play(engine.clone(), FARTHEST_MS, MEDIAN).await?);
     let late = found(play(engine, FARTHEST_MS, LONG).await?);
     Ok((expected, late))
@@ -124,7 +120,7 @@ impl App {
         mind.ok_or_else(|| Error::precondition("TOO_MANY_JOBS", format!("more than {MOST_JOBS} jobs are unfinished")))
     }
 
-    /// The names and GPUs of jobs, by row.
+    /// The names of jobs, by row.
     pub(super) async fn names(&self, jobs: &[JobId]) -> Result<BTreeMap<JobId, store::job::Named>> {
         let rows: Vec<i64> = jobs.iter().map(|job| job.0.cast_signed()).collect();
         let named = store::job::named(&self.pool, &rows).await?;

@@ -53,11 +53,11 @@ impl App {
         Ok(JobView { job, run, charges, manifest })
     }
 
-    /// One run, with its job and its charge.
+    /// One run, with its job and its charges, one for each size that it has had.
     ///
     /// # Errors
     /// A run that isn't there.
-    pub async fn get_run(&self, name: &RunName) -> Result<(Job, Run, Option<Charge>)> {
+    pub async fn get_run(&self, name: &RunName) -> Result<(Job, Run, Vec<Charge>)> {
         let missing = || Error::not_found(name);
         let epoch: u32 = name.epoch().parse().map_err(|_| Error::invalid("name", "a run's number is a whole number"))?;
         let job = store::job::get(&self.pool, name.namespace(), name.job()).await?.ok_or_else(missing)?;
@@ -65,23 +65,25 @@ impl App {
         let run = store::run::get(&mut tx, job.id, epoch).await?.ok_or_else(missing)?;
         tx.rollback().await?;
         let charges = store::cost::of_jobs(&self.pool, &[job.id]).await?;
-        let charge = charges.into_iter().find(|(_, of, _)| *of == epoch).map(|(_, _, charge)| charge);
-        Ok((job, run, charge))
+        let charges = charges.into_iter().filter(|(_, of, _)| *of == epoch).map(|(_, _, charge)| charge).collect();
+        Ok((job, run, charges))
     }
 
     /// A job's runs, oldest first, with their charges, and the token of the next page.
     ///
     /// # Errors
     /// A job that isn't there.
-    pub async fn list_runs(&self, name: &JobName, page: &Page) -> Result<(Job, Vec<(Run, Option<Charge>)>, String)> {
+    pub async fn list_runs(&self, name: &JobName, page: &Page) -> Result<(Job, Vec<(Run, Vec<Charge>)>, String)> {
         let job = store::job::get(&self.pool, name.namespace(), name.job()).await?.ok_or_else(|| Error::not_found(name))?;
         let after = page.after.parse().unwrap_or(0);
         let mut runs = store::run::list(&self.pool, job.id, after, page.limit()).await?;
         let next = page.finish(&mut runs, |run| run.epoch.to_string());
-        let charges: BTreeMap<u32, Charge> =
-            store::cost::of_jobs(&self.pool, &[job.id]).await?.into_iter().map(|(_, epoch, charge)| (epoch, charge)).collect();
-        let runs =
-            runs.into_iter().map(|run| (charges.get(&run.epoch).cloned(), run)).map(|(charge, run)| (run, charge)).collect();
+        let mut charges: BTreeMap<u32, Vec<Charge>> = BTreeMap::new();
+        for (_, epoch, charge) in store::cost::of_jobs(&self.pool, &[job.id]).await? {
+            charges.entry(epoch).or_default().push(charge);
+        }
+        let runs = runs.into_iter().map(|run| (charges.remove(&run.epoch).unwrap_or_default(), run));
+        let runs = runs.map(|(charges, run)| (run, charges)).collect();
         Ok((job, runs, next))
     }
 }

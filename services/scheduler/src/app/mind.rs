@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use muster_kit::{Error, Result, Tx};
 use muster_scheduler_engine::{
-    Engine, Epoch, Event, JobId, JobRow, JobState as EngineState, QueueSpec, Refused, Rows, RunEnd, Slot, histories,
+    Engine, Epoch, Event, JobId, JobRow, JobState as EngineState, QueueSpec, Refused, Resized, Rows, RunEnd, Slot, histories,
 };
 
 use super::budgets::Counting;
@@ -367,11 +367,15 @@ async fn attained_ms(tx: &mut Tx, job: &Job) -> Result<i64> {
     let last = if job.charged { job.epoch.saturating_sub(1) } else { job.epoch };
     let mut attained_ms = 0;
     for epoch in last.saturating_sub(RUNS_COUNTED) + 1..=last {
-        if let Some(Run { started_at: Some(began), finished_at: Some(ended), flavor, .. }) =
+        if let Some(Run { started_at: Some(began), finished_at: Some(ended), flavor, slots, sized, .. }) =
             store::run::get(tx, job.id, epoch).await?
         {
-            let lasted_ms = (ended.as_millisecond() - began.as_millisecond()).max(0);
-            attained_ms += job.gang.work_ms(&flavor, lasted_ms);
+            // At its last size since it got that, and what it had done before.
+            let (since, done_ms) = sized.unwrap_or((began, 0));
+            let lasted_ms = (ended.as_millisecond() - since.as_millisecond()).max(0);
+            let work_ms = job.gang.work_ms(&flavor, lasted_ms);
+            let part = if job.gang.elastic.is_some() { i64::from(job.gang.permille_of(&slots)) } else { 1_000 };
+            attained_ms += done_ms + work_ms.saturating_mul(part) / 1_000;
         }
     }
     Ok(attained_ms)
@@ -387,6 +391,8 @@ fn row(job: &Job, run: Option<&Run>, attained_ms: i64) -> JobRow {
             started_at: run.started_at.map(time),
             stopping: run.stopping.is_some(),
             remaining: None,
+            leaving: run.leaving.iter().filter(|slot| slot.group < job.gang.groups.len()).cloned().collect(),
+            sized: run.sized.map(|(at, done_ms)| Resized { at: time(at), done_ms, scattered_for: None }),
             promised: None,
         },
         None if job.state == JobState::Suspended => EngineState::Suspended,

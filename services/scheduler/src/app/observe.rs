@@ -243,6 +243,10 @@ fn phase(generations: &BTreeMap<(String, String), (Option<i64>, i64)>, run: &Run
     Some(match seen.phase {
         ItemPhase::Pending => RunPhase::Pending,
         ItemPhase::There => seen.run_phase.unwrap_or(RunPhase::Pending),
+        // Its cluster refused another size of an object that is there: the run goes on as it was.
+        ItemPhase::Refused if run.started_at.is_some() && (run.sized.is_some() || !run.leaving.is_empty()) => {
+            seen.run_phase.unwrap_or(RunPhase::Running)
+        }
         ItemPhase::Refused => RunPhase::Failed,
         ItemPhase::Gone => RunPhase::Stopped,
     })

@@ -235,6 +235,7 @@ impl App {
             queue: &job.queue,
             traceparent: &job.traceparent,
             slots: &[],
+            gang: &job.gang,
             require_model: None,
             domains: None,
         };

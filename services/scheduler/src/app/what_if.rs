@@ -109,9 +109,7 @@ impl App {
         let names = self.names(&waiting).await?;
         let horizon_ms = horizon_ms.min(FARTHEST_MS);
         let (today, then) = (play(today.engine, horizon_ms, MEDIAN).await?, play(then.engine, horizon_ms, MEDIAN).await?);
-        let start = |forecast: &Forecast, job: &JobId| {
-            Some(ForeseenStart::new(forecast.starts.get(job)?, names.get(job).map_or(0, |named| named.gpus)))
-        };
+        let start = |forecast: &Forecast, job: &JobId| Some(ForeseenStart::new(forecast.starts.get(job)?));
         let mut jobs = Vec::new();
         for (id, named) in &names {
             let (today, then) = (start(&today, id), start(&then, id));

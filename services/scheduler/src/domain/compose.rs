@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::labels;
-use muster_scheduler_engine::{Slot, TopologyMode};
+use muster_scheduler_engine::{Gang, Slot, TopologyMode};
 use serde_json::{Map, Value, json};
 
 use super::Fault;
-use super::manifest::{Kind, templates};
+use super::manifest::{Kind, Template, set_replicas, templates};
 
 /// What is put into a manifest.
 #[derive(Clone, Debug)]
@@ -23,8 +23,10 @@ pub struct RunMarks<'a> {
     pub queue: &'a str,
     /// W3C trace context; empty if none.
     pub traceparent: &'a str,
-    /// The plan; group indices are those of the manifest's templates.
+    /// The plan, empty where there is none yet; group indices are those of the manifest's templates.
     pub slots: &'a [Slot],
+    /// The gang, which says of which group the plan may place fewer workers.
+    pub gang: &'a Gang,
     /// The GPU model pods must be bound to, where nodes have the label for it and the cluster has several.
     pub require_model: Option<&'a str>,
     /// The domains the plan is in, by the label that names them, where the job asked for its workers to stand together.
@@ -76,6 +78,12 @@ pub fn compose(manifest: &Value, marks: &RunMarks<'_>) -> Result<Value, Fault> {
     if kind == Kind::Volcano {
         object(&mut composed, "spec").insert("queue".to_owned(), json!(marks.queue));
     }
+    if let Some(elastic) = marks.gang.elastic {
+        // Without a plan it is what a run of the full size would make.
+        let planned = marks.gang.size_of(marks.slots).filter(|_| !marks.slots.is_empty());
+        let workers = planned.or_else(|| marks.gang.groups.get(elastic.group).map(|group| group.replicas));
+        size(kind, &mut composed, &found, marks.gang, workers.unwrap_or(elastic.least));
+    }
     if let Some((pointer, field)) = kind.suspend_pointer()
         && let Some(Value::Object(parent)) = composed.pointer_mut(pointer)
         && parent.contains_key(field)
@@ -109,6 +117,28 @@ pub fn compose(manifest: &Value, marks: &RunMarks<'_>) -> Result<Value, Fault> {
         }
     }
     Ok(composed)
+}
+
+/// The object of a run of an elastic gang with another number of workers. Nothing else of it changes: clusters take no other change of
+/// an object that runs.
+///
+/// # Errors
+/// What was not composed from a job.
+pub fn resized(object: &Value, gang: &Gang, workers: u32) -> Result<Value, Fault> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let kind = Kind::of(&text("apiVersion"), &text("kind"))?;
+    let mut resized = object.clone();
+    size(kind, &mut resized, &templates(kind, object)?, gang, workers);
+    Ok(resized)
+}
+
+fn size(kind: Kind, sized: &mut Value, templates: &[Template], gang: &Gang, workers: u32) {
+    let Some(template) = gang.elastic.and_then(|elastic| templates.get(elastic.group)) else { return };
+    set_replicas(kind, sized, template, workers);
+    if kind == Kind::Volcano {
+        // Left out it would mean all replicas, of which there may be fewer from now on.
+        object(sized, "spec").insert("minAvailable".to_owned(), gang.min_available.into());
+    }
 }
 
 fn asks_for_gpus(spec: &Map<String, Value>) -> bool {
@@ -187,8 +217,27 @@ fn prefer(spec: &mut Map<String, Value>, weight: u32, key: &str, values: &BTreeS
 mod tests {
     use super::*;
     use muster_core::manifest::parse_one;
+    use muster_scheduler_engine::{Amounts, Elastic, WorkerGroup};
 
-    fn marks<'a>(epoch: u32, slots: &'a [Slot]) -> RunMarks<'a> {
+    fn whole() -> Gang {
+        gang(1, None)
+    }
+
+    fn gang(replicas: u32, elastic: Option<Elastic>) -> Gang {
+        let group = WorkerGroup { name: "worker".to_owned(), replicas, each: Amounts::new().with("nvidia.com/gpu", 1) };
+        Gang {
+            groups: vec![group],
+            min_available: elastic.map_or(replicas, |elastic| elastic.least),
+            flavors: BTreeSet::new(),
+            api: String::new(),
+            restart_ms: None,
+            speeds: BTreeMap::new(),
+            topology: None,
+            elastic,
+        }
+    }
+
+    fn marks<'a>(epoch: u32, slots: &'a [Slot], gang: &'a Gang) -> RunMarks<'a> {
         RunMarks {
             namespace: "ml",
             job: "train",
@@ -196,6 +245,7 @@ mod tests {
             queue: "q",
             traceparent: "00-aa-bb-01",
             slots,
+            gang,
             require_model: None,
             domains: None,
         }
@@ -209,7 +259,7 @@ mod tests {
         )
         .expect("sound YAML");
         let slots = [Slot { group: 0, node: "n1".to_owned(), workers: 2, gpu: None }];
-        let composed = compose(&manifest.value, &marks(2, &slots)).expect("a job");
+        let composed = compose(&manifest.value, &marks(2, &slots, &whole())).expect("a job");
         let expected = json!({
             "apiVersion": "batch.volcano.sh/v1alpha1",
             "kind": "Job",
@@ -246,7 +296,7 @@ mod tests {
     fn the_first_run_has_the_jobs_name_and_is_not_suspended() {
         let manifest =
             parse_one("apiVersion: batch/v1\nkind: Job\nmetadata: {name: train}\nspec: {suspend: true, template: {spec: {containers: [{name: c}]}}}\n").unwrap();
-        let composed = compose(&manifest.value, &marks(1, &[])).expect("a job");
+        let composed = compose(&manifest.value, &marks(1, &[], &whole())).expect("a job");
         assert_eq!(composed["metadata"]["name"], "train");
         assert_eq!(composed["spec"]["suspend"], false);
     }
@@ -259,8 +309,9 @@ mod tests {
         .unwrap();
         let spec = |mode: TopologyMode, racks: &[&str]| {
             let racks = racks.iter().map(|rack| (*rack).to_owned()).collect();
+            let gang = whole();
             let domains = BTreeMap::from([("example.com/rack".to_owned(), racks)]);
-            let marks = RunMarks { domains: Some((mode, &domains)), ..marks(1, &[]) };
+            let marks = RunMarks { domains: Some((mode, &domains)), ..marks(1, &[], &gang) };
             compose(&manifest.value, &marks).expect("a job").pointer("/spec/template/spec").cloned().unwrap()
         };
         assert_eq!(spec(TopologyMode::Required, &["r1"])["nodeSelector"], json!({"example.com/rack": "r1"}));
@@ -277,5 +328,55 @@ mod tests {
         assert_eq!(run_label("ml", &job, 999_999).len(), 63);
         assert!(object_name(&job, 999_999).len() <= 63);
         assert_eq!(run_label("ml", "train", 3), "ml.train.3");
+    }
+
+    fn sized(manifest: &str, full: u32, workers: u32) -> (Value, Value) {
+        let manifest = parse_one(manifest).expect("sound YAML");
+        let gang = gang(full, Some(Elastic { group: 0, least: 2 }));
+        let slots = [Slot { group: 0, node: "n1".to_owned(), workers, gpu: None }];
+        let composed = compose(&manifest.value, &marks(1, &slots, &gang)).expect("a job");
+        let larger = resized(&composed, &gang, full).expect("a job");
+        (composed, larger)
+    }
+
+    const TEMPLATE: &str = "template: {spec: {containers: [{name: c, resources: {limits: {nvidia.com/gpu: 1}}}]}}";
+
+    #[test]
+    fn a_volcano_job_gets_the_replicas_of_its_size_and_keeps_its_minimum() {
+        let head = "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {name: a}\nspec: ";
+        let (small, full) =
+            sized(&format!("{head}{{tasks: [{{name: worker, replicas: 8, minAvailable: 2, {TEMPLATE}}}]}}\n"), 8, 5);
+        assert_eq!((&small["spec"]["tasks"][0]["replicas"], &small["spec"]["minAvailable"]), (&json!(5), &json!(2)));
+        assert_eq!((&full["spec"]["tasks"][0]["replicas"], &full["spec"]["minAvailable"]), (&json!(8), &json!(2)));
+        assert_eq!(small["spec"]["tasks"][0]["template"], full["spec"]["tasks"][0]["template"], "clusters refuse a change of it");
+        assert_eq!(small["metadata"], full["metadata"]);
+    }
+
+    #[test]
+    fn a_kubernetes_job_gets_the_parallelism_of_its_size_and_an_indexed_one_as_many_completions() {
+        let head = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: a}\nspec: ";
+        let shape = |object: &Value| (object["spec"]["parallelism"].clone(), object["spec"]["completions"].clone());
+        let (small, full) = sized(&format!("{head}{{parallelism: 8, {TEMPLATE}}}\n"), 8, 3);
+        assert_eq!((shape(&small), shape(&full)), ((json!(3), Value::Null), (json!(8), Value::Null)));
+        let indexed = format!("{head}{{parallelism: 8, completions: 8, completionMode: Indexed, {TEMPLATE}}}\n");
+        let (small, full) = sized(&indexed, 8, 3);
+        assert_eq!((shape(&small), shape(&full)), ((json!(3), json!(3)), (json!(8), json!(8))));
+        let queue = format!("{head}{{parallelism: 8, completions: 80, completionMode: Indexed, {TEMPLATE}}}\n");
+        let (small, full) = sized(&queue, 8, 3);
+        assert_eq!((shape(&small), shape(&full)), ((json!(3), json!(80)), (json!(8), json!(80))));
+    }
+
+    #[test]
+    fn a_pytorch_job_gets_the_workers_of_its_size() {
+        let (small, full) = sized(
+            &format!(
+                "apiVersion: kubeflow.org/v1\nkind: PyTorchJob\nmetadata: {{name: a}}\nspec: {{elasticPolicy: {{minReplicas: 2, maxReplicas: 8}}, \
+                 pytorchReplicaSpecs: {{Worker: {{replicas: 4, {TEMPLATE}}}}}}}\n"
+            ),
+            8,
+            3,
+        );
+        let replicas = |object: &Value| object.pointer("/spec/pytorchReplicaSpecs/Worker/replicas").cloned();
+        assert_eq!((replicas(&small), replicas(&full)), (Some(json!(3)), Some(json!(8))));
     }
 }

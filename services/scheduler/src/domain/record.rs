@@ -164,10 +164,17 @@ pub struct Run {
     pub cluster: String,
     /// GPU model; empty without GPUs.
     pub flavor: String,
-    /// GPUs of all workers.
+    /// GPUs of all workers at its present size.
     pub gpus: u32,
-    /// The plan.
+    /// The plan, of the present size.
     pub slots: Vec<Slot>,
+    /// Workers of these that were told to leave and have not yet.
+    pub leaving: Vec<Slot>,
+    /// When it got its present size, and the work that it had done by then, in milliseconds at the full size; `None` as long as it has
+    /// the one with which it began.
+    pub sized: Option<(Timestamp, i64)>,
+    /// Whether its object has another number of workers than it should.
+    pub resizing: bool,
     /// Millionths of a currency per GPU-hour at the decision, and the currency (ISO 4217).
     pub price: Option<(i64, String)>,
     /// How it stands or ended.
@@ -192,6 +199,29 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+impl Run {
+    /// The plan without the workers that were told to leave.
+    #[must_use]
+    pub fn staying(&self) -> Vec<Slot> {
+        let left = |slot: &Slot| {
+            let same = |gone: &&Slot| (gone.group, &gone.node, gone.gpu) == (slot.group, &slot.node, slot.gpu);
+            self.leaving.iter().filter(same).map(|gone| gone.workers).sum::<u32>()
+        };
+        // Workers with parts of one GPU have a place each, of which so many go.
+        let mut taken: BTreeMap<(usize, &str, Option<u16>), u32> = BTreeMap::new();
+        let mut staying = Vec::with_capacity(self.slots.len());
+        for slot in &self.slots {
+            let taken = taken.entry((slot.group, slot.node.as_str(), slot.gpu)).or_default();
+            let goes = left(slot).saturating_sub(*taken).min(slot.workers);
+            *taken += goes;
+            if slot.workers > goes {
+                staying.push(Slot { workers: slot.workers - goes, ..slot.clone() });
+            }
+        }
+        staying
+    }
 }
 
 #[cfg(test)]

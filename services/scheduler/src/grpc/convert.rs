@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use muster_kit::db::etag;
 use muster_kit::time::to_proto;
 use muster_proto::scheduler::v1 as wire;
-use muster_scheduler_engine::{Budget, BudgetLimit, BudgetUnit, ModelVerdict, SpeedFrom};
+use muster_scheduler_engine::{Budget, BudgetLimit, BudgetUnit, Elastic, ModelVerdict, SizeVerdict, Slot, Smaller, SpeedFrom};
 
 use crate::app::JobView;
 use crate::app::budgets::BudgetView;
@@ -95,7 +95,7 @@ pub fn job<'a>(
         state: standing,
         reason,
         epoch,
-        charged: _,
+        charged,
         retries: _,
         not_before: _,
         policy_revision: _,
@@ -133,7 +133,22 @@ pub fn job<'a>(
         finish_time: finished_at.map(to_proto),
         flavor: run.map_or_else(String::new, |run| run.flavor.clone()),
         deadline: deadline.map(to_proto),
+        size: size(job, run.filter(|run| *charged && run.epoch == *epoch)),
     }
+}
+
+/// How large an elastic job is and may be.
+fn size(job: &Job, run: Option<&Run>) -> Option<wire::JobSize> {
+    let Elastic { group, least } = job.gang.elastic?;
+    let full = job.gang.groups.get(group)?;
+    let workers = |slots: &[Slot]| job.gang.size_of(slots).unwrap_or(0);
+    Some(wire::JobSize {
+        group: full.name.clone(),
+        least,
+        full: full.replicas,
+        workers: run.map_or(0, |run| workers(&run.slots)),
+        leaving: run.map_or(0, |run| workers(&run.leaving)),
+    })
 }
 
 fn transition(transition: &Transition) -> wire::JobTransition {
@@ -148,7 +163,7 @@ fn transition(transition: &Transition) -> wire::JobTransition {
 
 /// A run on the wire.
 #[must_use]
-pub fn run(of: &Job, run: &Run, charge: Option<&Charge>, now: Timestamp) -> wire::Run {
+pub fn run(of: &Job, run: &Run, charges: &[Charge], now: Timestamp) -> wire::Run {
     let Run {
         job_id: _,
         epoch,
@@ -156,6 +171,9 @@ pub fn run(of: &Job, run: &Run, charge: Option<&Charge>, now: Timestamp) -> wire
         flavor,
         gpus,
         slots: _,
+        leaving: _,
+        sized: _,
+        resizing: _,
         price: _,
         state: standing,
         reason,
@@ -170,7 +188,7 @@ pub fn run(of: &Job, run: &Run, charge: Option<&Charge>, now: Timestamp) -> wire
         finished_at,
     } = run;
     let mut used = Usage::default();
-    if let Some(charge) = charge {
+    for charge in charges {
         used.add(charge, (None, None), now);
     }
     wire::Run {
@@ -185,6 +203,7 @@ pub fn run(of: &Job, run: &Run, charge: Option<&Charge>, now: Timestamp) -> wire
         finish_time: finished_at.map(to_proto),
         usage: Some(usage(&used)),
         pods: pods.clone(),
+        size: size(of, Some(run).filter(|run| run.finished_at.is_none())),
     }
 }
 
@@ -246,6 +265,8 @@ pub fn explanation(job: String, explanation: JobExplanation) -> wire::JobExplana
         unblocked_by,
         queue_shares,
         preference,
+        size,
+        not_larger_because,
         expected_start,
         late_start,
     } = explanation;
@@ -261,7 +282,26 @@ pub fn explanation(job: String, explanation: JobExplanation) -> wire::JobExplana
         late_start: late_start.map(start),
         preference,
         queue_shares,
+        size: size.map(size_verdict),
+        not_larger_because,
     }
+}
+
+fn size_verdict(size: SizeVerdict) -> wire::JobSize {
+    let SizeVerdict { group, least, full, workers, why } = size;
+    let leaving = match why {
+        Some(Smaller::Leaving { workers }) => workers,
+        Some(
+            Smaller::NotRunning
+            | Smaller::TooSoon { .. }
+            | Smaller::Limit(_)
+            | Smaller::Elsewhere
+            | Smaller::NotLive
+            | Smaller::NoRoom,
+        )
+        | None => 0,
+    };
+    wire::JobSize { group, least, full, workers, leaving }
 }
 
 fn start(start: ForeseenStart) -> wire::ForeseenStart {

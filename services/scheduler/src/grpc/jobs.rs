@@ -175,8 +175,8 @@ impl JobService for Jobs {
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<Run>, Status> {
         Caller::of(&request).require(Role::Viewer)?;
         let name: RunName = parse_name("name", &request.get_ref().name)?;
-        let (job, run, charge) = self.app.get_run(&name).await?;
-        Ok(Response::new(convert::run(&job, &run, charge.as_ref(), self.app.now())))
+        let (job, run, charges) = self.app.get_run(&name).await?;
+        Ok(Response::new(convert::run(&job, &run, &charges, self.app.now())))
     }
 
     async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
@@ -186,7 +186,7 @@ impl JobService for Jobs {
         let page = Page::parse(request.page_size, &request.page_token, &request.parent).map_err(Error::from)?;
         let (job, runs, next_page_token) = self.app.list_runs(&name, &page).await?;
         let now = self.app.now();
-        let runs = runs.iter().map(|(run, charge)| convert::run(&job, run, charge.as_ref(), now)).collect();
+        let runs = runs.iter().map(|(run, charges)| convert::run(&job, run, charges, now)).collect();
         Ok(Response::new(ListRunsResponse { runs, next_page_token }))
     }
 }

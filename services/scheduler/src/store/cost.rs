@@ -88,6 +88,51 @@ pub async fn begin(tx: &mut Tx, begun: &[Begun]) -> Result<()> {
     Ok(())
 }
 
+/// A charge that goes on with other GPUs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Resized {
+    /// The job's row.
+    pub job_id: i64,
+    /// The run.
+    pub epoch: u32,
+    /// From then on.
+    pub at: Timestamp,
+    /// So many.
+    pub gpus: u32,
+}
+
+/// Ends pieces of runs' charges and begins the next ones, with other GPUs. A run is in here once.
+pub async fn resize(tx: &mut Tx, resized: &[Resized]) -> Result<()> {
+    if resized.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"
+        with ended as (
+            update cost c
+            set finished_at = greatest(n.at, c.started_at)
+            from jsonb_to_recordset($1) as n (job_id bigint, epoch integer, at timestamptz, gpus integer)
+            where c.job_id = n.job_id
+            and c.epoch = n.epoch
+            and c.finished_at is null
+            and c.gpus <> n.gpus
+            returning c.*, n.gpus as then_gpus
+        )
+        insert into cost (
+            job_id, epoch, namespace, job, queue, model, cluster, gpus, price_micros, currency, started_at, watts, emissions_mg, piece
+        )
+        select
+            job_id, epoch, namespace, job, queue, model, cluster, then_gpus, price_micros, currency, finished_at, watts, emissions_mg,
+            piece + 1
+        from ended
+        "#,
+        Json(resized) as _
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Ends runs' charges.
 pub async fn finish(tx: &mut Tx, ended: &[Ended]) -> Result<()> {
     if ended.is_empty() {
@@ -96,8 +141,8 @@ pub async fn finish(tx: &mut Tx, ended: &[Ended]) -> Result<()> {
     sqlx::query!(
         r#"
         update cost c
-        set started_at = n.started_at,
-            finished_at = n.finished_at
+        set started_at = case when c.piece = 0 then n.started_at else c.started_at end,
+            finished_at = least(c.finished_at, n.finished_at)
         from jsonb_to_recordset($1) as n (job_id bigint, epoch integer, started_at timestamptz, finished_at timestamptz)
         where c.job_id = n.job_id
         and c.epoch = n.epoch
@@ -111,8 +156,8 @@ pub async fn finish(tx: &mut Tx, ended: &[Ended]) -> Result<()> {
 
 /// A charge with what it can be summed by.
 pub struct Row {
-    /// The run.
-    pub epoch: u32,
+    /// Whether it is the first piece of its run in the window: runs are counted by these.
+    pub is_first: bool,
     /// `queues/q`, `namespaces/n/jobs/j`, `models/m` (empty if none) or `clusters/c`, as asked.
     pub key: String,
     /// The charge.
@@ -170,7 +215,8 @@ pub async fn report(
                     when 'model' then case when model = '' then '' else 'models/' || model end
                     else 'clusters/' || cluster
                 end collate "C" as key,
-                epoch, gpus, price_micros, currency, watts, emissions_mg, egress_micros, egress_currency, started_at, finished_at
+                job_id, epoch, piece, gpus, price_micros, currency, watts, emissions_mg, egress_micros, egress_currency,
+                started_at, finished_at
             from cost
             where ($2::timestamptz is null or finished_at is null or finished_at > $2)
             and ($3::timestamptz is null or started_at < $3)
@@ -178,7 +224,9 @@ pub async fn report(
             select distinct key from charged where $4::text is null or key > $4 order by key limit $5
         )
         select
-            c.key as "key!", c.epoch, c.gpus, c.price_micros, c.currency, c.watts, c.emissions_mg, c.egress_micros, c.egress_currency,
+            c.key as "key!",
+            row_number() over (partition by c.job_id, c.epoch order by c.piece) = 1 as "is_first!",
+            c.gpus, c.price_micros, c.currency, c.watts, c.emissions_mg, c.egress_micros, c.egress_currency,
             c.started_at, c.finished_at
         from charged c
         join page using (key)
@@ -195,7 +243,7 @@ pub async fn report(
     rows.into_iter()
         .map(|row| {
             Ok(Row {
-                epoch: count("an epoch", row.epoch)?,
+                is_first: row.is_first,
                 key: row.key,
                 charge: Charge {
                     gpus: count("a number of GPUs", row.gpus)?,
@@ -219,6 +267,7 @@ pub async fn of_jobs<'e>(executor: impl PgExecutor<'e>, jobs: &[i64]) -> Result<
             job_id, epoch, gpus, price_micros, currency, watts, emissions_mg, egress_micros, egress_currency, started_at, finished_at
         from cost
         where job_id = any($1)
+        order by job_id, epoch, piece
         "#,
         jobs
     )

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_kit::{Error, Result};
-use muster_scheduler_engine::{Amounts, Dataset, Gang, Slot, Topology, TopologyMode, WorkerGroup};
+use muster_scheduler_engine::{Amounts, Dataset, Elastic, Gang, Slot, Topology, TopologyMode, WorkerGroup};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,12 +25,22 @@ struct GangRow {
     topology: Option<TopologyRow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dataset: Option<DatasetRow>,
+    /// Absent from rows of gangs of one size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    elastic: Option<ElasticRow>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct DatasetRow {
     region: String,
     bytes: i64,
+}
+
+/// The group that may be smaller, and how many of its workers there are at least.
+#[derive(Serialize, Deserialize)]
+struct ElasticRow {
+    group: usize,
+    least: u32,
 }
 
 /// The level, by whether it is required or only preferred.
@@ -66,7 +76,7 @@ fn write<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
-    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset } = gang;
+    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic } = gang;
     let groups = groups.iter().map(|WorkerGroup { name, replicas, each }| GroupRow {
         name: name.clone(),
         replicas: *replicas,
@@ -84,11 +94,12 @@ pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
             TopologyMode::Preferred => TopologyRow::Preferred(level.clone()),
         }),
         dataset: dataset.as_ref().map(|Dataset { region, bytes }| DatasetRow { region: region.clone(), bytes: *bytes }),
+        elastic: elastic.map(|Elastic { group, least }| ElasticRow { group, least }),
     })
 }
 
 pub(super) fn read_gang(value: Value) -> Result<Gang> {
-    let GangRow { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset } =
+    let GangRow { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic } =
         serde_json::from_value(value).map_err(|error| corrupt("a gang", error))?;
     let groups = groups.into_iter().map(|GroupRow { name, replicas, each }| WorkerGroup {
         name,
@@ -100,7 +111,8 @@ pub(super) fn read_gang(value: Value) -> Result<Gang> {
         TopologyRow::Preferred(level) => Topology { level, mode: TopologyMode::Preferred },
     });
     let dataset = dataset.map(|DatasetRow { region, bytes }| Dataset { region, bytes });
-    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds, topology, dataset })
+    let elastic = elastic.map(|ElasticRow { group, least }| Elastic { group, least });
+    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic })
 }
 
 pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {

@@ -142,10 +142,29 @@ pub async fn load(pool: &PgPool, name: &str) -> Result<(u32, u32)> {
     Ok((u32::try_from(row.waiting).unwrap_or(u32::MAX), u32::try_from(row.active).unwrap_or(u32::MAX)))
 }
 
-/// Gangs of the charged jobs of a queue.
+/// Gangs of the charged jobs of a queue, at the sizes of their runs.
 pub async fn charged(pool: &PgPool, name: &str) -> Result<Vec<muster_scheduler_engine::Gang>> {
-    let rows = sqlx::query_scalar!("select gang from job where queue = $1 and charged", name).fetch_all(pool).await?;
-    rows.into_iter().map(super::json::read_gang).collect()
+    let rows = sqlx::query!(
+        r#"
+        select j.gang, case when j.gang ? 'elastic' then r.slots end as slots
+        from job j
+        join run r on r.job_id = j.job_id and r.epoch = j.epoch
+        where j.queue = $1
+        and j.charged
+        "#,
+        name
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let gang = super::json::read_gang(row.gang)?;
+            Ok(match row.slots {
+                Some(slots) => gang.as_placed(&super::json::read_slots(slots)?),
+                None => gang,
+            })
+        })
+        .collect()
 }
 
 /// Whether a job that is not over names the queue.

@@ -6,6 +6,7 @@ mod batching;
 mod budgets;
 mod costs;
 mod desired;
+mod elastic;
 mod foreseeing;
 mod leading;
 mod lending;

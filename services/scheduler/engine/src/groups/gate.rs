@@ -57,6 +57,7 @@ impl Engine {
     pub(crate) fn gate_moved(&mut self, says: QueueIndex) {
         let shut = self.queues.shut(says);
         let groups: Vec<GroupId> = self.groups.gated.get(&says).into_iter().flatten().copied().collect();
+        let mut opened = false;
         for id in groups {
             let group = self.groups.get_mut(id);
             if group.stale {
@@ -72,6 +73,13 @@ impl Engine {
                     self.groups.opened(id);
                 }
                 self.let_unpaid_go(id..=id);
+                opened = true;
+            }
+        }
+        // Where no room is, runs may have to make some now.
+        if opened {
+            for queue in self.queues.subtree(says) {
+                self.queues.touch(queue);
             }
         }
     }

@@ -272,6 +272,18 @@ impl Nodes {
         mix: &Mix,
     ) -> Result<Vec<Place>, Shortage> {
         let within: BTreeSet<Domain> = domains.iter().copied().collect();
+        self.only_in(at, &within, class, resources, |nodes| nodes.place_anywhere(class, flavor, resources, mix))
+    }
+
+    /// Packs on the nodes of some domains only.
+    fn only_in<E>(
+        &mut self,
+        at: At<'_>,
+        within: &BTreeSet<Domain>,
+        class: &Class,
+        resources: &ResourceTable,
+        pack: impl FnOnce(&mut Self) -> Result<Vec<Place>, E>,
+    ) -> Result<Vec<Place>, E> {
         let inside = |node: &NodeIndex| at.domain(*node).is_some_and(|domain| within.contains(&domain));
         let mut some: BTreeMap<Bucket, Members> = BTreeMap::new();
         for (bucket, members) in &self.buckets {
@@ -282,7 +294,7 @@ impl Nodes {
         }
         // While it is packed there are no other nodes.
         let all = std::mem::replace(&mut self.buckets, some);
-        let placed = self.place_anywhere(class, flavor, resources, mix);
+        let placed = pack(self);
         if let Ok(places) = &placed {
             self.give_places(class, places, resources);
         }
@@ -291,6 +303,26 @@ impl Nodes {
             self.take_places(class, places, resources);
         }
         placed
+    }
+
+    /// Packs as many workers of a group as there is room for in the domains of a level in which others of the gang stand; none where some
+    /// of these are in no domain.
+    pub(super) fn fill_beside(
+        &mut self,
+        (level, beside): (&str, &[Place]),
+        class: &Class,
+        workers: (usize, u32),
+        flavor: Option<FlavorId>,
+        resources: &ResourceTable,
+        mix: &Mix,
+    ) -> Vec<Place> {
+        let levels = Arc::clone(&self.levels);
+        let Some(at) = levels.at(Some(level)) else { return Vec::new() };
+        let domains: Option<BTreeSet<Domain>> = beside.iter().map(|place| at.domain(place.node)).collect();
+        let Some(domains) = domains else { return Vec::new() };
+        let fill = |nodes: &mut Self| Ok(nodes.fill_anywhere(class, workers, flavor, resources, mix));
+        let Ok(places) = self.only_in(at, &domains, class, resources, fill).map_err(|error: std::convert::Infallible| error);
+        places
     }
 
     /// Whether places are where a gang must stand together, as far as it must.

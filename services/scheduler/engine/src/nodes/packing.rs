@@ -6,6 +6,7 @@ use super::choice::Choice;
 use super::{NodeIndex, Nodes, Place};
 use crate::class::{Class, ClassGroup, FlavorId};
 use crate::mix::Mix;
+use crate::spec::{Topology, TopologyMode};
 use crate::vector::ResourceTable;
 
 /// Why the gang's groups don't all fit on the nodes.
@@ -110,6 +111,51 @@ impl Nodes {
             });
         }
         Ok(places)
+    }
+
+    /// Packs as many workers of a group as there is room for, at most so many, and reserves them: beside the others of the gang where
+    /// these must stand together, first beside them where that is preferred.
+    pub(crate) fn fill(
+        &mut self,
+        class: &Class,
+        workers: (usize, u32),
+        flavor: Option<FlavorId>,
+        beside: &[Place],
+        resources: &ResourceTable,
+        mix: &Mix,
+    ) -> Vec<Place> {
+        let (group, most) = workers;
+        let Some(Topology { level, mode }) = &class.gang.topology else {
+            return self.fill_anywhere(class, workers, flavor, resources, mix);
+        };
+        let mut places = self.fill_beside((level, beside), class, workers, flavor, resources, mix);
+        if matches!(mode, TopologyMode::Preferred) {
+            let left = most - places.iter().map(|place| place.workers).sum::<u32>();
+            places.extend(self.fill_anywhere(class, (group, left), flavor, resources, mix));
+        }
+        places
+    }
+
+    pub(super) fn fill_anywhere(
+        &mut self,
+        class: &Class,
+        (group, most): (usize, u32),
+        flavor: Option<FlavorId>,
+        resources: &ResourceTable,
+        mix: &Mix,
+    ) -> Vec<Place> {
+        let mut places = Vec::new();
+        let mut left = most;
+        while left > 0 {
+            let Some(Choice { node, fits, onto, .. }) = self.best(&class.groups[group], flavor, mix) else { break };
+            let gpu = onto.map(|free| self.number(node, free));
+            let workers = if gpu.is_some() { 1 } else { fits.min(left) };
+            let place = Place { group: group as u32, node, workers, gpu };
+            self.take(node, &place.held(class), resources);
+            places.push(place);
+            left -= workers;
+        }
+        places
     }
 
     fn shortage(

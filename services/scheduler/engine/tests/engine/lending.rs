@@ -49,6 +49,7 @@ fn settle(engine: &mut Engine) -> usize {
                     let end = RunEnd::Retry { not_before: Time(0) };
                     Event::Ended { job: interruption.job, epoch: interruption.epoch, end }
                 }
+                Decision::Resize(resize) => panic!("no gang here is elastic: {resize:?}"),
             };
             engine.apply(event).expect("what was decided can happen");
         }

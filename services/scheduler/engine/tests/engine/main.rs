@@ -2,6 +2,7 @@
 
 mod budgets;
 mod egress;
+mod elastic;
 mod explaining;
 mod fairness;
 mod forecasting;
@@ -14,7 +15,9 @@ mod placing;
 mod properties;
 mod reclaiming;
 mod sharing;
+mod sizes;
 mod speeds;
+mod surplus;
 mod thresholds;
 mod topology;
 mod twin;

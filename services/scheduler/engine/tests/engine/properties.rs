@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{Dice, GPU, PART, RACK, amounts, cluster, engine, job, part, plan, queue, racked, shared, tier, together};
+use crate::world::{
+    Dice, GPU, PART, RACK, amounts, beyond, cluster, elastic, engine, job, part, queue, racked, shared, tier, together,
+};
 use muster_scheduler_engine::{
-    Amounts, BoundNode, ClusterSpec, ClusterState, Dataset, Engine, Event, JobId, JobSpec, Placement, Prefers, Reason, RunEnd,
-    Slot, Standing, Threshold, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Amounts, BoundNode, ClusterSpec, ClusterState, Dataset, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, Placement, Prefers,
+    Reason, Resize, RunEnd, SizeChange, Slot, Standing, Threshold, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 /// What the test itself believes, kept in the slowest and plainest way.
@@ -15,6 +17,11 @@ struct Twin {
     jobs: BTreeMap<JobId, JobSpec>,
     runs: BTreeMap<JobId, Placement>,
     bound: BTreeMap<JobId, Vec<BoundNode>>,
+    started: BTreeSet<JobId>,
+    /// Runs of which workers were told to leave, with what is left then.
+    leaving: BTreeMap<JobId, Vec<Slot>>,
+    grown: u64,
+    shrunk: u64,
     aside: BTreeSet<JobId>,
     capability: BTreeMap<String, Amounts>,
     parent: BTreeMap<String, String>,
@@ -69,17 +76,22 @@ impl Twin {
 
     fn usage(&self, queue: &str) -> Amounts {
         self.runs
-            .keys()
-            .map(|id| &self.jobs[id])
-            .filter(|job| job.queue == queue || self.parent.get(&job.queue).is_some_and(|parent| parent == queue))
-            .fold(Amounts::new(), |sum, job| sum.checked_add(&job.gang.total().unwrap()).unwrap())
+            .iter()
+            .map(|(id, run)| (&self.jobs[id], run))
+            .filter(|(job, _)| job.queue == queue || self.parent.get(&job.queue).is_some_and(|parent| parent == queue))
+            .fold(Amounts::new(), |sum, (job, run)| sum.checked_add(&job.gang.as_placed(&run.slots).total().unwrap()).unwrap())
     }
 
     fn take(&mut self, placement: Placement) {
         let gang = &self.jobs[&placement.job].gang;
         for (index, group) in gang.groups.iter().enumerate() {
             let workers: u32 = placement.slots.iter().filter(|slot| slot.group == index).map(|slot| slot.workers).sum();
-            assert_eq!(workers, group.replicas, "a gang is whole");
+            match gang.elastic {
+                Some(Elastic { group: elastic, least }) if elastic == index => {
+                    assert!((least..=group.replicas).contains(&workers), "{workers} of {group:?}");
+                }
+                Some(_) | None => assert_eq!(workers, group.replicas, "a gang is whole"),
+            }
         }
         let cluster = &self.clusters[&placement.cluster];
         assert_eq!(cluster.state, ClusterState::Live);
@@ -102,14 +114,20 @@ impl Twin {
         let (id, queue) = (placement.job, self.jobs[&placement.job].queue.clone());
         assert!(!self.aside.contains(&id), "a suspended job is not placed");
         let (name, slots) = (placement.cluster.clone(), placement.slots.clone());
+        let total = self.jobs[&id].gang.as_placed(&slots).total().unwrap();
         assert!(self.runs.insert(id, placement).is_none(), "a job is placed once");
+        self.fits((id, &name), slots, (&queue, &total));
+    }
+
+    /// Nothing is oversold that was taken just now, of nodes and of capabilities.
+    fn fits(&self, (id, name): (JobId, &str), slots: Vec<Slot>, (queue, asked): (&String, &Amounts)) {
         for slot in slots {
-            let node = self.clusters[&name].nodes.iter().find(|node| node.name == slot.node).unwrap();
+            let node = self.clusters[name].nodes.iter().find(|node| node.name == slot.node).unwrap();
             if self.jobs[&id].gang.groups[slot.group].each.on_gpu() {
-                let gpus = self.gpus_on_node(&name, &slot.node) + node.used_by_others.gpus();
+                let gpus = self.gpus_on_node(name, &slot.node) + node.used_by_others.gpus();
                 assert!(gpus <= node.allocatable.gpus(), "{name}/{} sold {gpus} GPUs", slot.node);
             }
-            let used = self.on_node(&name, &slot.node).checked_add(&node.used_by_others).unwrap();
+            let used = self.on_node(name, &slot.node).checked_add(&node.used_by_others).unwrap();
             for (resource, asked) in self.jobs[&id].gang.groups[slot.group].each.iter() {
                 let have = node.allocatable.get(resource);
                 assert!(
@@ -120,8 +138,8 @@ impl Twin {
                 );
             }
         }
-        let asked = in_thousandths(&self.jobs[&id].gang.total().unwrap());
-        for queue in [Some(&queue), self.parent.get(&queue)].into_iter().flatten() {
+        let asked = in_thousandths(asked);
+        for queue in [Some(queue), self.parent.get(queue)].into_iter().flatten() {
             let used = in_thousandths(&self.usage(queue));
             for (resource, limit) in in_thousandths(&self.capability.get(queue).cloned().unwrap_or_default()).iter() {
                 assert!(
@@ -132,6 +150,57 @@ impl Twin {
             }
         }
     }
+}
+
+impl Twin {
+    fn resize(&mut self, resize: Resize) {
+        let Resize { job: id, epoch, workers, slots, leaving: _, sized: _, change } = resize;
+        let (gang, queue) = (self.jobs[&id].gang.clone(), self.jobs[&id].queue.clone());
+        let Elastic { group, least } = gang.elastic.expect("only elastic gangs have several sizes");
+        assert!((least..=gang.groups[group].replicas).contains(&workers) && gang.size_of(&slots) == Some(workers));
+        assert!(self.runs[&id].epoch == epoch && self.started.contains(&id));
+        match change {
+            SizeChange::Grows => {
+                let old = std::mem::replace(&mut self.runs.get_mut(&id).expect("it runs").slots, slots.clone());
+                let more = beyond(&slots, &old);
+                assert!(
+                    beyond(&old, &slots).is_empty() && !more.is_empty(),
+                    "{id:?} moved from {old:?} to {slots:?}, seen {:?}",
+                    self.bound.get(&id)
+                );
+                if let Some(bound) = self.bound.get_mut(&id) {
+                    bound.extend(more.iter().map(|slot| on(&gang.groups[slot.group].each, &slot.node, slot.workers)));
+                }
+                let name = self.runs[&id].cluster.clone();
+                let asked = more.iter().fold(Amounts::new(), |sum, slot| {
+                    sum.checked_add(&gang.groups[slot.group].each.checked_times(slot.workers).unwrap()).unwrap()
+                });
+                self.fits((id, &name), more, (&queue, &asked));
+                self.grown += 1;
+            }
+            SizeChange::Shrinks { .. } => assert!(self.leaving.insert(id, slots).is_none(), "it is told once"),
+            SizeChange::HasShrunk => {
+                assert!(self.leaving.remove(&id).is_some_and(|left| left == slots), "it was told to");
+                self.runs.get_mut(&id).expect("it runs").slots = slots;
+                self.shrunk += 1;
+            }
+        }
+    }
+
+    fn follow(&mut self, decisions: Vec<Decision>) {
+        for decision in decisions {
+            match decision {
+                Decision::Place(placement) => self.take(placement),
+                Decision::Resize(resize) => self.resize(resize),
+                // It ends some time.
+                Decision::Interrupt(run) => assert!(self.started.contains(&run.job) && !self.leaving.contains_key(&run.job)),
+            }
+        }
+    }
+}
+
+fn on(each: &Amounts, node: &str, workers: u32) -> BoundNode {
+    BoundNode { node: node.to_owned(), used: each.checked_times(workers).unwrap() }
 }
 
 /// Whether pods are where they were to go.
@@ -173,6 +242,10 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     if dice.roll(3) == 0 {
         let mode = [TopologyMode::Required, TopologyMode::Preferred][dice.roll(2) as usize];
         spec = together(spec, [RACK, Topology::NODE][dice.roll(2) as usize], mode);
+    }
+    let workers = spec.gang.groups[0].replicas;
+    if workers > 1 && dice.roll(2) == 0 {
+        spec = elastic(spec, 1 + dice.roll(u64::from(workers) - 1) as u32);
     }
     spec
 }
@@ -216,6 +289,10 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         jobs: BTreeMap::new(),
         runs: BTreeMap::new(),
         bound: BTreeMap::new(),
+        started: BTreeSet::new(),
+        leaving: BTreeMap::new(),
+        grown: 0,
+        shrunk: 0,
         aside: BTreeSet::new(),
         capability: BTreeMap::from([("a".to_owned(), of_a), ("lab".to_owned(), of_lab)]),
         parent: BTreeMap::from([("b".to_owned(), "lab".to_owned()), ("c".to_owned(), "lab".to_owned())]),
@@ -229,6 +306,9 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         (b.guarantee, b.lending_limit) = (Amounts::new().with(GPU, 8), gpus(0));
         c.borrowing_limit = gpus(12);
     }
+    for (queue, least_ms) in [(&mut a, 0), (&mut b, 40), (&mut c, 100), (&mut d, 20)] {
+        queue.min_runtime_ms = least_ms;
+    }
     (engine(clusters, vec![lab, a, b, c, d]), twin)
 }
 
@@ -238,7 +318,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
     let runs: Vec<JobId> = twin.runs.keys().copied().collect();
     let waiting: Vec<JobId> =
         twin.jobs.keys().filter(|id| !twin.runs.contains_key(id) && !twin.aside.contains(id)).copied().collect();
-    let event = match dice.roll(12) {
+    let event = match dice.roll(16) {
         0..=3 => {
             *next += 1;
             let job = random_job(dice, *next, twin.now);
@@ -253,6 +333,8 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
             let Some(id) = dice.pick(&runs).copied() else { return };
             let epoch = twin.runs.remove(&id).unwrap().epoch;
             twin.bound.remove(&id);
+            twin.started.remove(&id);
+            twin.leaving.remove(&id);
             let end = match dice.roll(4) {
                 0 => RunEnd::Retry { not_before: Time(twin.now + dice.roll(60) as i64) },
                 1 => {
@@ -308,7 +390,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
         }
         10 => {
             let Some(id) = dice.pick(&runs).copied() else { return };
-            if twin.bound.contains_key(&id) {
+            if twin.bound.contains_key(&id) || twin.leaving.contains_key(&id) {
                 return;
             }
             let run = &twin.runs[&id];
@@ -327,6 +409,28 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
             twin.bound.insert(id, bound);
             event
         }
+        11..=12 => {
+            let Some(id) = dice.pick(&runs).copied().filter(|id| !twin.started.contains(id)) else { return };
+            twin.started.insert(id);
+            Event::Started { job: id, epoch: twin.runs[&id].epoch, at: Time(twin.now) }
+        }
+        13..=14 => {
+            let leaving: Vec<JobId> = twin.leaving.keys().copied().collect();
+            let Some(id) = dice.pick(&leaving).copied() else { return };
+            // Which of its pods it ends, and where the others are, is the cluster's business.
+            let (run, groups) = (&twin.runs[&id], &twin.jobs[&id].gang.groups);
+            let nodes = &twin.clusters[&run.cluster].nodes;
+            let elsewhere = dice.roll(3) == 0;
+            let bound: Vec<BoundNode> = twin.leaving[&id]
+                .iter()
+                .map(|slot| {
+                    let node = if elsewhere { &dice.pick(nodes).unwrap().name } else { &slot.node };
+                    on(&groups[slot.group].each, node, slot.workers)
+                })
+                .collect();
+            twin.bound.insert(id, bound.clone());
+            Event::Bound { job: id, epoch: run.epoch, nodes: bound }
+        }
         _ => Event::Time(Time(twin.now)),
     };
     engine.apply(event).expect("the twin only tells what is true");
@@ -337,7 +441,15 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
 fn waiting_in(engine: &Engine, twin: &Twin, queue: &str) -> (i64, u64) {
     let jobs = twin.jobs.iter().filter(|(id, job)| job.queue == queue && !twin.runs.contains_key(id) && !twin.aside.contains(id));
     let waiting = jobs.filter(|(id, _)| engine.explain(**id).is_some_and(|known| known.standing == Standing::Waiting));
-    let gpus = |job: &JobSpec| (in_thousandths(&job.gang.total().unwrap()).get(PART) + 999) / 1_000;
+    // An elastic gang asks for its least size.
+    let asks = |gang: &Gang| {
+        let mut gang = gang.clone();
+        if let Some(Elastic { group, least }) = gang.elastic {
+            gang.groups[group].replicas = least;
+        }
+        gang.total().unwrap()
+    };
+    let gpus = |job: &JobSpec| (in_thousandths(&asks(&job.gang)).get(PART) + 999) / 1_000;
     waiting.fold((0, 0), |(sum, count), (_, job)| (sum + gpus(job), count + 1))
 }
 
@@ -360,38 +472,42 @@ fn nobody_waits_who_could_run(engine: &Engine, twin: &Twin) {
     }
 }
 
-fn live(seed: u64, events: u32) -> Engine {
+fn live(seed: u64, events: u32) -> (Engine, Twin) {
     let mut dice = Dice(seed);
     let (mut engine, mut twin) = world_of(&mut dice);
     let mut next = 0;
     for step in 0..events {
         happen(&mut dice, &mut engine, &mut twin, &mut next);
-        for placement in plan(&mut engine) {
-            twin.take(placement);
-        }
-        assert!(plan(&mut engine).is_empty(), "the second plan is empty");
+        let decided = engine.plan();
+        twin.follow(decided);
+        let again = engine.plan();
+        assert!(again.is_empty(), "the second plan is empty (seed {seed}, step {step}): {again:?}");
         nobody_waits_who_could_run(&engine, &twin);
         if step % 16 == 0 {
             let mut folded = Engine::restore(engine.rows(), engine.now()).expect("rows that an engine wrote");
-            assert!(folded.plan().is_empty(), "a fold has nothing left to decide");
+            let decided = folded.plan();
+            assert!(decided.is_empty(), "a fold has nothing left to decide (seed {seed}, step {step}): {decided:?}");
             assert_eq!(folded.audit(), engine.audit(), "fold and increment agree (seed {seed}, step {step})");
             assert_eq!(folded.rows(), engine.rows());
         }
     }
-    engine
+    (engine, twin)
 }
 
 #[test]
 fn random_lives_keep_every_promise() {
+    let (mut grown, mut shrunk) = (0, 0);
     for seed in 0..24 {
-        let engine = live(seed, 400);
+        let (engine, twin) = live(seed, 600);
         assert!(engine.stats().placed > 40, "the world was alive");
+        (grown, shrunk) = (grown + twin.grown, shrunk + twin.shrunk);
     }
+    assert!(grown > 20 && shrunk > 20, "{grown} grew, {shrunk} shrank");
 }
 
 #[test]
 fn the_same_facts_give_the_same_decisions() {
-    assert_eq!(live(99, 300).audit(), live(99, 300).audit());
+    assert_eq!(live(99, 300).0.audit(), live(99, 300).0.audit());
 }
 
 #[test]
@@ -403,11 +519,9 @@ fn an_engine_that_was_folded_decides_as_the_one_that_was_not() {
         for step in 0..400 {
             happen(&mut dice, &mut engine, &mut twin, &mut next);
             let mut folded = Engine::restore(engine.rows(), engine.now()).unwrap();
-            let decided = plan(&mut engine);
-            assert_eq!(plan(&mut folded), decided, "down to nodes (seed {seed}, step {step})");
-            for placement in decided {
-                twin.take(placement);
-            }
+            let decided = engine.plan();
+            assert_eq!(folded.plan(), decided, "down to nodes (seed {seed}, step {step})");
+            twin.follow(decided);
         }
         assert!(engine.stats().placed > 40);
     }

@@ -1,7 +1,9 @@
 //! Guarantees, borrowing, taking back, and priorities: whose runs make room for whom, and how few.
 
 use crate::world::{amounts, cluster, engine, job, plan, queue, submit};
-use muster_scheduler_engine::{Cause, Decision, Engine, Event, JobId, JobSpec, QueueSpec, RunEnd, Time};
+use muster_scheduler_engine::{
+    Cause, ClusterSpec, ClusterState, Decision, Engine, Event, JobId, JobSpec, QueueSpec, RunEnd, Time,
+};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -42,6 +44,7 @@ fn make_room(engine: &mut Engine) -> Vec<(u64, Cause)> {
                     let at = engine.now();
                     engine.apply(Event::Started { job: placement.job, epoch: placement.epoch, at }).unwrap();
                 }
+                Decision::Resize(resize) => panic!("no gang here is elastic: {resize:?}"),
             }
         }
     }
@@ -190,4 +193,18 @@ fn a_gang_is_not_taken_back_if_its_queue_would_have_less_than_the_other() {
     submit(&mut engine, job(3, "b", 1, 4));
     tell(&mut engine, 5 * HOUR_MS);
     assert!(engine.plan().is_empty());
+}
+
+#[test]
+fn a_cluster_that_comes_back_makes_room_for_what_came_meanwhile() {
+    let idc = cluster("idc", 1, "V100", 1);
+    let mut engine = engine(vec![idc.clone()], vec![queue("one", 1)]);
+    submit(&mut engine, job(1, "one", 1, 8));
+    assert_eq!(run_all(&mut engine), 1);
+    tell(&mut engine, HOUR_MS);
+    engine.apply(Event::Cluster(ClusterSpec { state: ClusterState::Lost, ..idc.clone() })).unwrap();
+    submit(&mut engine, JobSpec { priority: 1, submitted_at: Time(HOUR_MS), ..job(2, "one", 1, 8) });
+    assert!(make_room(&mut engine).is_empty(), "nobody knows what happens there");
+    engine.apply(Event::Cluster(idc)).unwrap();
+    assert_eq!(make_room(&mut engine), [(1, Cause::Priority)]);
 }

@@ -164,6 +164,7 @@ fn room_is_made_in_one_rack() {
         .map(|decision| match decision {
             Decision::Interrupt(interruption) => interruption.job.0,
             Decision::Place(placement) => panic!("there is no room for {placement:?}"),
+            Decision::Resize(resize) => panic!("no gang here is elastic: {resize:?}"),
         })
         .collect();
     let on = |id: u64| rack_number(&engine.rows().jobs.iter().find(|row| row.spec.id.0 == id).map(slot_of).unwrap());

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{Dice, GPU, RACK, amounts, cluster, engine, job, queue, racked, tier, together};
+use crate::world::{Dice, GPU, RACK, amounts, beyond, cluster, elastic, engine, job, queue, racked, tier, together};
 use muster_scheduler_engine::{
-    Amounts, ClusterSpec, Dataset, Decision, Engine, Epoch, Event, Interruption, JobId, JobSpec, JobState, Placement, Prefers,
-    QueueSpec, RunEnd, TierOpens, Time, Topology, TopologyMode,
+    Amounts, BoundNode, Cause, ClusterSpec, Dataset, Decision, Elastic, Engine, Epoch, Event, Gang, Interruption, JobId, JobSpec, JobState,
+    Placement, Prefers, QueueSpec, Resize, RunEnd, SizeChange, Slot, TierOpens, Time, Topology, TopologyMode,
 };
 
 /// Events of each test.
@@ -24,7 +24,23 @@ const QUEUES: [&str; 5] = ["a", "b", "c", "d", "e"];
 enum Its {
     Waiting,
     Aside,
-    Running { epoch: Epoch, took: Vec<(String, Amounts)>, cluster: String, started: bool, told_to_end: bool },
+    Running(Running),
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+struct Running {
+    epoch: Epoch,
+    cluster: String,
+    flavor: Option<String>,
+    /// What it holds.
+    slots: Vec<Slot>,
+    /// What it holds once those have left that were told to.
+    shrinks_to: Option<Vec<Slot>>,
+    started: bool,
+    told_to_end: bool,
+    /// When it began or last changed its size.
+    changed: i64,
 }
 
 struct Twin {
@@ -53,6 +69,8 @@ struct Twin {
     ended_for_others: u64,
     /// Runs that were ended for a better place of their own.
     went_on: u64,
+    grown: u64,
+    shrunk: u64,
 }
 
 fn minus(from: &Amounts, what: &Amounts) -> Amounts {
@@ -128,7 +146,14 @@ impl Twin {
             let backs_off = self.backs_off.get(id).is_some_and(|until| *until > self.now);
             matches!(its, Its::Waiting) && !backs_off && self.chain(&spec.queue).iter().any(|above| above == queue)
         };
-        let waiting = self.jobs.iter().filter(waits).map(|(_, (spec, _))| spec.gang.total().unwrap().gpus());
+        // An elastic gang asks for its least size.
+        let asks = |gang: &Gang| {
+            let spared = gang.elastic.map_or(0, |Elastic { group, least }| {
+                gang.groups[group].each.gpus() * i64::from(gang.groups[group].replicas - least)
+            });
+            gang.total().unwrap().gpus() - spared
+        };
+        let waiting = self.jobs.iter().filter(waits).map(|(_, (spec, _))| asks(&spec.gang));
         waiting.fold((0, 0), |(gpus, jobs), asked| (gpus + asked, jobs + 1))
     }
 
@@ -161,62 +186,151 @@ impl Twin {
         assert_eq!(placement.egress_micros, egress.unwrap_or(0), "{:?} reads {moving:?}", placement.job);
         self.moved += u64::from(egress.is_some());
         self.kept.remove(&placement.job);
-        let mut took = Vec::new();
+        let running = Running {
+            epoch: placement.epoch,
+            cluster: placement.cluster.clone(),
+            flavor: placement.flavor.clone(),
+            slots: placement.slots.clone(),
+            shrinks_to: None,
+            started: false,
+            told_to_end: false,
+            changed: self.now,
+        };
+        self.sound(&spec, &running, &running.slots);
+        self.take(&spec, &running, &running.slots);
+        self.charge(&spec.queue, &spec.gang.as_placed(&running.slots).total().unwrap());
+        self.placed += 1;
+        self.jobs.insert(placement.job, (spec, Its::Running(running)));
+    }
+
+    /// A plan is of a whole gang, or of one between its least and its full size, and stands together.
+    fn sound(&self, spec: &JobSpec, running: &Running, slots: &[Slot]) {
         if let Some(Topology { level, mode: TopologyMode::Required }) = &spec.gang.topology {
-            let nodes = placement.slots.iter().map(|slot| &slot.node);
+            let nodes = slots.iter().map(|slot| &slot.node);
             let domains: BTreeSet<&String> =
                 if level == Topology::NODE { nodes.collect() } else { nodes.map(|node| &self.rack[node]).collect() };
-            assert_eq!(domains.len(), 1, "{:?} stands in {domains:?} of {level}", placement.job);
+            assert_eq!(domains.len(), 1, "{:?} stands in {domains:?} of {level}", spec.id);
         }
         for (index, group) in spec.gang.groups.iter().enumerate() {
-            let slots = placement.slots.iter().filter(|slot| slot.group == index);
-            assert_eq!(slots.clone().map(|slot| slot.workers).sum::<u32>(), group.replicas, "a gang is whole");
-            for slot in slots {
-                let key = (placement.cluster.clone(), slot.node.clone());
-                let amount = group.each.checked_times(slot.workers).unwrap();
-                let free = self.free.get_mut(&key).expect("a plan names nodes that are there");
-                *free = minus(free, &amount);
-                assert!(free.iter().all(|(_, left)| left >= 0), "{key:?} is oversold: {free:?}");
-                if group.each.gpus() > 0 {
-                    assert_eq!(placement.flavor.as_ref(), self.flavor.get(&key), "one model for all workers");
+            let of_group = slots.iter().filter(|slot| slot.group == index);
+            let workers = of_group.clone().map(|slot| slot.workers).sum::<u32>();
+            match spec.gang.elastic {
+                Some(Elastic { group: elastic, least }) if elastic == index => {
+                    assert!((least..=group.replicas).contains(&workers), "{:?}: {workers} of {group:?}", spec.id);
                 }
-                took.push((slot.node.clone(), amount));
+                Some(_) | None => assert_eq!(workers, group.replicas, "a gang is whole"),
+            }
+            for slot in of_group.filter(|_| group.each.gpus() > 0) {
+                let key = (running.cluster.clone(), slot.node.clone());
+                assert_eq!(running.flavor.as_ref(), self.flavor.get(&key), "one model for all workers");
             }
         }
-        self.charge(&spec.queue, &spec.gang.total().unwrap());
-        self.placed += 1;
-        let cluster = placement.cluster.clone();
-        let its = Its::Running { epoch: placement.epoch, took, cluster, started: false, told_to_end: false };
-        self.jobs.insert(placement.job, (spec, its));
+    }
+
+    fn take(&mut self, spec: &JobSpec, running: &Running, slots: &[Slot]) {
+        for slot in slots {
+            let key = (running.cluster.clone(), slot.node.clone());
+            let amount = spec.gang.groups[slot.group].each.checked_times(slot.workers).unwrap();
+            let free = self.free.get_mut(&key).expect("a plan names nodes that are there");
+            *free = minus(free, &amount);
+            assert!(free.iter().all(|(_, left)| left >= 0), "{key:?} is oversold: {free:?}");
+        }
+    }
+
+    fn give(&mut self, spec: &JobSpec, cluster: &str, slots: &[Slot]) {
+        for slot in slots {
+            let free = self.free.get_mut(&(cluster.to_owned(), slot.node.clone())).unwrap();
+            *free = free.checked_add(&spec.gang.groups[slot.group].each.checked_times(slot.workers).unwrap()).unwrap();
+        }
+    }
+
+    fn resize(&mut self, resize: &Resize) {
+        let (spec, its) = self.jobs.get(&resize.job).expect("only known runs get another size").clone();
+        let Its::Running(mut running) = its else { panic!("{:?} does not run", resize.job) };
+        assert!(running.epoch == resize.epoch && running.started, "a started run gets another size");
+        assert_eq!(spec.gang.size_of(&resize.slots), Some(resize.workers));
+        self.sound(&spec, &running, &resize.slots);
+        match resize.change {
+            SizeChange::Grows => {
+                assert!(!running.told_to_end && running.shrinks_to.is_none(), "{:?} is to be smaller, not larger", resize.job);
+                let least_ms = self.queues[&spec.queue].min_runtime_ms;
+                assert!(self.now - running.changed >= least_ms, "{:?} is left at its size for a while", resize.job);
+                let more = beyond(&resize.slots, &running.slots);
+                assert!(!more.is_empty() && beyond(&running.slots, &resize.slots).is_empty(), "nobody moves when a gang grows");
+                self.take(&spec, &running, &more);
+                // As one amount: a limit is held by the gang as it is then.
+                let (old, new) = (spec.gang.as_placed(&running.slots), spec.gang.as_placed(&resize.slots));
+                self.charge(&spec.queue, &minus(&new.total().unwrap(), &old.total().unwrap()));
+                (running.slots, running.changed) = (resize.slots.clone(), self.now);
+                self.grown += 1;
+            }
+            SizeChange::Shrinks { in_favour_of, cause } => {
+                assert!(!running.told_to_end && running.shrinks_to.is_none(), "{:?} is told once", resize.job);
+                assert!(beyond(&resize.slots, &running.slots).is_empty(), "nobody moves when a gang shrinks");
+                let (taker, its) = self.jobs.get(&in_favour_of).expect("for a known job");
+                assert!(matches!(its, Its::Waiting), "for a job that waits");
+                match cause {
+                    Cause::Priority => assert!(taker.priority > spec.priority),
+                    Cause::Sooner => assert!(taker.priority >= spec.priority),
+                    Cause::Surplus if taker.queue == spec.queue => assert!(taker.priority >= spec.priority),
+                    Cause::Overdue | Cause::Share | Cause::Surplus => {}
+                    Cause::Better => panic!("nobody shrinks for a place of its own"),
+                }
+                self.kept.insert(in_favour_of);
+                running.shrinks_to = Some(resize.slots.clone());
+            }
+            SizeChange::HasShrunk => {
+                // The twin told so before: its books are closed already.
+                assert!(running.shrinks_to.is_none() && running.slots == resize.slots, "{:?}: {running:?}", resize.job);
+                running.changed = self.now;
+                self.shrunk += 1;
+            }
+        }
+        self.jobs.insert(resize.job, (spec, Its::Running(running)));
+    }
+
+    /// Those have left that were told to: what is bound from then on.
+    fn have_left(&mut self, id: JobId) -> Vec<BoundNode> {
+        let (spec, its) = self.jobs.get(&id).unwrap().clone();
+        let Its::Running(mut running) = its else { panic!("{id:?} does not run") };
+        let left = running.shrinks_to.take().expect("it was told to shrink");
+        let gone = beyond(&running.slots, &left);
+        self.give(&spec, &running.cluster, &gone);
+        let (old, new) = (spec.gang.as_placed(&running.slots), spec.gang.as_placed(&left));
+        self.discharge(&spec.queue, &minus(&old.total().unwrap(), &new.total().unwrap()));
+        let used = |slot: &Slot| spec.gang.groups[slot.group].each.checked_times(slot.workers).unwrap();
+        let bound = left.iter().map(|slot| BoundNode { node: slot.node.clone(), used: used(slot) }).collect();
+        running.slots = left;
+        self.jobs.insert(id, (spec, Its::Running(running)));
+        bound
     }
 
     /// A run is over: what it took is free.
     fn free_up(&mut self, id: JobId) -> Epoch {
         let (spec, its) = self.jobs.get(&id).unwrap().clone();
-        let Its::Running { epoch, took, cluster, .. } = its else { panic!("{id:?} does not run") };
-        for (node, amount) in took {
-            let free = self.free.get_mut(&(cluster.clone(), node)).unwrap();
-            *free = free.checked_add(&amount).unwrap();
-        }
-        self.discharge(&spec.queue, &spec.gang.total().unwrap());
+        let Its::Running(Running { epoch, slots, cluster, .. }) = its else { panic!("{id:?} does not run") };
+        self.give(&spec, &cluster, &slots);
+        self.discharge(&spec.queue, &spec.gang.as_placed(&slots).total().unwrap());
         epoch
     }
 
     fn interrupt(&mut self, interruption: &Interruption) {
         let (spec, its) = self.jobs.get_mut(&interruption.job).expect("only known runs are interrupted");
-        let Its::Running { epoch, started, told_to_end, .. } = its else { panic!("{:?} does not run", interruption.job) };
-        assert!(*started && !*told_to_end && *epoch == interruption.epoch, "a started run is told once");
-        *told_to_end = true;
-        let (priority, restarts) = (spec.priority, spec.gang.restart_ms.is_some());
+        let Its::Running(running) = its else { panic!("{:?} does not run", interruption.job) };
+        let told_once = running.started && !running.told_to_end && running.shrinks_to.is_none();
+        assert!(told_once && running.epoch == interruption.epoch, "a started run is told once");
+        running.told_to_end = true;
+        let (priority, may_move) = (spec.priority, spec.gang.restart_ms.is_some() && spec.gang.elastic.is_none());
         let (taker, its) = self.jobs.get(&interruption.in_favour_of).expect("for a known job");
         let moves = interruption.in_favour_of == interruption.job;
         assert!(moves || matches!(its, Its::Waiting), "for a job that waits");
         match interruption.cause {
-            muster_scheduler_engine::Cause::Better => assert!(moves && restarts),
+            Cause::Better => assert!(moves && may_move),
             _ if moves => panic!("a run makes room for itself"),
-            muster_scheduler_engine::Cause::Priority => assert!(taker.priority > priority),
-            muster_scheduler_engine::Cause::Sooner => assert!(taker.priority >= priority),
-            muster_scheduler_engine::Cause::Overdue | muster_scheduler_engine::Cause::Share => {}
+            Cause::Priority => assert!(taker.priority > priority),
+            Cause::Sooner => assert!(taker.priority >= priority),
+            Cause::Overdue | Cause::Share => {}
+            Cause::Surplus => panic!("nothing ends for the sake of what others have beyond their least size"),
         }
         self.kept.insert(interruption.in_favour_of);
         if moves {
@@ -290,6 +404,8 @@ fn world(limited: bool) -> (Engine, Twin) {
         moved: 0,
         ended_for_others: 0,
         went_on: 0,
+        grown: 0,
+        shrunk: 0,
     };
     (engine(clusters, queues), twin)
 }
@@ -325,6 +441,10 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
             each: amounts(1 + dice.roll(40) as i64, 1, 0),
         });
     }
+    if spec.gang.groups[0].replicas > 1 && dice.roll(3) == 0 {
+        let least = 1 + dice.roll(u64::from(spec.gang.groups[0].replicas) - 1) as u32;
+        spec = elastic(spec, least);
+    }
     spec
 }
 
@@ -346,7 +466,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
             Event::Submitted { job, suspended }
         }
         0..=9 => {
-            let Some(id) = twin.pick(dice, |its| matches!(its, Its::Running { .. })) else { return };
+            let Some(id) = twin.pick(dice, |its| matches!(its, Its::Running(_))) else { return };
             let epoch = twin.free_up(id);
             let end = match dice.roll(8) {
                 0 => RunEnd::Retry { not_before: Time(twin.now + dice.roll(100_000) as i64) },
@@ -382,18 +502,22 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
             Event::Resumed(id)
         }
         _ => {
-            // Runs that were told to end do, sooner or later; the others start.
-            let Some(id) = twin
-                .pick(dice, |its| matches!(its, Its::Running { started: false, .. } | Its::Running { told_to_end: true, .. }))
-            else {
-                return;
+            // Runs that were told to end, and workers that were told to leave, do, sooner or later; the others start.
+            let to_come = |its: &Its| match its {
+                Its::Running(running) => !running.started || running.told_to_end || running.shrinks_to.is_some(),
+                Its::Waiting | Its::Aside => false,
             };
+            let Some(id) = twin.pick(dice, to_come) else { return };
             match &mut twin.jobs.get_mut(&id).unwrap().1 {
-                Its::Running { epoch, started, told_to_end: false, .. } => {
-                    *started = true;
-                    Event::Started { job: id, epoch: *epoch, at: Time(twin.now) }
+                Its::Running(running @ Running { started: false, .. }) => {
+                    (running.started, running.changed) = (true, twin.now);
+                    Event::Started { job: id, epoch: running.epoch, at: Time(twin.now) }
                 }
-                Its::Running { .. } | Its::Waiting | Its::Aside => {
+                Its::Running(Running { epoch, shrinks_to: Some(_), .. }) => {
+                    let epoch = *epoch;
+                    Event::Bound { job: id, epoch, nodes: twin.have_left(id) }
+                }
+                Its::Running(_) | Its::Waiting | Its::Aside => {
                     let epoch = twin.free_up(id);
                     twin.jobs.get_mut(&id).unwrap().1 = Its::Waiting;
                     Event::Ended { job: id, epoch, end: RunEnd::Retry { not_before: Time(twin.now) } }
@@ -409,6 +533,7 @@ fn follow(decisions: Vec<Decision>, twin: &mut Twin) {
         match decision {
             Decision::Place(placement) => twin.place(&placement),
             Decision::Interrupt(interruption) => twin.interrupt(&interruption),
+            Decision::Resize(resize) => twin.resize(&resize),
         }
     }
 }
@@ -422,8 +547,11 @@ fn compare(engine: &Engine, twin: &Twin) {
         assert_eq!(&row.spec, spec);
         match (its, &row.state) {
             (Its::Waiting, JobState::Waiting { .. }) | (Its::Aside, JobState::Suspended) => {}
-            (Its::Running { epoch, cluster, .. }, JobState::Placed { cluster: its_cluster, .. }) => {
-                assert_eq!((*epoch, cluster), (row.epoch, its_cluster));
+            (Its::Running(running), JobState::Placed { cluster, slots, leaving, .. }) => {
+                assert_eq!((running.epoch, &running.cluster), (row.epoch, cluster));
+                assert!(running.slots == *slots, "{:?}: {running:?} and {slots:?}", row.spec.id);
+                let leave = running.shrinks_to.as_ref().map_or_else(Vec::new, |left| beyond(&running.slots, left));
+                assert_eq!(&leave, leaving, "{:?}", row.spec.id);
             }
             (its, state) => panic!("{:?}: {its:?} and {state:?}", row.spec.id),
         }
@@ -464,6 +592,7 @@ pub fn play(seed: u64, events: u64, progress: &dyn Fn(u64)) {
     assert!(twin.opened > events / 1_000, "{} of {} placements were by what waited", twin.opened, twin.placed);
     assert!(twin.placed > events / 10 && twin.ended_for_others > events / 1_000, "the world was alive");
     assert!(twin.went_on > events / 10_000, "{} runs went on in a better place", twin.went_on);
+    assert!(twin.grown > events / 1_000 && twin.shrunk > events / 10_000, "{} grew, {} shrank", twin.grown, twin.shrunk);
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn settle(engine: &mut Engine) {
                 Decision::Interrupt(run) => {
                     Event::Ended { job: run.job, epoch: run.epoch, end: RunEnd::Retry { not_before: now } }
                 }
+                Decision::Resize(resize) => panic!("no gang here is elastic: {resize:?}"),
             };
             engine.apply(fact).unwrap();
         }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_scheduler_engine::{
-    Amounts, ClusterSpec, ClusterState, Decision, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec, Tier,
-    TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Amounts, ClusterSpec, ClusterState, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec,
+    Slot, Tier, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 pub const GPU: &str = "nvidia.com/gpu";
@@ -65,6 +65,13 @@ pub fn together(mut job: JobSpec, level: &str, mode: TopologyMode) -> JobSpec {
     job
 }
 
+/// The job, whose first group may have fewer workers.
+pub fn elastic(mut job: JobSpec, least: u32) -> JobSpec {
+    job.gang.elastic = Some(Elastic { group: 0, least });
+    job.gang.min_available = job.gang.at(least).workers() as u32;
+    job
+}
+
 /// Parts of a GPU, in thousandths.
 pub const PART: &str = "nvidia.com/gpu-milli";
 
@@ -100,6 +107,7 @@ pub fn gang(workers: u32, each: Amounts) -> Gang {
         speeds: BTreeMap::new(),
         topology: None,
         dataset: None,
+        elastic: None,
     }
 }
 
@@ -137,7 +145,7 @@ pub fn plan(engine: &mut Engine) -> Vec<Placement> {
         .into_iter()
         .filter_map(|decision| match decision {
             Decision::Place(placement) => Some(placement),
-            Decision::Interrupt(_) => None,
+            Decision::Interrupt(_) | Decision::Resize(_) => None,
         })
         .collect()
 }
@@ -145,4 +153,19 @@ pub fn plan(engine: &mut Engine) -> Vec<Placement> {
 /// (job, cluster) of every placement, in the order of decision.
 pub fn placed(placements: &[Placement]) -> Vec<(u64, &str)> {
     placements.iter().map(|placement| (placement.job.0, placement.cluster.as_str())).collect()
+}
+
+/// The workers of some slots that are not in others.
+pub fn beyond(slots: &[Slot], others: &[Slot]) -> Vec<Slot> {
+    let mut there: BTreeMap<(usize, &str, Option<u16>), u32> = BTreeMap::new();
+    for slot in others {
+        *there.entry((slot.group, &slot.node, slot.gpu)).or_default() += slot.workers;
+    }
+    let more = slots.iter().map(|slot| {
+        let known = there.entry((slot.group, slot.node.as_str(), slot.gpu)).or_default();
+        let same = slot.workers.min(*known);
+        *known -= same;
+        Slot { workers: slot.workers - same, ..slot.clone() }
+    });
+    more.filter(|slot| slot.workers > 0).collect()
 }

@@ -2,6 +2,9 @@
 //! `PyTorchJob`, `RayJob`. Only what scheduling needs is judged; the rest is the member cluster's business.
 
 mod dataset;
+mod elastic;
+#[cfg(test)]
+mod elastic_tests;
 mod pod;
 mod shape;
 #[cfg(test)]
@@ -17,7 +20,7 @@ use serde_json::Value;
 
 use super::Fault;
 use super::queue::base_units;
-pub use shape::{Kind, Template, templates};
+pub use shape::{Kind, Template, set_replicas, templates};
 
 /// The queue of jobs that name none.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -79,8 +82,12 @@ impl Requirements {
             groups.push(WorkerGroup { name: template.name.clone(), replicas: template.replicas, each });
         }
         let workers: u64 = groups.iter().map(|group| u64::from(group.replicas)).sum();
+        let elastic = elastic::read(kind, value, &templates, &groups)?.map(|(elastic, _)| elastic);
+        // What a job may have less of may be missing when it counts as running, unless it says that more must be there.
+        let least =
+            elastic.map_or(workers, |elastic| workers - u64::from(groups[elastic.group].replicas) + u64::from(elastic.least));
         let gang = Gang {
-            min_available: shape::min_available(kind, value, workers)?,
+            min_available: shape::min_available(kind, value, (workers, least))?,
             groups,
             flavors: flavors.unwrap_or_default(),
             api: manifest.api_version().to_owned(),
@@ -88,6 +95,7 @@ impl Requirements {
             speeds: speeds(value)?,
             topology: topology::read(kind, value, &templates)?.map(|(topology, _)| topology),
             dataset: dataset::read(value)?,
+            elastic,
         };
         muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(kind, value, &templates, refused.into()))?;
         let (queue, priority_class) = (queue(kind, value), priority_class(kind, value, &templates));
@@ -102,6 +110,13 @@ pub fn in_manifest(kind: Kind, value: &Value, templates: &[Template], fault: Fau
         && let Ok(Some((_, path))) = topology::read(kind, value, templates)
     {
         return Fault::new(path, fault.why);
+    }
+    if fault.field.starts_with("elastic") {
+        let groups: Vec<WorkerGroup> = templates.iter().map(WorkerGroup::from).collect();
+        return match elastic::read(kind, value, templates, &groups) {
+            Ok(Some((_, path))) => Fault::new(path, fault.why),
+            Ok(None) | Err(_) => fault,
+        };
     }
     let Some(rest) = fault.field.strip_prefix("groups[") else {
         let field = match fault.field.as_str() {

@@ -1,8 +1,17 @@
 //! Where in each kind of job the pod templates stand, and how many pods each makes.
 
+use muster_scheduler_engine::WorkerGroup;
 use serde_json::Value;
 
+use super::elastic;
 use crate::domain::Fault;
+
+impl From<&Template> for WorkerGroup {
+    /// The group without what its workers ask for.
+    fn from(template: &Template) -> Self {
+        Self { name: template.name.clone(), replicas: template.replicas, each: muster_scheduler_engine::Amounts::new() }
+    }
+}
 
 /// The kinds of job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,10 +114,20 @@ pub fn templates(kind: Kind, value: &Value) -> Result<Vec<Template>, Fault> {
                 .iter()
                 .map(|(name, spec)| {
                     let path = format!("spec.pytorchReplicaSpecs.{name}");
+                    let mut replicas = count(&format!("{path}.replicas"), spec.get("replicas"), 1)?;
+                    let name_of_group = name.to_lowercase();
+                    if let Some(most) = elastic::most_of_pytorch(value).filter(|_| name_of_group == elastic::WORKER) {
+                        let field = "spec.elasticPolicy.maxReplicas";
+                        let most = count(field, Some(most), 0)?;
+                        if most < replicas {
+                            return Err(Fault::new(field, format!("is less than the {replicas} replicas of {path}")));
+                        }
+                        replicas = most;
+                    }
                     Ok(Template {
-                        name: name.to_lowercase(),
+                        name: name_of_group,
                         pointer: format!("/spec/pytorchReplicaSpecs/{name}/template"),
-                        replicas: count(&format!("{path}.replicas"), spec.get("replicas"), 1)?,
+                        replicas,
                         path: format!("{path}.template"),
                     })
                 })
@@ -140,9 +159,31 @@ pub fn templates(kind: Kind, value: &Value) -> Result<Vec<Template>, Fault> {
     }
 }
 
+/// Sets how many pods are made from a template, in a manifest that was read as a job before. Of a `batch/v1` Job with as many completions
+/// as pods and an index for each the completions change too: Kubernetes calls that an elastic indexed Job.
+pub fn set_replicas(kind: Kind, value: &mut Value, template: &Template, replicas: u32) {
+    let parent = match kind {
+        Kind::Batch => "/spec",
+        Kind::Volcano | Kind::PyTorch | Kind::JobSet | Kind::Ray => template.pointer.trim_end_matches("/template"),
+    };
+    let Some(Value::Object(parent)) = value.pointer_mut(parent) else { return };
+    if kind != Kind::Batch {
+        parent.insert("replicas".to_owned(), replicas.into());
+        return;
+    }
+    let is_indexed = parent.get("completionMode").and_then(Value::as_str) == Some("Indexed");
+    let number = |field: &str| parent.get(field).and_then(Value::as_u64);
+    let pods = number("parallelism").unwrap_or(1);
+    if is_indexed && number("completions") == Some(pods) {
+        parent.insert("completions".to_owned(), replicas.into());
+    }
+    parent.insert("parallelism".to_owned(), replicas.into());
+}
+
 /// How many workers must run for the job to count as running.
-pub(super) fn min_available(kind: Kind, value: &Value, workers: u64) -> Result<u32, Fault> {
-    let all = u32::try_from(workers).unwrap_or(u32::MAX);
+/// `least` is how many there are at least, of all `workers`: less where the job is elastic.
+pub(super) fn min_available(kind: Kind, value: &Value, (workers, least): (u64, u64)) -> Result<u32, Fault> {
+    let all = u32::try_from(least).unwrap_or(u32::MAX);
     let (path, pointer) = match kind {
         Kind::Volcano => ("spec.minAvailable", "/spec/minAvailable"),
         Kind::PyTorch => ("spec.runPolicy.schedulingPolicy.minAvailable", "/spec/runPolicy/schedulingPolicy/minAvailable"),
@@ -201,7 +242,7 @@ fn name_of(item: &Value, field: &str, index: usize) -> String {
     item.get(field).and_then(Value::as_str).map_or_else(|| format!("{index}"), ToOwned::to_owned)
 }
 
-fn count(path: &str, value: Option<&Value>, default: u32) -> Result<u32, Fault> {
+pub(super) fn count(path: &str, value: Option<&Value>, default: u32) -> Result<u32, Fault> {
     match value {
         None | Some(Value::Null) => Ok(default),
         Some(value) if value.as_i64().is_some_and(|count| count < 0) => Err(Fault::new(path, "must not be negative")),

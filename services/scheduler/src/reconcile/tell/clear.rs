@@ -17,7 +17,7 @@ use crate::app::batch::Batch;
 use crate::app::control::{item_of, stop};
 use crate::app::decide::LEASE;
 use crate::domain::cluster::ClusterFacts;
-use crate::domain::compose::{Domains, RunMarks, compose};
+use crate::domain::compose::{Domains, RunMarks, compose, resized};
 use crate::domain::job::StopReason;
 use crate::domain::record::{Job, Run};
 use crate::peers::{Question, Verdict};
@@ -31,6 +31,8 @@ const RUNS: i64 = 500;
 struct Composed {
     job: i64,
     epoch: u32,
+    /// With how many workers, of an elastic job.
+    workers: Option<u32>,
     object: Value,
     traceparent: String,
 }
@@ -71,6 +73,10 @@ async fn composed(app: &App, runs: &[Run]) -> Result<Vec<(Composed, Question)>> 
         .iter()
         .map(|(digest, text)| Ok((digest.as_str(), parse_one(text).map_err(Error::internal)?)))
         .collect::<Result<_>>()?;
+    let resizing: BTreeSet<&String> =
+        runs.iter().filter(|run| run.resizing).filter_map(|run| run.bundle_digest.as_ref()).collect();
+    let told: BTreeMap<String, Vec<u8>> =
+        store::bundle::some(&app.pool, &resizing.into_iter().cloned().collect::<Vec<_>>()).await?.into_iter().collect();
     let admission = app.admissions.now().await?;
     let flavors: BTreeSet<(&str, &str)> = runs.iter().map(|run| (run.cluster.as_str(), run.flavor.as_str())).collect();
     let must_be_named: BTreeSet<(&str, &str)> = flavors
@@ -83,6 +89,10 @@ async fn composed(app: &App, runs: &[Run]) -> Result<Vec<(Composed, Question)>> 
         Some((run, job, manifests.get(job.manifest_digest.as_str())?))
     });
     let question = |(run, job, manifest): (&Run, &Job, &Manifest)| {
+        if let Some(digest) = &run.bundle_digest {
+            let content = told.get(digest).ok_or_else(|| Error::internal(anyhow::anyhow!("bundle {digest} of a run is gone")))?;
+            return question_of_size(run, job, digest, content);
+        }
         let is_named = must_be_named.contains(&(run.cluster.as_str(), run.flavor.as_str()));
         let domains =
             job.gang.topology.as_ref().and_then(|Topology { level, mode }| {
@@ -110,13 +120,31 @@ fn question(
         queue: &job.queue,
         traceparent: &traceparent,
         slots: &run.slots,
+        gang: &job.gang,
         require_model,
         domains: domains.map(|(mode, domains)| (*mode, domains)),
     };
     let object = compose(manifest, &marks).map_err(Error::internal)?;
+    Ok(ask(run, job, object, traceparent))
+}
+
+/// The object that the cluster has, with as many workers as the run is to have: nothing else of it may change.
+fn question_of_size(run: &Run, job: &Job, digest: &str, content: &[u8]) -> Result<(Composed, Question)> {
+    let span = tracing::info_span!("resize run", run.epoch = run.epoch, cluster.name = run.cluster);
+    telemetry::continue_trace(&span, &run.traceparent);
+    let digest = digest.parse().map_err(Error::internal)?;
+    let objects = bundle::decode(&digest, content).map_err(Error::internal)?;
+    let object = objects.first().ok_or_else(|| Error::internal(anyhow::anyhow!("a run's bundle is empty")))?;
+    let workers = job.gang.size_of(&run.staying()).unwrap_or(0);
+    let object = resized(object, &job.gang, workers).map_err(Error::internal)?;
+    Ok(ask(run, job, object, telemetry::traceparent_of(&span)))
+}
+
+fn ask(run: &Run, job: &Job, object: Value, traceparent: String) -> (Composed, Question) {
     let question =
         Question { manifest: object.to_string(), clusters: vec![run.cluster.clone()], namespace: job.namespace.clone() };
-    Ok((Composed { job: run.job_id, epoch: run.epoch, object, traceparent }, question))
+    let workers = job.gang.size_of(&run.staying());
+    (Composed { job: run.job_id, epoch: run.epoch, workers, object, traceparent }, question)
 }
 
 /// Writes the verdicts down, of the runs that still wait for theirs, and what the clusters are to be told.
@@ -127,7 +155,7 @@ async fn write(app: &App, epoch: u64, incarnation: Option<u64>, verdicts: Vec<(C
     let mut jobs = store::job::lock_rows(&mut tx, &verdicts.iter().map(|(of, _)| of.job).collect::<Vec<_>>()).await?;
     let keys: Vec<(i64, u32)> = verdicts.iter().map(|(of, _)| (of.job, of.epoch)).collect();
     let mut runs = store::run::some(&mut tx, &keys).await?;
-    runs.retain(|_, run| run.wanted && run.bundle_digest.is_none());
+    runs.retain(|_, run| run.wanted && (run.bundle_digest.is_none() || run.resizing));
     // All that will be locked of them at once, in name order as everybody does.
     let mut clusters: BTreeSet<String> = number::clusters(&mut *tx).await?.into_iter().collect();
     clusters.extend(runs.values().map(|run| run.cluster.clone()));
@@ -141,6 +169,10 @@ async fn write(app: &App, epoch: u64, incarnation: Option<u64>, verdicts: Vec<(C
     for (composed, verdict) in verdicts {
         let Some(job) = jobs.get_mut(&composed.job) else { continue };
         let Some(run) = runs.get_mut(&(composed.job, composed.epoch)) else { continue };
+        if job.gang.size_of(&run.staying()) != composed.workers {
+            // Its size was changed once more since: the next pass asks about that.
+            continue;
+        }
         match verdict {
             Ok(verdict) if verdict.allowed => bundles.push(allow(&mut batch, job, run, composed, verdict)?),
             Ok(verdict) => {
@@ -169,6 +201,7 @@ fn allow(batch: &mut Batch, job: &mut Job, run: &mut Run, composed: Composed, ve
     let (digest, content) = bundle::encode(&[composed.object]).map_err(Error::internal)?;
     let digest = digest.as_str().to_owned();
     run.bundle_digest = Some(digest.clone());
+    run.resizing = false;
     run.traceparent = composed.traceparent;
     batch.run(run);
     batch.touch(&run.cluster);
@@ -190,7 +223,7 @@ fn refuse(batch: &mut Batch, job: &mut Job, run: &mut Run, verdict: &Verdict, to
 fn wait(batch: &mut Batch, job: &mut Job, run: &Run, error: &Error) {
     let reason =
         format!("placed on {}; not started while its policy verdict can't be taken: the policy service is away", run.cluster);
-    if error.kind() == Kind::Unavailable && job.reason != reason {
+    if error.kind() == Kind::Unavailable && job.reason != reason && !run.resizing {
         job.reason = reason;
         batch.job(job, Some(run));
     }

@@ -260,14 +260,21 @@ pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Finished>> {
         r#"
         select queue, namespace, name, gpus,
             (1000 * extract(epoch from case
-                when gang ->> 'restart_ms' is null then (finished_at - started_at) * coalesce((
-                    select (gang -> 'speeds' ->> run.flavor)::double precision / 1000 from run
+                when gang ->> 'restart_ms' is null then (
+                    select
+                        run.done_ms * interval '1 millisecond'
+                            + greatest(job.finished_at - coalesce(run.sized_at, job.started_at), interval '0')
+                                * coalesce((gang -> 'speeds' ->> run.flavor)::double precision / 1000, 1)
+                                * run.part_permille / 1000
+                    from run
                     where run.job_id = job.job_id and run.epoch = job.epoch
-                ), 1)
+                )
                 else (
                     select sum(
-                        (run.finished_at - run.started_at)
-                            * coalesce((gang -> 'speeds' ->> run.flavor)::double precision / 1000, 1)
+                        run.done_ms * interval '1 millisecond'
+                            + greatest(run.finished_at - coalesce(run.sized_at, run.started_at), interval '0')
+                                * coalesce((gang -> 'speeds' ->> run.flavor)::double precision / 1000, 1)
+                                * run.part_permille / 1000
                     ) from run
                     where run.job_id = job.job_id and run.finished_at > run.started_at
                 )
@@ -319,7 +326,7 @@ pub async fn charged_in(tx: &mut Tx, cluster: &str) -> Result<Vec<Job>> {
     rows.into_iter().map(Job::try_from).collect()
 }
 
-/// What a job is called and what it asks for.
+/// What a job is called and where it waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// Its row.
@@ -328,18 +335,16 @@ pub struct Named {
     pub resource: String,
     /// Its queue.
     pub queue: String,
-    /// GPUs of all its workers.
-    pub gpus: u32,
 }
 
 /// The names of some jobs.
 pub async fn named(pool: &PgPool, jobs: &[i64]) -> Result<Vec<Named>> {
     let rows =
-        sqlx::query!("select job_id, namespace, name, queue, gpus from job where job_id = any($1)", jobs).fetch_all(pool).await?;
+        sqlx::query!("select job_id, namespace, name, queue from job where job_id = any($1)", jobs).fetch_all(pool).await?;
     rows.into_iter()
         .map(|row| {
             let resource = format!("namespaces/{}/jobs/{}", row.namespace, row.name);
-            Ok(Named { id: row.job_id, resource, queue: row.queue, gpus: count("a number of GPUs", row.gpus)? })
+            Ok(Named { id: row.job_id, resource, queue: row.queue })
         })
         .collect()
 }

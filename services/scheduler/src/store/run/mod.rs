@@ -34,6 +34,10 @@ struct RunRow {
     placed_at: jiff_sqlx::Timestamp,
     started_at: Option<jiff_sqlx::Timestamp>,
     finished_at: Option<jiff_sqlx::Timestamp>,
+    leaving: Value,
+    sized_at: Option<jiff_sqlx::Timestamp>,
+    done_ms: i64,
+    resizing: bool,
 }
 
 impl TryFrom<RunRow> for Run {
@@ -47,6 +51,9 @@ impl TryFrom<RunRow> for Run {
             flavor: row.flavor,
             gpus: count("a number of GPUs", row.gpus)?,
             slots: json::read_slots(row.slots)?,
+            leaving: json::read_slots(row.leaving)?,
+            sized: row.sized_at.map(|at| (at.to_jiff(), row.done_ms)),
+            resizing: row.resizing,
             price: row.price_micros.map(|micros| (micros, row.currency)),
             state: row.state.parse().map_err(|error: String| corrupt("a state", error))?,
             reason: row.reason,
@@ -74,7 +81,7 @@ pub async fn get(tx: &mut Tx, job_id: i64, epoch: u32) -> Result<Option<Run>> {
         r#"
         select
             job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
         from run
         where job_id = $1
         and epoch = $2
@@ -99,7 +106,7 @@ pub async fn some(tx: &mut Tx, runs: &[(i64, u32)]) -> Result<BTreeMap<(i64, u32
         r#"
         select
             job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
         from run
         where (job_id, epoch) in (select * from unnest($1::bigint[], $2::integer[]))
         "#,
@@ -125,7 +132,7 @@ pub async fn list(pool: &PgPool, job_id: i64, after: u32, limit: i64) -> Result<
         r#"
         select
             job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
         from run
         where job_id = $1
         and epoch > $2
@@ -141,17 +148,17 @@ pub async fn list(pool: &PgPool, job_id: i64, after: u32, limit: i64) -> Result<
     rows.into_iter().map(Run::try_from).collect()
 }
 
-/// The current runs that no verdict has allowed yet, oldest first.
+/// The current runs that no verdict has allowed yet, and those of which it has allowed another size, oldest first.
 pub async fn uncleared(pool: &PgPool, limit: i64) -> Result<Vec<Run>> {
     let rows = sqlx::query_as!(
         RunRow,
         r#"
         select
             job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
         from run
         where wanted
-        and bundle_digest is null
+        and (bundle_digest is null or resizing)
         order by placed_at, job_id
         limit $1
         "#,

@@ -32,24 +32,11 @@ struct NewRow<'a> {
     emissions_mg: Option<i64>,
     egress_micros: Option<i64>,
     egress_currency: Option<&'a str>,
-}
-
-/// A new run, and what it counts with from its decision on.
-#[derive(Clone, Debug)]
-pub struct Placed {
-    /// The run.
-    pub run: Run,
-    /// How long it counts in budgets at least, in milliseconds.
-    pub counted_ms: i64,
-    /// What its GPUs draw and emit.
-    pub rates: Rates,
-    /// What moving its dataset costs.
-    pub egress: Option<Egress>,
+    part_permille: i32,
 }
 
 impl<'a> NewRow<'a> {
-    fn of(placed: &'a Placed) -> Result<Self> {
-        let Placed { run, counted_ms, rates, egress } = placed;
+    fn of(Placed { run, counted_ms, rates, egress, part_permille }: &'a Placed) -> Result<Self> {
         Ok(Self {
             job_id: run.job_id,
             epoch: column(run.epoch),
@@ -68,8 +55,24 @@ impl<'a> NewRow<'a> {
             emissions_mg: rates.emissions_mg,
             egress_micros: egress.as_ref().map(|egress| egress.micros),
             egress_currency: egress.as_ref().map(|egress| egress.currency.as_str()),
+            part_permille: column(*part_permille),
         })
     }
+}
+
+/// A new run.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The run.
+    pub run: Run,
+    /// How long it counts in budgets at least, in milliseconds.
+    pub counted_ms: i64,
+    /// What its GPUs draw and emit.
+    pub rates: Rates,
+    /// What moving its dataset costs.
+    pub egress: Option<Egress>,
+    /// Which part of the full gang it is, in thousandths.
+    pub part_permille: u32,
 }
 
 /// Stores new runs.
@@ -82,13 +85,13 @@ pub async fn insert(tx: &mut Tx, runs: &[Placed]) -> Result<()> {
         r#"
         insert into run (
             job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, traceparent, placed_at,
-            counted_ms, watts, emissions_mg, egress_micros, egress_currency
+            counted_ms, watts, emissions_mg, egress_micros, egress_currency, part_permille
         )
         select *
         from jsonb_to_recordset($1) as n (
             job_id bigint, epoch integer, cluster text, flavor text, gpus integer, slots jsonb, price_micros bigint, currency text,
             state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint, watts integer, emissions_mg bigint,
-            egress_micros bigint, egress_currency text
+            egress_micros bigint, egress_currency text, part_permille integer
         )
         "#,
         Json(rows) as _
@@ -107,6 +110,7 @@ struct ChangedRow<'a> {
     stopping: Option<&'a str>,
     wanted: bool,
     bundle_digest: Option<&'a str>,
+    resizing: bool,
     pods: &'a BTreeMap<String, u32>,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -122,6 +126,7 @@ impl<'a> ChangedRow<'a> {
             stopping: run.stopping.map(StopReason::as_str),
             wanted: run.wanted,
             bundle_digest: run.bundle_digest.as_deref(),
+            resizing: run.resizing,
             pods: &run.pods,
             started_at: run.started_at,
             finished_at: run.finished_at,
@@ -144,13 +149,85 @@ pub async fn update<'a>(tx: &mut Tx, runs: impl Iterator<Item = &'a Run>) -> Res
             stopping = n.stopping,
             wanted = n.wanted,
             bundle_digest = n.bundle_digest,
+            resizing = n.resizing,
             pods = n.pods,
             started_at = n.started_at,
             finished_at = n.finished_at,
             untold = r.untold or r.wanted <> n.wanted or r.bundle_digest is distinct from n.bundle_digest
         from jsonb_to_recordset($1) as n (
-            job_id bigint, epoch integer, state text, reason text, stopping text, wanted boolean, bundle_digest text, pods jsonb,
-            started_at timestamptz, finished_at timestamptz
+            job_id bigint, epoch integer, state text, reason text, stopping text, wanted boolean, bundle_digest text, resizing boolean,
+            pods jsonb, started_at timestamptz, finished_at timestamptz
+        )
+        where r.job_id = n.job_id
+        and r.epoch = n.epoch
+        "#,
+        Json(rows) as _
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// A run that has another size, or is to have one.
+#[derive(Clone, Debug)]
+pub struct Resized {
+    /// The run as it is from now on.
+    pub run: Run,
+    /// Which part of the full gang it is, in thousandths.
+    pub part_permille: u32,
+}
+
+#[derive(Serialize)]
+struct ResizedRow {
+    job_id: i64,
+    epoch: i32,
+    gpus: i32,
+    slots: Value,
+    leaving: Value,
+    sized_at: Option<Timestamp>,
+    done_ms: i64,
+    part_permille: i32,
+}
+
+impl ResizedRow {
+    fn of(Resized { run, part_permille }: &Resized) -> Result<Self> {
+        Ok(Self {
+            job_id: run.job_id,
+            epoch: column(run.epoch),
+            gpus: column(run.gpus),
+            slots: json::write_slots(&run.slots)?,
+            leaving: json::write_slots(&run.leaving)?,
+            sized_at: run.sized.map(|(at, _)| at),
+            done_ms: run.sized.map_or(0, |(_, done_ms)| done_ms),
+            part_permille: column(*part_permille),
+        })
+    }
+}
+
+/// Writes sizes. What a run counts in budgets at least is what is left of it, over the GPUs that it has then.
+pub async fn resize(tx: &mut Tx, runs: &[Resized]) -> Result<()> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<ResizedRow> = runs.iter().map(ResizedRow::of).collect::<Result<_>>()?;
+    sqlx::query!(
+        r#"
+        update run r
+        set counted_ms = case
+                when n.gpus = r.gpus or n.gpus = 0 or n.sized_at is null then r.counted_ms
+                else greatest(
+                    r.counted_ms - 1000 * extract(epoch from n.sized_at - coalesce(r.sized_at, r.started_at, n.sized_at)), 0
+                ) * r.gpus / n.gpus
+            end::bigint,
+            gpus = n.gpus,
+            slots = n.slots,
+            leaving = n.leaving,
+            sized_at = n.sized_at,
+            done_ms = n.done_ms,
+            part_permille = n.part_permille
+        from jsonb_to_recordset($1) as n (
+            job_id bigint, epoch integer, gpus integer, slots jsonb, leaving jsonb, sized_at timestamptz, done_ms bigint,
+            part_permille integer
         )
         where r.job_id = n.job_id
         and r.epoch = n.epoch
