@@ -331,11 +331,13 @@ impl Engine {
     fn end_run(&mut self, id: JobId, epoch: Epoch, end: RunEnd) -> Result<(), Refused> {
         let now = self.now;
         let run = self.run_mut(id, epoch)?;
-        let (cluster, done_ms, of_size) = (run.cluster, run.done_ms(now), run.class);
+        let (cluster, done_ms, of_size, is_listed) = (run.cluster, run.done_ms(now), run.class, run.listed.is_some());
         let model = self.learns_of(id);
         self.unlist(id);
         self.unlist_started(id);
-        self.unlist_size(id);
+        if is_listed {
+            self.unlist_size(id);
+        }
         self.leaving.remove(&id);
         for promise in self.promised.values_mut() {
             promise.left.remove(&id);

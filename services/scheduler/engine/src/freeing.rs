@@ -1,11 +1,12 @@
 //! What has to go so that a gang fits: workers beyond the least size of elastic gangs first, then whole gangs, and no more than needed.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::class::ClassId;
 use crate::cluster::Candidate;
-use crate::engine::{Engine, State};
+use crate::engine::{Engine, Job, State};
 use crate::event::JobId;
 use crate::nodes::{Held, NodeIndex, Place};
 use crate::queues::{Charge, Rights};
@@ -23,6 +24,15 @@ pub(crate) enum Giving {
     Worker(JobId, Place),
     /// A run, or what is left of it.
     Whole(JobId),
+}
+
+impl Giving {
+    /// Of which run it is.
+    fn of(self) -> JobId {
+        match self {
+            Self::Worker(id, _) | Self::Whole(id) => id,
+        }
+    }
 }
 
 /// How many workers of runs were freed one by one, and what these held.
@@ -94,8 +104,8 @@ impl Engine {
             pending.extend(reserved.iter().cloned());
             freed.push((*giving, reserved));
             if let Some(rights) = &mut rights {
-                let (id, amount) = self.amount_of(*giving, &partly);
-                rights.change(self.jobs.held(id).queue, &amount, Charge::Back);
+                let job = self.jobs.held(giving.of());
+                rights.change(job.queue, &self.amount_of(job, *giving, &partly), Charge::Back);
             }
             if !thought.could_fit(class) || rights.as_ref().is_some_and(|rights| !rights.allow()) {
                 continue;
@@ -121,25 +131,25 @@ impl Engine {
         let of_gang: BTreeSet<NodeIndex> = places.iter().map(|place| place.node).collect();
         let (mut going, mut held) = (Going::default(), Vec::new());
         while let Some((giving, reserved)) = freed.pop() {
-            let amount = if rights.is_some() { self.amount_of(giving, &partly).1 } else { Vector::default() };
-            let (Giving::Worker(id, _) | Giving::Whole(id)) = giving;
-            let nodes = &mut self.sites[cluster].nodes;
+            // With a run that ends all its workers go.
+            let ends = matches!(giving, Giving::Worker(id, _) if going.whole.contains(&id));
+            let nodes = &self.sites[cluster].nodes;
             // On nodes that the gang does not get nothing has to end.
             let has_place = |(node, held): &(NodeIndex, Held)| !of_gang.contains(node) || nodes.has_room_for(*node, held);
-            let queue = self.jobs.held(id).queue;
-            let mut allowed = || match &mut rights {
-                Some(rights) => {
-                    rights.change(queue, &amount, Charge::Add);
+            let fits = !ends && reserved.iter().all(has_place);
+            let spared = fits
+                && rights.as_mut().is_none_or(|rights| {
+                    let job = self.jobs.held(giving.of());
+                    let amount = self.amount_of(job, giving, &partly);
+                    rights.change(job.queue, &amount, Charge::Add);
                     let allowed = rights.allow();
                     if !allowed {
-                        rights.change(queue, &amount, Charge::Back);
+                        rights.change(job.queue, &amount, Charge::Back);
                     }
                     allowed
-                }
-                None => true,
-            };
-            // With a run that ends all its workers go.
-            if !going.whole.contains(&id) && reserved.iter().all(has_place) && allowed() {
+                });
+            if spared {
+                let nodes = &mut self.sites[cluster].nodes;
                 for (node, amount) in &reserved {
                     nodes.take(*node, amount, &self.resources);
                 }
@@ -163,19 +173,20 @@ impl Engine {
         Some((places, going))
     }
 
-    /// What the queue of a run is charged for what may go of it.
-    fn amount_of(&self, giving: Giving, partly: &Partly) -> (JobId, Vector) {
+    /// What a run's queue is charged for what may go of it.
+    fn amount_of(&self, job: &Job, giving: Giving, partly: &Partly) -> Cow<'_, Vector> {
+        let State::Placed(run) = &job.state else { return Cow::Owned(Vector::default()) };
+        let class = self.classes.get(run.class);
         match giving {
-            Giving::Worker(id, place) => (id, self.class_of_run(id).groups[place.group as usize].asked.clone()),
-            Giving::Whole(id) => {
-                let mut total = self.class_of_run(id).total.clone();
-                if let Some((workers, _)) = partly.get(&id)
-                    && let Some(elastic) = self.elastic(self.jobs.held(id))
-                {
-                    total.sub(&self.class_of_run(id).groups[elastic.group].asked.times(*workers));
+            Giving::Worker(_, place) => Cow::Borrowed(&class.groups[place.group as usize].asked),
+            Giving::Whole(id) => match (partly.get(&id), self.elastic(job)) {
+                (Some((workers, _)), Some(elastic)) => {
+                    let mut total = class.total.clone();
+                    total.sub(&class.groups[elastic.group].asked.times(*workers));
+                    Cow::Owned(total)
                 }
-                (id, total)
-            }
+                (Some(_) | None, _) => Cow::Borrowed(&class.total),
+            },
         }
     }
 }

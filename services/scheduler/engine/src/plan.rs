@@ -12,6 +12,7 @@ use crate::lanes::LaneId;
 use crate::memo::Offer;
 use crate::nodes::Place;
 use crate::queues::{Charge, Limit, QueueIndex, ROOT, Work};
+use crate::size::speed_at;
 use crate::spec::Elastic;
 use crate::vector::Vector;
 
@@ -277,12 +278,10 @@ impl Engine {
         let site = &mut self.sites[candidate.cluster];
         site.runs.insert(id);
         site.taken += 1;
-        let speed = self.speed_at(self.jobs.held(id), of_size, candidate.flavor);
-        let site = &self.sites[candidate.cluster];
         let job = self.jobs.held_mut(id);
         job.epoch = Epoch(job.epoch.0 + 1);
         let class = self.classes.get(of_size);
-        let gpus = class.gpus;
+        let (gpus, speed) = (class.gpus, speed_at(&self.classes, job, of_size, candidate.flavor));
         let counted_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), speed);
         let work = Work::new(counted_ms.saturating_mul(gpus), candidate.price).with_egress(candidate.egress);
         let placement = Placement {

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::class::{Class, ClassId, FlavorId, NO_FLAVOR};
+use crate::class::{Class, ClassId, Classes, FlavorId, NO_FLAVOR};
 use crate::cluster::ClusterIndex;
 use crate::engine::{Engine, Job, Run, State, Timer};
 use crate::event::{JobId, Resize, SizeChange, Time};
@@ -88,15 +88,7 @@ impl Engine {
 
     /// How fast a job works at a size on a model, in thousandths: its part of the full gang, by GPUs, or without these by workers.
     pub(crate) fn speed_at(&self, job: &Job, class: ClassId, flavor: Option<FlavorId>) -> i64 {
-        let full = self.classes.get(job.class);
-        let speed = full.speed(flavor);
-        if class == job.class {
-            return speed;
-        }
-        let class = self.classes.get(class);
-        let workers = |class: &Class| class.groups.iter().map(|group| i64::from(group.replicas)).sum::<i64>();
-        let (part, all) = if full.gpus > 0 { (class.gpus, full.gpus) } else { (workers(class), workers(full)) };
-        (speed.saturating_mul(part) / all.max(1)).max(1)
+        speed_at(&self.classes, job, class, flavor)
     }
 
     /// The GPU model that a gang is on, as far as it is known.
@@ -209,6 +201,19 @@ impl Engine {
     pub(crate) fn wake_to_grow(&mut self, id: JobId, at: Time) {
         self.timers.insert((at, Timer::Grow(id)));
     }
+}
+
+/// See [`Engine::speed_at`].
+pub(crate) fn speed_at(classes: &Classes, job: &Job, class: ClassId, flavor: Option<FlavorId>) -> i64 {
+    let full = classes.get(job.class);
+    let speed = full.speed(flavor);
+    if class == job.class {
+        return speed;
+    }
+    let class = classes.get(class);
+    let workers = |class: &Class| class.groups.iter().map(|group| i64::from(group.replicas)).sum::<i64>();
+    let (part, all) = if full.gpus > 0 { (class.gpus, full.gpus) } else { (workers(class), workers(full)) };
+    (speed.saturating_mul(part) / all.max(1)).max(1)
 }
 
 /// Puts neighbours together that differ in nothing but how many workers they are of. Workers with a part of a GPU stay apart.
