@@ -282,7 +282,7 @@ fn interrupt(batch: &mut Batch, facts: &mut Facts, interruption: &Interruption, 
     stop(batch, job, run, StopReason::Interrupt, told, now);
     let why = match cause {
         Cause::Better => format!("interrupted: it {}", cause.words()),
-        Cause::Sooner | Cause::Overdue | Cause::Priority | Cause::Share => {
+        Cause::Sooner | Cause::Overdue | Cause::Priority | Cause::Share | Cause::Surplus => {
             format!("interrupted for {other}, which {}", cause.words())
         }
     };
