@@ -233,6 +233,7 @@ mod tests {
             restart_ms: None,
             speeds: BTreeMap::new(),
             topology: None,
+            dataset: None,
             elastic,
         }
     }

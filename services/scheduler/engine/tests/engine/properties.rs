@@ -7,8 +7,8 @@ use crate::world::{
     Dice, GPU, PART, RACK, amounts, beyond, cluster, elastic, engine, job, part, queue, racked, shared, tier, together,
 };
 use muster_scheduler_engine::{
-    Amounts, BoundNode, ClusterSpec, ClusterState, Dataset, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, Placement, Prefers,
-    Reason, Resize, RunEnd, SizeChange, Slot, Standing, Threshold, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Amounts, BoundNode, ClusterSpec, ClusterState, Dataset, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, Placement,
+    Prefers, Reason, Resize, RunEnd, SizeChange, Slot, Standing, Threshold, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 /// What the test itself believes, kept in the slowest and plainest way.

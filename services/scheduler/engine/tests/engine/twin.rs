@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Dice, GPU, RACK, amounts, beyond, cluster, elastic, engine, job, queue, racked, tier, together};
 use muster_scheduler_engine::{
-    Amounts, BoundNode, Cause, ClusterSpec, Dataset, Decision, Elastic, Engine, Epoch, Event, Gang, Interruption, JobId, JobSpec, JobState,
-    Placement, Prefers, QueueSpec, Resize, RunEnd, SizeChange, Slot, TierOpens, Time, Topology, TopologyMode,
+    Amounts, BoundNode, Cause, ClusterSpec, Dataset, Decision, Elastic, Engine, Epoch, Event, Gang, Interruption, JobId, JobSpec,
+    JobState, Placement, Prefers, QueueSpec, Resize, RunEnd, SizeChange, Slot, TierOpens, Time, Topology, TopologyMode,
 };
 
 /// Events of each test.
