@@ -48,12 +48,13 @@ impl App {
         }
     }
 
-    /// Whether a pass would find anything: one statement, where a pass that finds nothing takes a transaction with several.
+    /// Whether a pass would find anything, be it that another leads by now: one statement, where a pass that finds nothing takes a
+    /// transaction with several.
     async fn has_work(&self, epoch: u64) -> Result<bool> {
         let now = self.now();
         let waits = |mind: &Mind| mind.epoch == epoch && !mind.is_due(now);
         let waits = self.mind.lock().expect("no holder of this lock panics").as_ref().is_some_and(waits);
-        Ok(!waits || store::inbox::has_some(&self.pool).await?)
+        Ok(!waits || !store::inbox::is_quiet(&self.pool, LEASE, epoch).await?)
     }
 
     async fn decide_once(&self, epoch: u64) -> Result<Pass> {

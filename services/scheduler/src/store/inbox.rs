@@ -44,9 +44,19 @@ pub async fn put_all(tx: &mut Tx, subjects: impl Iterator<Item = &Subject>) -> R
     Ok(())
 }
 
-/// Whether there is an entry.
-pub async fn has_some(pool: &PgPool) -> Result<bool> {
-    Ok(sqlx::query_scalar!(r#"select exists (select from inbox) as "some!""#).fetch_one(pool).await?)
+/// Whether there is no entry, and the leader of the epoch leads still.
+pub async fn is_quiet(pool: &PgPool, lease: &str, epoch: u64) -> Result<bool> {
+    let quiet = sqlx::query_scalar!(
+        r#"
+        select
+            not exists (select from inbox)
+            and exists (select from lease where name = $1 and epoch = $2)
+            as "quiet!"
+        "#,
+        lease,
+        epoch.cast_signed()
+    );
+    Ok(quiet.fetch_one(pool).await?)
 }
 
 /// Takes the oldest entries away, each subject once, in the order in which they came.
