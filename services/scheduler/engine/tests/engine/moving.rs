@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::world::{cluster, engine, job, placed, plan, queue, submit, tier};
 use muster_scheduler_engine::{
-    Budget, BudgetLimit, BudgetUnit, Cause, ClusterSpec, ClusterState, Dataset, Decision, Engine, Epoch, Event, Interruption,
-    JobId, JobSpec, Prefers, QueueSpec, RunEnd, TierOpens, Time,
+    Budget, BudgetLimit, BudgetUnit, Cause, ClusterSpec, ClusterState, Dataset, Decision, Elastic, Engine, Epoch, Event,
+    Interruption, JobId, JobSpec, Prefers, QueueSpec, RunEnd, TierOpens, Time,
 };
 
 const MINUTE_MS: i64 = 60_000;
@@ -35,16 +35,23 @@ fn goes_on(id: u64) -> Decision {
     Decision::Interrupt(Interruption { job, epoch: Epoch(1), in_favour_of: job, cause: Cause::Better })
 }
 
-/// A node of V100s for 1 and one of A100s for 9; job 1 has the V100s, and job 2, of 8 GPUs, may be interrupted and runs on the
-/// A100s since 0.
-fn beside_a_full_cluster(queue: QueueSpec) -> Engine {
-    let mut engine = engine(vec![cluster("idc", 1, "V100", 1), cluster("cloud", 1, "A100", 9)], vec![queue]);
+/// A node of V100s for 1, `idc`, and one of A100s for 9, `cloud`.
+fn two_nodes(queue: QueueSpec) -> Engine {
+    engine(vec![cluster("idc", 1, "V100", 1), cluster("cloud", 1, "A100", 9)], vec![queue])
+}
+
+/// Job 1 gets the better node, and job 2, which may be interrupted, the other one; both run since 0.
+fn both_run(mut engine: Engine, better: &str, other: &str) -> Engine {
     submit(&mut engine, job(1, "one", 1, 8));
     submit(&mut engine, patient(2, 8));
-    assert_eq!(placed(&plan(&mut engine)), [(1, "idc"), (2, "cloud")]);
+    assert_eq!(placed(&plan(&mut engine)), [(1, better), (2, other)]);
     begin(&mut engine, 1, 0);
     begin(&mut engine, 2, 0);
     engine
+}
+
+fn beside_a_full_cluster(queue: QueueSpec) -> Engine {
+    both_run(two_nodes(queue), "idc", "cloud")
 }
 
 #[test]
@@ -152,13 +159,7 @@ fn nothing_leaves_a_cluster_that_is_not_heard_of_or_takes_nothing_new() {
 #[test]
 fn an_earlier_tier_is_better_whatever_it_costs() {
     let tiers = vec![tier(&["cloud"], TierOpens::WhenFull), tier(&["idc"], TierOpens::WhenFull)];
-    let spec = QueueSpec { tiers, ..queue("one", 1) };
-    let mut engine = engine(vec![cluster("idc", 1, "V100", 1), cluster("cloud", 1, "A100", 9)], vec![spec]);
-    submit(&mut engine, job(1, "one", 1, 8));
-    submit(&mut engine, patient(2, 8));
-    assert_eq!(placed(&plan(&mut engine)), [(1, "cloud"), (2, "idc")]);
-    begin(&mut engine, 1, 0);
-    begin(&mut engine, 2, 0);
+    let mut engine = both_run(two_nodes(QueueSpec { tiers, ..queue("one", 1) }), "cloud", "idc");
     end(&mut engine, 1, HOUR_MS, RunEnd::Finished);
     assert_eq!(engine.plan(), [goes_on(2)]);
 }
@@ -267,17 +268,27 @@ fn what_electricity_emits_now_counts_for_an_hour() {
 #[test]
 fn a_cluster_that_is_listed_first_is_better_whatever_it_costs() {
     let tiers = vec![tier(&["cloud", "idc"], TierOpens::WhenFull)];
-    let mut engine = engine(
-        vec![cluster("idc", 1, "V100", 1), cluster("cloud", 1, "A100", 9)],
-        vec![QueueSpec { tiers, prefers: Some(Prefers::Listed), ..queue("one", 1) }],
-    );
+    let spec = QueueSpec { tiers, prefers: Some(Prefers::Listed), ..queue("one", 1) };
+    let mut engine = both_run(two_nodes(spec), "cloud", "idc");
+    end(&mut engine, 1, HOUR_MS, RunEnd::Finished);
+    assert_eq!(engine.plan(), [goes_on(2)]);
+}
+
+#[test]
+fn an_elastic_gang_stays_where_it_is() {
+    let mut engine = two_nodes(queue("one", 1));
     submit(&mut engine, job(1, "one", 1, 8));
-    submit(&mut engine, patient(2, 8));
-    assert_eq!(placed(&plan(&mut engine)), [(1, "cloud"), (2, "idc")]);
+    plan(&mut engine);
+    let mut elastic = JobSpec { gang: job(2, "one", 8, 1).gang, ..patient(2, 8) };
+    elastic.gang.restart_ms = Some(MINUTE_MS);
+    elastic.gang.elastic = Some(Elastic { group: 0, least: 2 });
+    elastic.gang.min_available = 2;
+    submit(&mut engine, elastic);
+    assert_eq!(placed(&plan(&mut engine)), [(2, "cloud")]);
     begin(&mut engine, 1, 0);
     begin(&mut engine, 2, 0);
     end(&mut engine, 1, HOUR_MS, RunEnd::Finished);
-    assert_eq!(engine.plan(), [goes_on(2)]);
+    assert!(engine.plan().is_empty());
 }
 
 #[test]
