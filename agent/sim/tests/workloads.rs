@@ -166,6 +166,31 @@ async fn a_gang_is_bound_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn of_a_task_with_fewer_replicas_the_first_pods_stay() {
+    let cluster = cluster(1, json!([{"match": "train:*", "runForMs": 60000}]));
+    let names = || -> Vec<String> {
+        let pods = cluster.objects("pods", "default").into_iter();
+        let mut running: Vec<String> = pods
+            .filter(|pod| pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null())
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        running.sort();
+        running
+    };
+    for replicas in [3, 1, 2] {
+        let mut job = gang("elastic", replicas, 1, "default");
+        job["spec"]["minAvailable"] = json!(1);
+        apply(&cluster, job).await;
+        let wanted: Vec<String> = (0..replicas).map(|number| format!("elastic-worker-{number}")).collect();
+        eventually("the pods to be as many", || (names() == wanted).then_some(())).await;
+        object(&cluster, "jobs.batch.volcano.sh", "elastic", |found| {
+            found["status"]["state"]["phase"] == "Running" && found["status"]["running"] == replicas
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_queue_holds_what_is_beyond_its_capability() {
     let cluster = cluster(2, json!([{"match": "train:*", "runForMs": 60000}]));
     apply(&cluster, gang("lost", 1, 1, "nowhere")).await;

@@ -74,6 +74,7 @@ pub fn reconcile(state: &mut State, key: &Key) -> Option<Duration> {
         _ => {
             ensure_group(state, &actor, &job);
             create_missing(state, &actor, &job, &owned);
+            delete_beyond(state, &actor, &job, &owned);
         }
     }
     write_status(state, &actor, key, &job, next, &counts, restarting && phase != "Restarting");
@@ -252,6 +253,20 @@ fn create_missing(state: &mut State, actor: &Actor, job: &Value, owned: &[Arc<Va
             }
         }
     }
+}
+
+/// Takes the pods with the highest numbers away of a task that has fewer replicas by now.
+fn delete_beyond(state: &mut State, actor: &Actor, job: &Value, owned: &[Arc<Value>]) {
+    let is_wanted = |pod: &Value| {
+        let at = |pointer: &str| json::text(pod, pointer);
+        let (task, index) = (at("/metadata/labels/volcano.sh~1task-spec"), at("/metadata/labels/volcano.sh~1task-index"));
+        let mut tasks = json::list(job, "/spec/tasks").iter();
+        let replicas =
+            tasks.find(|known| json::text(known, "/name") == task).map(|task| json::integer(task, "/replicas").unwrap_or(1));
+        index.parse::<i64>().is_ok_and(|index| replicas.is_some_and(|replicas| index < replicas))
+    };
+    let beyond: Vec<Arc<Value>> = owned.iter().filter(|pod| pods::is_active(pod) && !is_wanted(pod)).cloned().collect();
+    delete_all(state, actor, &beyond);
 }
 
 fn delete_all(state: &mut State, actor: &Actor, pods: &[Arc<Value>]) {

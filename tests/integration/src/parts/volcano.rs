@@ -59,6 +59,12 @@ async fn follow(api: &ClusterApi, job: &Value, pods: &[&Value]) -> Result<()> {
             api.create(&format!("/api/v1/namespaces/{namespace}/pods"), pod).await?;
         }
     }
+    // Of a task that has fewer replicas by now, those with the highest numbers go.
+    let is_wanted = |pod: &Value| wanted.iter().any(|known| known["metadata"]["name"] == pod["metadata"]["name"]);
+    for pod in pods.iter().filter(|pod| !is_wanted(pod) && pod["metadata"]["deletionTimestamp"].is_null()) {
+        let [namespace, name] = ["namespace", "name"].map(|field| pod["metadata"][field].as_str().unwrap_or_default());
+        api.delete(&format!("/api/v1/namespaces/{namespace}/pods/{name}")).await?;
+    }
     let count = |wanted: &str| pods.iter().filter(|pod| pod["status"]["phase"] == wanted).count();
     let (running, succeeded, failed) = (count("Running"), count("Succeeded"), count("Failed"));
     let least = job["spec"]["minAvailable"].as_u64().unwrap_or(1) as usize;
