@@ -86,6 +86,10 @@ impl App {
             let Some(phase) = phase(&facts.generations, &run, seen) else { continue };
             let span = tracing::info_span!("observe run", job.name = %name, run.epoch = epoch, cluster.name = seen.cluster);
             telemetry::continue_trace(&span, &seen.traceparent);
+            if !run.leaving.is_empty() {
+                // Where a pod came and went between two inventories these are alike: nobody tells of the cluster again.
+                batch.look_at(Subject::Cluster(run.cluster.clone()));
+            }
             span.in_scope(|| self.advance(&mut batch, &mut facts, (job, run), phase, seen));
         }
         if !batch.is_empty() {

@@ -171,6 +171,31 @@ async fn what_it_has_beyond_its_minimum_goes_to_who_waits_once_its_pods_have_lef
 }
 
 #[tokio::test]
+async fn pods_that_no_inventory_showed_have_left_once_their_cluster_knows_the_size() {
+    let mut world = world().await;
+    let shows = |runs: &[(&str, u32)]| showing(member("idc", 1, "V100", 3_600_000), runs);
+    submit_other(&mut world, "short", 5).await;
+    world.settle().await;
+    world.runs("idc", "short", 1).await;
+    submit(&mut world, "long", 8).await;
+    world.settle().await;
+    world.runs("idc", "long", 1).await;
+    world.join(shows(&[("short", 5), ("long", 3)])).await;
+    world.pass(100);
+    world.ends("idc", "short", 1, RunPhase::Succeeded).await;
+    world.join(shows(&[("long", 3)])).await;
+    world.settle().await;
+    assert_eq!(world.job("long").await.size, size(8, 0));
+    // Between two inventories five pods come and go.
+    world.submit("next", 1, 5).await;
+    world.settle().await;
+    assert_eq!((world.state("next").await.0, world.job("long").await.size), (State::Queued, size(8, 5)));
+    world.runs("idc", "long", 1).await;
+    world.settle().await;
+    assert_eq!((world.state("next").await.0, world.job("long").await.size), (State::Placed, size(3, 0)));
+}
+
+#[tokio::test]
 async fn each_size_is_charged_for_its_time_and_no_longer() {
     let mut world = world().await;
     submit(&mut world, "long", 8).await;

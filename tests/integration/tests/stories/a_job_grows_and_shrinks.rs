@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use muster_integration_tests::clients::Clients;
-use muster_integration_tests::eventually;
 use muster_integration_tests::patience::look;
+use muster_integration_tests::{Platform, eventually};
 use muster_proto::scheduler::v1 as scheduler;
 use scheduler::job::State;
 use serde_json::json;
@@ -19,6 +19,15 @@ async fn has_workers(clients: &Clients, name: &str, workers: u32) -> Result<()> 
         let size = job.size.clone().unwrap_or_default();
         let is_so = job.state() == State::Running && size.workers == workers && size.leaving == 0;
         Ok(look(is_so, (), || format!("{:?}, {size:?}: {}", job.state(), job.reason)))
+    })
+    .await
+}
+
+/// Returns when so many pods were ever made for the run of `elastic`.
+async fn has_made(platform: &Platform, pods: u32) -> Result<()> {
+    eventually(&format!("{pods} pods were made"), async || {
+        let made = common::pods_by_run(platform, "train")?;
+        Ok(look(made.get("ml.elastic.1") == Some(&pods), (), || format!("{made:?}")))
     })
     .await
 }
@@ -46,6 +55,7 @@ async fn a_job_grows_and_shrinks() -> Result<()> {
     let cancel = scheduler::CancelJobRequest { name: "namespaces/ml/jobs/first".to_owned(), ..Default::default() };
     clients.jobs().cancel_job(cancel).await?;
     has_workers(&clients, "elastic", 4).await?;
+    has_made(&platform, 4).await?;
 
     let mut other = common::job("other", "short", 1, 8);
     other["spec"]["queue"] = json!("sudden");
@@ -56,8 +66,7 @@ async fn a_job_grows_and_shrinks() -> Result<()> {
     let request = scheduler::GetJobRequest { name: "namespaces/ml/jobs/elastic".to_owned() };
     assert_eq!(clients.jobs().get_job(request).await?.into_inner().run_epoch, 1, "a change of size is no restart");
     // Three to begin with, one that came, and one that came again after it had left.
-    let pods = common::pods_by_run(&platform, "train")?;
-    assert_eq!(pods.get("ml.elastic.1"), Some(&5));
-    assert_eq!(pods.get("ml.other.1"), Some(&1));
+    has_made(&platform, 5).await?;
+    assert_eq!(common::pods_by_run(&platform, "train")?.get("ml.other.1"), Some(&1));
     Ok(())
 }
