@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::spec::{ClusterSpec, Dataset};
 
 /// Milliseconds of an hour, for which prices are.
-const HOUR_MS: i128 = 3_600_000;
+pub(crate) const HOUR_MS: i128 = 3_600_000;
 
 /// A dataset that would have to be moved.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::class::{Class, ClassId, FlavorId, time_of, work_of};
 use crate::cluster::{Candidate, ClusterIndex};
+use crate::egress::HOUR_MS;
 use crate::engine::{Engine, Job, State, Timer};
 use crate::event::{Cause, Decision, JobId, Time};
 use crate::freeing::Going;
@@ -24,8 +25,6 @@ const WORTH_TIMES: i64 = 4;
 /// Bounds of one plan: runs looked at in vain, and places found full for a shape.
 const MOST_RUNS: usize = 256;
 const MOST_FULL: usize = 64;
-/// Prices are of an hour.
-const HOUR_MS: i128 = 60 * 60 * 1_000;
 /// Better places that are looked at for one run.
 const MOST_PLACES: usize = 256;
 

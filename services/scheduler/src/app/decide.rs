@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use muster_kit::{Result, Tx, db, lease, telemetry};
-use muster_scheduler_engine::{Cause, Decision, Event, Interruption, Placement, Resize, SizeChange};
+use muster_scheduler_engine::{Cause, Decision, Epoch, Event, Interruption, JobId, Placement, Resize, SizeChange};
 
 use super::App;
 use super::batch::Batch;
@@ -152,6 +152,26 @@ impl Facts {
         let told = store::desired::told(tx, &items).await?;
         Ok(Self { jobs, runs, told })
     }
+
+    /// A job in the words of another's history.
+    fn called(&self, id: JobId) -> String {
+        self.jobs.get(&id.0.cast_signed()).map_or_else(|| "another job".to_owned(), Job::resource)
+    }
+}
+
+/// The run that a decision is about, with its job, unless it is over or ending already.
+fn going_on<'f>(
+    jobs: &'f mut BTreeMap<i64, Job>,
+    runs: &'f mut BTreeMap<(i64, u32), Run>,
+    id: JobId,
+    epoch: Epoch,
+) -> Option<(&'f mut Job, &'f mut Run)> {
+    let job = jobs.get_mut(&id.0.cast_signed())?;
+    if !job.charged || job.epoch != epoch.0 || !job.state.has_run() {
+        return None;
+    }
+    let run = runs.get_mut(&(job.id, job.epoch)).filter(|run| run.stopping.is_none())?;
+    Some((job, run))
 }
 
 /// Puts a placement into the batch, or takes it back where its job was cancelled or suspended meanwhile: `false` then.
@@ -225,40 +245,24 @@ fn size_in_words(job: &Job, run: &Run) -> Option<String> {
 /// Gives a run another size, unless it is ending: then it is as large as it was until it has ended.
 fn resized(batch: &mut Batch, facts: &mut Facts, resize: &Resize, now: Timestamp) {
     let Resize { job: id, epoch, workers: _, slots, leaving, sized, change } = resize;
-    let taker = match change {
-        SizeChange::Shrinks { in_favour_of, cause } => {
-            let taker = facts.jobs.get(&in_favour_of.0.cast_signed()).map_or_else(|| "another job".to_owned(), Job::resource);
-            Some((taker, *cause))
-        }
-        SizeChange::Grows | SizeChange::HasShrunk => None,
+    let for_whom = match change {
+        SizeChange::Shrinks { in_favour_of, cause } => format!(", for {}, which {}", facts.called(*in_favour_of), cause.words()),
+        SizeChange::Grows | SizeChange::HasShrunk => String::new(),
     };
-    let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else { return };
-    if !job.charged || job.epoch != epoch.0 || !job.state.has_run() {
-        return;
-    }
-    let Some(run) = facts.runs.get_mut(&(job.id, job.epoch)) else { return };
-    if run.stopping.is_some() {
-        return;
-    }
+    let Some((job, run)) = going_on(&mut facts.jobs, &mut facts.runs, *id, *epoch) else { return };
     run.slots = slots.iter().chain(leaving).cloned().collect();
     run.leaving.clone_from(leaving);
     run.sized = sized.and_then(|sized| Some((Timestamp::from_millisecond(sized.at.0).ok()?, sized.done_ms)));
     let gpus = job.gang.as_placed(&run.slots).total().map_or(0, |total| total.gpus_rounded_up());
     run.gpus = u32::try_from(gpus).unwrap_or(u32::MAX);
     let size = size_in_words(job, run).unwrap_or_default();
-    let words = match (change, taker) {
-        (SizeChange::Grows, _) => format!("grows to {size}"),
-        (SizeChange::HasShrunk, _) => format!("runs with {size}"),
-        (SizeChange::Shrinks { .. }, Some((taker, cause))) => {
-            format!("goes on with {size}, for {taker}, which {}", cause.words())
-        }
-        (SizeChange::Shrinks { .. }, None) => format!("goes on with {size}"),
+    let words = match change {
+        SizeChange::Grows => format!("grows to {size}"),
+        SizeChange::Shrinks { .. } => format!("goes on with {size}{for_whom}"),
+        SizeChange::HasShrunk => format!("runs with {size}"),
     };
-    match change {
-        // Its cluster is told once its object was allowed at this size.
-        SizeChange::Grows | SizeChange::Shrinks { .. } => run.resizing = true,
-        SizeChange::HasShrunk => {}
-    }
+    // Its cluster is told once its object was allowed at this size; of workers that have left it knows.
+    run.resizing |= *change != SizeChange::HasShrunk;
     let part_permille = job.gang.permille_of(&run.slots);
     batch.resize(run, part_permille);
     batch.change_charge(run, now);
@@ -270,15 +274,8 @@ fn resized(batch: &mut Batch, facts: &mut Facts, resize: &Resize, now: Timestamp
 /// Ends a run early, unless it is ending already. Its job is queued again at once, and charged until its cluster confirms.
 fn interrupt(batch: &mut Batch, facts: &mut Facts, interruption: &Interruption, now: Timestamp) {
     let Interruption { job: id, epoch, in_favour_of, cause } = interruption;
-    let other = facts.jobs.get(&in_favour_of.0.cast_signed()).map_or_else(|| "another job".to_owned(), Job::resource);
-    let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else { return };
-    if !job.charged || job.epoch != epoch.0 || !job.state.has_run() {
-        return;
-    }
-    let Some(run) = facts.runs.get_mut(&(job.id, job.epoch)) else { return };
-    if run.stopping.is_some() {
-        return;
-    }
+    let other = facts.called(*in_favour_of);
+    let Some((job, run)) = going_on(&mut facts.jobs, &mut facts.runs, *id, *epoch) else { return };
     let told = facts.told.contains(&item_of(job, run));
     stop(batch, job, run, StopReason::Interrupt, told, now);
     let why = match cause {
