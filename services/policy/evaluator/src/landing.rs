@@ -71,6 +71,30 @@ pub fn landed(manifests: &[Value], default_namespace: &str, inventory: Option<&I
     landed_some(0..manifests.len(), manifests, default_namespace, inventory)
 }
 
+/// Manifests as they become in clusters of which nothing is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arrival {
+    /// As [`landed`].
+    pub objects: Vec<Landed>,
+    /// The manifests, if what some object will be depends on what is in the cluster: to be [`landed`] there once more.
+    pub unsettled: Option<Vec<Value>>,
+}
+
+/// As [`landed`], without an inventory, of manifests that are mostly not needed again.
+pub fn arrived(mut manifests: Vec<Value>, default_namespace: &str) -> Arrival {
+    let default_namespace = if default_namespace.is_empty() { "default" } else { default_namespace };
+    manifests.iter_mut().for_each(|manifest| put_in_a_namespace(manifest, default_namespace));
+    let around = Around { manifests: &manifests, default_namespace, inventory: None };
+    let made: Vec<Vec<Made>> = manifests.iter().map(|manifest| made_by(manifest, &around)).collect();
+    let is_unsettled = made.iter().flatten().any(|made| made.unknown.is_some());
+    let unsettled = is_unsettled.then(|| manifests.clone());
+    let mut objects = Vec::with_capacity(manifests.len());
+    for (index, (manifest, made)) in manifests.into_iter().zip(made).enumerate() {
+        land(index, manifest, made, &mut objects);
+    }
+    Arrival { objects, unsettled }
+}
+
 /// As [`landed`], of some of the manifests.
 pub(crate) fn landed_some(
     some: Range<usize>,
@@ -85,11 +109,15 @@ pub(crate) fn landed_some(
         let mut manifest = manifests[index].clone();
         put_in_a_namespace(&mut manifest, default_namespace);
         let made = made_by(&manifest, &around);
-        objects.push(Landed::new(index, manifest, None, None));
-        let made = made.into_iter();
-        objects.extend(made.map(|Made { object, origins, unknown }| Landed::new(index, object, Some(origins), unknown)));
+        land(index, manifest, made, &mut objects);
     }
     objects
+}
+
+fn land(index: usize, manifest: Value, made: Vec<Made>, objects: &mut Vec<Landed>) {
+    objects.push(Landed::new(index, manifest, None, None));
+    let made = made.into_iter();
+    objects.extend(made.map(|Made { object, origins, unknown }| Landed::new(index, object, Some(origins), unknown)));
 }
 
 /// Labels of the namespaces told, and of those among the manifests, which come first.

@@ -59,7 +59,7 @@ pub use field::PolicyError;
 pub use injection::Warning;
 pub use inventory::{Extent, Inventory, NotAnswered};
 pub use kind_index::KindIndex;
-pub use landing::{Landed, landed};
+pub use landing::{Arrival, Landed, arrived, landed};
 pub use mutate::Mutated;
 pub use path::{Path, Step};
 pub use policy::{FailureAction, Policy};

@@ -1,7 +1,7 @@
 //! What the policies of a catalog say of manifests.
 
 use super::{Binding, Catalog};
-use muster_policy_evaluator::{FailureAction, Landed, Objected, Objection, landed, objections, unjudged};
+use muster_policy_evaluator::{Arrival, FailureAction, Objected, Objection, arrived, landed, objections, unjudged};
 use serde_json::Value;
 use std::{collections::BTreeSet, num::NonZero, thread};
 
@@ -47,12 +47,12 @@ impl Catalog {
     pub fn evaluate(&self, manifests: Vec<Value>, clusters: &[String], namespace: &str) -> Verdict {
         let mut broken = Vec::new();
         let mut warnings: BTreeSet<String> = self.problems.iter().cloned().collect();
-        let everywhere = landed(&manifests, namespace, None);
+        let Arrival { objects: everywhere, unsettled } = arrived(manifests, namespace);
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
         for together in self.plan(clusters).iter() {
             // What their Pods are made from may be in the clusters.
             let inventory = together.surroundings.inventory.as_deref();
-            let there = everywhere.iter().any(Landed::is_unknown).then(|| landed(&manifests, namespace, inventory));
+            let there = unsettled.as_ref().map(|manifests| landed(manifests, namespace, inventory));
             let objects = there.as_ref().unwrap_or(&everywhere);
             for binding in together.unjudged(self) {
                 note_unjudged(binding, !objects.is_empty(), &mut broken, &mut warnings);

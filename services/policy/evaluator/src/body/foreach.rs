@@ -17,7 +17,7 @@ use crate::{
     variables::Context,
 };
 use serde_json::Value;
-use std::rc::Rc;
+use std::{borrow::Cow, rc::Rc};
 
 /// `foreach` inside of `foreach`.
 const MAX_DEPTH: usize = 8;
@@ -85,16 +85,13 @@ impl Foreach {
         Ok(judge.and_then(|judge| Ok(Self { list: list?, text, gate: gate?, judge, element_scope, depth })))
     }
 
-    fn elements(&self, context: &mut Context<'_>) -> Result<Vec<Value>, JmesError> {
+    fn elements<'a>(&self, context: &mut Context<'a>) -> Result<Vec<Cow<'a, Value>>, JmesError> {
         // The list is asked for as it is written, and a deletion has no object.
         let asks_object = self.list.names().contains("request") && self.list.names().contains("object");
         if asks_object && context.request().operation == Operation::Delete {
             return Err(JmesError::NotFound("object".to_owned()));
         }
-        Ok(match context.query(&self.list)? {
-            Value::Array(items) => items,
-            single => vec![single],
-        })
+        context.elements(&self.list)
     }
 
     fn judge<'a>(&'a self, rule: &'a Rule, context: &mut Context<'a>, subject: &Value) -> Elements {
@@ -116,7 +113,7 @@ impl Foreach {
             let is_subject = self.element_scope.unwrap_or(element.is_object());
             let element = Rc::new(element);
             context.enter(Rc::clone(&element), index, self.depth);
-            let subject = if is_subject { &*element } else { subject };
+            let subject = if is_subject { &**element } else { subject };
             let outcome = self.gate.judge(context).or_else(|| self.judge_one(rule, context, subject));
             context.leave();
             match outcome {

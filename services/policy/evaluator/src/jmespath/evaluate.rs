@@ -8,12 +8,13 @@ use crate::{expression::NoValue, facts};
 use jiff::Timestamp;
 use jmespath::ast::{Ast, Comparator};
 use serde_json::{Map, Value};
-use std::{borrow::Cow, cell::Cell};
+use std::{borrow::Cow, cell::Cell, rc::Rc};
 
-/// What an expression starts from: names whose values need not stand in one document.
-pub trait Scope {
+/// What an expression starts from: names whose values need not stand in one document. Values are borrowed for `'v`, which may be
+/// longer than the scope itself lasts.
+pub trait Scope<'v> {
     /// The value of a name.
-    fn field(&self, name: &str) -> Result<Item<'_>, JmesError>;
+    fn field(&self, name: &str) -> Result<Item<'v>, JmesError>;
     /// All of it as one document, for the rare expression that takes it whole.
     fn whole(&self) -> Value;
 }
@@ -22,7 +23,7 @@ pub trait Scope {
 #[derive(Clone)]
 pub enum Item<'v> {
     /// Names, not yet a document.
-    Scope(&'v dyn Scope),
+    Scope(Rc<dyn Scope<'v> + 'v>),
     /// A value, of a document or made.
     Value(Cow<'v, Value>),
     /// A list of values, not yet one value: most lists are only walked through.
@@ -30,6 +31,11 @@ pub enum Item<'v> {
 }
 
 impl<'v> Item<'v> {
+    /// The names of a scope.
+    pub fn names(scope: impl Scope<'v> + 'v) -> Self {
+        Self::Scope(Rc::new(scope))
+    }
+
     /// A value of a document.
     pub fn of(value: &'v Value) -> Self {
         Self::Value(Cow::Borrowed(value))
@@ -74,6 +80,17 @@ impl<'p> Evaluation<'p> {
     /// The value of the expression.
     pub fn run<'v>(&self, root: Item<'v>) -> Result<Cow<'v, Value>, JmesError> {
         self.value(self.node(&self.program.ast, root)?)
+    }
+
+    /// The elements of the list that the expression is. They are not taken together: those of a document are not copied. What is no
+    /// list is its own only element.
+    pub fn elements<'v>(&self, root: Item<'v>) -> Result<Vec<Cow<'v, Value>>, JmesError> {
+        Ok(match self.node(&self.program.ast, root)? {
+            Item::List(items) => items,
+            Item::Value(Cow::Borrowed(Value::Array(items))) => items.iter().map(Cow::Borrowed).collect(),
+            Item::Value(Cow::Owned(Value::Array(items))) => items.into_iter().map(Cow::Owned).collect(),
+            single => vec![self.value(single)?],
+        })
     }
 
     /// The value of an item, with the work of taking a list or the names together.

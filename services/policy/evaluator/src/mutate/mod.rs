@@ -21,7 +21,7 @@ use crate::{
 use anchors::Unmet;
 use muster_core::manifest::parse_value;
 use serde_json::Value;
-use std::rc::Rc;
+use std::{borrow::Cow, rc::Rc};
 
 /// `foreach` inside of `foreach`.
 const MAX_DEPTH: usize = 8;
@@ -151,11 +151,7 @@ impl Foreach {
     }
 
     fn run<'a>(&'a self, context: &mut Context<'a>, object: &mut Value) -> Result<(), Stop> {
-        let elements = match context.query(&self.list)? {
-            Value::Array(items) => items,
-            single => vec![single],
-        };
-        let mut numbered: Vec<(usize, Value)> = elements.into_iter().enumerate().collect();
+        let mut numbered: Vec<(usize, Cow<'_, Value>)> = context.elements(&self.list)?.into_iter().enumerate().collect();
         if self.descending {
             numbered.reverse();
         }

@@ -22,7 +22,7 @@ const MAX_LOAD_DEPTH: usize = 30;
 
 /// The variables of one rule and one object.
 pub struct Context<'a> {
-    request: RequestScope<'a>,
+    request: Request<'a>,
     rule: &'a str,
     steps: Cell<u64>,
     images: OnceCell<Option<Value>>,
@@ -39,26 +39,30 @@ pub struct Context<'a> {
 #[derive(Default)]
 struct Level<'a> {
     values: Map<String, Value>,
-    element: Option<Element>,
+    element: Option<Element<'a>>,
     pending: Vec<(&'a Entry, Loaded)>,
 }
 
 /// An element of a `foreach`, also known by its depth: `element0`, `elementIndex0` for the outermost.
-struct Element {
-    value: Rc<Value>,
+struct Element<'a> {
+    value: Rc<Cow<'a, Value>>,
     index: Value,
     depth: usize,
 }
 
-impl Element {
+impl Element<'_> {
     fn field(&self, name: &str) -> Option<&Value> {
         let rest = name.strip_prefix("element")?;
-        let (rest, value) = rest.strip_prefix("Index").map_or((rest, &*self.value), |rest| (rest, &self.index));
+        let (rest, value) = rest.strip_prefix("Index").map_or((rest, &**self.value), |rest| (rest, &self.index));
         (rest.is_empty() || rest.parse() == Ok(self.depth)).then_some(value)
     }
 }
 
 impl Level<'_> {
+    fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.element.is_none() && self.pending.is_empty()
+    }
+
     fn field(&self, name: &str) -> Option<&Value> {
         self.values.get(name).or_else(|| self.element.as_ref()?.field(name))
     }
@@ -74,7 +78,7 @@ impl<'a> Context<'a> {
     /// The variables of a rule, whose name is that with autogen's prefix.
     pub fn new(request: &Request<'a>, rule: &'a str) -> Self {
         let mut context = Self {
-            request: RequestScope(*request),
+            request: *request,
             rule,
             steps: Cell::new(0),
             images: OnceCell::new(),
@@ -95,7 +99,7 @@ impl<'a> Context<'a> {
             match parts.as_slice() {
                 [first, rest @ ..] if first == "request" && !rest.is_empty() => {
                     if self.changed_request.is_none() {
-                        self.changed_request = Some(self.request.whole());
+                        self.changed_request = Some(RequestScope(self.request).whole());
                     }
                     if let Some(Value::Object(request)) = &mut self.changed_request {
                         answers::insert(request, rest, value.clone());
@@ -113,7 +117,7 @@ impl<'a> Context<'a> {
         if entries.is_empty() {
             return;
         }
-        let told: Vec<&str> = self.request.0.answers.map_or_else(Vec::new, |answers| {
+        let told: Vec<&str> = self.request.answers.map_or_else(Vec::new, |answers| {
             answers
                 .for_rule(self.rule)
                 .map(|(name, _)| name)
@@ -129,10 +133,10 @@ impl<'a> Context<'a> {
     }
 
     /// Goes into an element of a `foreach`; `depth` is 0 for the outermost.
-    pub fn enter(&mut self, element: Rc<Value>, index: usize, depth: usize) {
+    pub fn enter(&mut self, element: Rc<Cow<'a, Value>>, index: usize, depth: usize) {
         let element = Element { value: element, index: index.into(), depth };
         self.inner.push(Level { element: Some(element), ..Level::default() });
-        if let Some(answers) = self.request.0.answers {
+        if let Some(answers) = self.request.answers {
             self.tell(answers.for_element(self.rule, index));
         }
     }
@@ -144,12 +148,12 @@ impl<'a> Context<'a> {
 
     /// What is judged.
     pub fn request(&self) -> &Request<'a> {
-        &self.request.0
+        &self.request
     }
 
     /// What stands for the cluster.
     pub fn inventory(&self) -> Option<&'a Inventory> {
-        self.request.0.inventory
+        self.request.inventory
     }
 
     /// Counts work, and ends the rule past its bound.
@@ -162,10 +166,24 @@ impl<'a> Context<'a> {
     /// The value of an expression.
     pub fn query(&mut self, program: &Program) -> Result<Value, JmesError> {
         self.load(program)?;
-        let evaluation = Evaluation::new(program, &self.steps, self.request.0.now);
-        let value = evaluation.run(Item::Scope(self))?;
+        let evaluation = Evaluation::new(program, &self.steps, self.request.now);
+        let value = evaluation.run(Item::names(&*self))?;
         self.charge(weight(&value))?;
         Ok(value.into_owned())
+    }
+
+    /// The elements of the list that an expression is; what is no list is its own only element. As long as the rule has no names
+    /// of its own, those of the object are not copied.
+    pub fn elements(&mut self, program: &Program) -> Result<Vec<Cow<'a, Value>>, JmesError> {
+        let has_own_names = !self.inner.is_empty() || self.changed_request.is_some() || !self.own.is_empty();
+        if !has_own_names {
+            let evaluation = Evaluation::new(program, &self.steps, self.request.now);
+            return evaluation.elements(Item::names(GivenNames(self.request)));
+        }
+        Ok(match self.query(program)? {
+            Value::Array(items) => items.into_iter().map(Cow::Owned).collect(),
+            single => vec![Cow::Owned(single)],
+        })
     }
 
     /// The value of an expression that is known only now.
@@ -176,7 +194,7 @@ impl<'a> Context<'a> {
 
     /// The value of an expression about a document of its own.
     pub fn search(&mut self, program: &Program, document: &Value) -> Result<Value, JmesError> {
-        Evaluation::new(program, &self.steps, self.request.0.now).run(Item::of(document)).map(Cow::into_owned)
+        Evaluation::new(program, &self.steps, self.request.now).run(Item::of(document)).map(Cow::into_owned)
     }
 
     fn innermost(&mut self) -> &mut Level<'a> {
@@ -221,26 +239,20 @@ impl<'a> Context<'a> {
     }
 }
 
-impl Scope for Context<'_> {
-    fn field(&self, name: &str) -> Result<Item<'_>, JmesError> {
-        let inner = self.inner.iter().rev().find_map(|level| level.field(name));
-        if let Some(value) = inner.or_else(|| self.own.values.get(name)) {
+impl<'v, 'a: 'v> Scope<'v> for &'v Context<'a> {
+    fn field(&self, name: &str) -> Result<Item<'v>, JmesError> {
+        let context: &'v Context<'a> = self;
+        let inner = context.inner.iter().rev().find_map(|level| level.field(name));
+        if let Some(value) = inner.or_else(|| context.own.values.get(name)) {
             return Ok(Item::of(value));
         }
-        let missing = || JmesError::NotFound(name.to_owned());
-        match name {
-            "request" => Ok(match &self.changed_request {
-                Some(changed) => Item::of(changed),
-                None => Item::Scope(&self.request),
-            }),
-            "images" => self.images.get_or_init(|| images(self.request.0.object)).as_ref().map(Item::of).ok_or_else(missing),
-            "serviceAccountName" | "serviceAccountNamespace" => {
-                let user = self.request.0.user.ok_or_else(who)?;
-                let account = user.username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-                let (namespace, account) = account.unwrap_or_default();
-                Ok(made(if name == "serviceAccountName" { account } else { namespace }))
+        match (name, &context.changed_request) {
+            ("request", Some(changed)) => Ok(Item::of(changed)),
+            ("images", _) => {
+                let images = context.images.get_or_init(|| images(context.request.object)).as_ref();
+                images.map(Item::of).ok_or_else(|| JmesError::NotFound(name.to_owned()))
             }
-            _ => Err(missing()),
+            _ => GivenNames(context.request).field(name),
         }
     }
 
@@ -254,10 +266,36 @@ impl Scope for Context<'_> {
         for level in std::iter::once(&self.own).chain(&self.inner) {
             fields.extend(level.values.clone());
             let element =
-                level.element.iter().flat_map(|element| [("element", &*element.value), ("elementIndex", &element.index)]);
+                level.element.iter().flat_map(|element| [("element", &**element.value), ("elementIndex", &element.index)]);
             fields.extend(element.map(|(name, value)| (name.to_owned(), value.clone())));
         }
         Value::Object(fields)
+    }
+}
+
+/// The names that every rule has.
+struct GivenNames<'a>(Request<'a>);
+
+impl<'a> Scope<'a> for GivenNames<'a> {
+    fn field(&self, name: &str) -> Result<Item<'a>, JmesError> {
+        let missing = || JmesError::NotFound(name.to_owned());
+        match name {
+            "request" => Ok(Item::names(RequestScope(self.0))),
+            "images" => images(self.0.object).map(made).ok_or_else(missing),
+            "serviceAccountName" | "serviceAccountNamespace" => {
+                let user = self.0.user.ok_or_else(who)?;
+                let account = user.username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+                let (namespace, account) = account.unwrap_or_default();
+                Ok(made(if name == "serviceAccountName" { account } else { namespace }))
+            }
+            _ => Err(missing()),
+        }
+    }
+
+    fn whole(&self) -> Value {
+        let known = ["request", "images"].into_iter();
+        let known = known.filter_map(|name| Some((name.to_owned(), self.field(name).ok()?.into_value().into_owned())));
+        Value::Object(known.collect())
     }
 }
 
@@ -287,8 +325,8 @@ const NAMES: [&str; 12] = [
     "clusterRoles",
 ];
 
-impl Scope for RequestScope<'_> {
-    fn field(&self, name: &str) -> Result<Item<'_>, JmesError> {
+impl<'a> Scope<'a> for RequestScope<'a> {
+    fn field(&self, name: &str) -> Result<Item<'a>, JmesError> {
         let request = &self.0;
         let is_delete = request.operation == Operation::Delete;
         let api_version = request.text("/apiVersion");

@@ -2,7 +2,7 @@
 
 use super::{
     Check, Found, Level,
-    pod::{Pod, shown, texts},
+    pod::{Keys, Pod, shown, texts},
 };
 use crate::{facts::at_key, path::Path};
 use serde_json::Value;
@@ -12,10 +12,12 @@ const fn check(control: &'static str, since: u32, is_latest: bool, breaches: fn(
 }
 
 pub const CHECKS: &[Check] = &[
-    check("HostProcess", 0, true, |pod, found| everywhere(pod, found, "/windowsOptions/hostProcess", is_set, "must not be true")),
+    check("HostProcess", 0, true, |pod, found| {
+        everywhere(pod, found, &["windowsOptions", "hostProcess"], is_set, "must not be true")
+    }),
     check("Host Namespaces", 0, true, host_namespaces),
     check("Privileged Containers", 0, true, |pod, found| {
-        in_containers(pod, found, "/privileged", is_set, "must not be true");
+        in_containers(pod, found, &["privileged"], is_set, "must not be true");
     }),
     check("Capabilities", 0, true, capabilities),
     check("HostPath Volumes", 0, true, |pod, found| {
@@ -39,7 +41,7 @@ pub const CHECKS: &[Check] = &[
     }),
     check("Host Probes / Lifecycle Hooks", 34, true, host_probes),
     check("AppArmor", 0, true, |pod, found| {
-        everywhere(pod, found, "/appArmorProfile/type", is_no_profile, PROFILES);
+        everywhere(pod, found, &["appArmorProfile", "type"], is_no_profile, PROFILES);
         annotations(pod, found, "container.apparmor.security.beta.kubernetes.io/", |value| {
             value.is_empty() || value == "runtime/default" || value.starts_with("localhost/")
         });
@@ -48,7 +50,7 @@ pub const CHECKS: &[Check] = &[
     check("SELinux", 31, true, |pod, found| se_linux(pod, found, &SE_LINUX_TYPES)),
     check("/proc Mount Type", 0, true, |pod, found| {
         if !pod.has_user_namespace() {
-            in_containers(pod, found, "/procMount", |value| value != "Default", "must be Default");
+            in_containers(pod, found, &["procMount"], |value| value != "Default", "must be Default");
         }
     }),
     check("Seccomp", 0, false, |pod, found| {
@@ -56,7 +58,7 @@ pub const CHECKS: &[Check] = &[
         annotations(pod, found, "seccomp.security.alpha.kubernetes.io/pod", is_allowed);
         annotations(pod, found, "container.seccomp.security.alpha.kubernetes.io/", is_allowed);
     }),
-    check("Seccomp", 19, true, |pod, found| everywhere(pod, found, "/seccompProfile/type", is_no_profile, PROFILES)),
+    check("Seccomp", 19, true, |pod, found| everywhere(pod, found, &["seccompProfile", "type"], is_no_profile, PROFILES)),
     check("Sysctls", 0, false, |pod, found| sysctls(pod, found, &SYSCTLS[..5])),
     check("Sysctls", 27, false, |pod, found| sysctls(pod, found, &SYSCTLS[..6])),
     check("Sysctls", 29, false, |pod, found| sysctls(pod, found, &SYSCTLS[..10])),
@@ -108,20 +110,20 @@ pub fn is_no_profile(value: &Value) -> bool {
 }
 
 /// A field of every container.
-pub fn in_containers(pod: &Pod<'_>, found: &mut Found, pointer: &str, is_bad: impl Fn(&Value) -> bool, reason: &'static str) {
+pub fn in_containers(pod: &Pod<'_>, found: &mut Found, keys: Keys, is_bad: impl Fn(&Value) -> bool, reason: &'static str) {
     for container in pod.containers() {
-        if let Some(value) = container.security(pointer).filter(|value| is_bad(value)) {
-            found.add(reason, container.security_path(pointer), Some(container.name), vec![shown(value)]);
+        if let Some(value) = container.security(keys).filter(|value| is_bad(value)) {
+            found.add(reason, container.security_path(keys), Some(container.name), vec![shown(value)]);
         }
     }
 }
 
 /// A field of the Pod and of every container.
-pub fn everywhere(pod: &Pod<'_>, found: &mut Found, pointer: &str, is_bad: impl Fn(&Value) -> bool, reason: &'static str) {
-    if let Some(value) = pod.security(pointer).filter(|value| is_bad(value)) {
-        found.add(reason, pod.security_path(pointer), None, vec![shown(value)]);
+pub fn everywhere(pod: &Pod<'_>, found: &mut Found, keys: Keys, is_bad: impl Fn(&Value) -> bool, reason: &'static str) {
+    if let Some(value) = pod.security(keys).filter(|value| is_bad(value)) {
+        found.add(reason, pod.security_path(keys), None, vec![shown(value)]);
     }
-    in_containers(pod, found, pointer, is_bad, reason);
+    in_containers(pod, found, keys, is_bad, reason);
 }
 
 fn annotations(pod: &Pod<'_>, found: &mut Found, prefix: &str, is_allowed: impl Fn(&str) -> bool) {
@@ -144,10 +146,10 @@ fn host_namespaces(pod: &Pod<'_>, found: &mut Found) {
 
 fn capabilities(pod: &Pod<'_>, found: &mut Found) {
     for container in pod.containers() {
-        let mut added = texts(container.security("/capabilities/add"));
-        added.retain(|name| !CAPABILITIES.contains(&name.as_str()));
+        let added = texts(container.security(&["capabilities", "add"])).filter(|name| !CAPABILITIES.contains(name));
+        let added: Vec<String> = added.map(str::to_owned).collect();
         if !added.is_empty() {
-            found.add("adds what is forbidden", container.security_path("/capabilities/add"), Some(container.name), added);
+            found.add("adds what is forbidden", container.security_path(&["capabilities", "add"]), Some(container.name), added);
         }
     }
 }
@@ -171,18 +173,18 @@ fn host_probes(pod: &Pod<'_>, found: &mut Found) {
 
 fn se_linux(pod: &Pod<'_>, found: &mut Found, types: &[&str]) {
     let is_bad_type = |value: &Value| value.as_str().is_none_or(|value| !value.is_empty() && !types.contains(&value));
-    everywhere(pod, found, "/seLinuxOptions/type", is_bad_type, "is a forbidden type");
-    for pointer in ["/seLinuxOptions/user", "/seLinuxOptions/role"] {
-        everywhere(pod, found, pointer, |value| value != "", "must not be set");
+    everywhere(pod, found, &["seLinuxOptions", "type"], is_bad_type, "is a forbidden type");
+    for keys in [&["seLinuxOptions", "user"], &["seLinuxOptions", "role"]] {
+        everywhere(pod, found, keys, |value| value != "", "must not be set");
     }
 }
 
 fn sysctls(pod: &Pod<'_>, found: &mut Found, allowed: &[&str]) {
-    let listed = pod.security("/sysctls").and_then(Value::as_array).into_iter().flatten();
+    let listed = pod.security(&["sysctls"]).and_then(Value::as_array).into_iter().flatten();
     for (index, sysctl) in listed.enumerate() {
         let name = sysctl.get("name").and_then(Value::as_str).unwrap_or_default();
         if !allowed.contains(&name) {
-            let path = pod.security_path("/sysctls").index(index).key("name");
+            let path = pod.security_path(&["sysctls"]).index(index).key("name");
             found.add("is forbidden", path, None, vec![name.to_owned()]);
         }
     }

@@ -1,12 +1,11 @@
 //! The parts of a Pod that the standards ask about.
 
-use crate::{
-    facts::{self, at_key},
-    path::Path,
-};
+use crate::{facts::at_key, path::Path};
 use serde_json::{Value, json};
 
 const NULL: Value = Value::Null;
+/// A field below `securityContext`, key by key.
+pub type Keys = &'static [&'static str];
 /// Where containers are, in the order they are looked at.
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
@@ -91,18 +90,18 @@ impl<'a> Pod<'a> {
     }
 
     /// A field below `spec.securityContext`.
-    pub fn security(&self, pointer: &str) -> Option<&'a Value> {
-        at(self.security, pointer)
+    pub fn security(&self, keys: Keys) -> Option<&'a Value> {
+        at(self.security, keys)
     }
 
     /// Where such a field is.
-    pub fn security_path(&self, pointer: &str) -> Path {
-        below(&Path::of_keys("spec"), pointer)
+    pub fn security_path(&self, keys: Keys) -> Path {
+        below(&Path::of_keys("spec"), keys)
     }
 
     /// Whether its containers run as Windows processes, which have none of Linux' means.
     pub fn is_windows(&self) -> bool {
-        facts::at(self.spec, "/os/name").is_some_and(|name| name == "windows")
+        at_key(self.spec, "os").and_then(|os| at_key(os, "name")).is_some_and(|name| name == "windows")
     }
 
     /// Whether it has a user namespace of its own, in which root is nobody outside.
@@ -118,28 +117,27 @@ impl<'a> Container<'a> {
     }
 
     /// A field below `securityContext`.
-    pub fn security(&self, pointer: &str) -> Option<&'a Value> {
-        at(self.security, pointer)
+    pub fn security(&self, keys: Keys) -> Option<&'a Value> {
+        at(self.security, keys)
     }
 
     /// Where such a field is.
-    pub fn security_path(&self, pointer: &str) -> Path {
-        below(&self.path(), pointer)
+    pub fn security_path(&self, keys: Keys) -> Path {
+        below(&self.path(), keys)
     }
 }
 
-fn at<'a>(security: Option<&'a Value>, pointer: &str) -> Option<&'a Value> {
-    facts::at(security?, pointer).filter(|value| !value.is_null())
+fn at<'a>(security: Option<&'a Value>, keys: Keys) -> Option<&'a Value> {
+    keys.iter().try_fold(security?, |value, key| at_key(value, key)).filter(|value| !value.is_null())
 }
 
-fn below(path: &Path, pointer: &str) -> Path {
-    pointer.split('/').filter(|key| !key.is_empty()).fold(path.key("securityContext"), |path, key| path.key(key))
+fn below(path: &Path, keys: Keys) -> Path {
+    keys.iter().fold(path.key("securityContext"), |path, key| path.key(key))
 }
 
 /// The texts of a list.
-pub fn texts(list: Option<&Value>) -> Vec<String> {
-    let items = list.and_then(Value::as_array).into_iter().flatten();
-    items.filter_map(Value::as_str).map(str::to_owned).collect()
+pub fn texts(list: Option<&Value>) -> impl Iterator<Item = &str> {
+    list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// A value as exemptions name it.

@@ -3,7 +3,7 @@
 use super::{
     Check, Found, Level,
     baseline::{PROFILES, everywhere, is_no_profile},
-    pod::{Pod, texts},
+    pod::{Keys, Pod, texts},
 };
 use crate::{facts::at_key, path::Path};
 use serde_json::Value;
@@ -18,12 +18,12 @@ pub const CHECKS: &[Check] = &[
     check("Privilege Escalation", 25, true, |pod, found| unless_windows(pod, found, privilege_escalation)),
     check("Running as Non-root", 0, true, |pod, found| {
         if !pod.has_user_namespace() {
-            set_somewhere(pod, found, "/runAsNonRoot", |value| value != &Value::Bool(true), "must be true");
+            set_somewhere(pod, found, &["runAsNonRoot"], |value| value != &Value::Bool(true), "must be true");
         }
     }),
     check("Running as Non-root user", 23, true, |pod, found| {
         if !pod.has_user_namespace() {
-            everywhere(pod, found, "/runAsUser", |value| value.as_f64() == Some(0.0), "must not be 0");
+            everywhere(pod, found, &["runAsUser"], |value| value.as_f64() == Some(0.0), "must not be 0");
         }
     }),
     check("Seccomp", 19, false, seccomp),
@@ -54,46 +54,47 @@ fn volume_types(pod: &Pod<'_>, found: &mut Found) {
 }
 
 fn privilege_escalation(pod: &Pod<'_>, found: &mut Found) {
-    const POINTER: &str = "/allowPrivilegeEscalation";
+    const KEYS: Keys = &["allowPrivilegeEscalation"];
     for container in pod.containers() {
-        if container.security(POINTER) != Some(&Value::Bool(false)) {
-            let values = container.security(POINTER).map(Value::to_string).into_iter().collect();
-            found.add("must be false", container.security_path(POINTER), Some(container.name), values);
+        if container.security(KEYS) != Some(&Value::Bool(false)) {
+            let values = container.security(KEYS).map(Value::to_string).into_iter().collect();
+            found.add("must be false", container.security_path(KEYS), Some(container.name), values);
         }
     }
 }
 
 /// A field that must be right in every container, or right in the Pod and wrong in no container.
-fn set_somewhere(pod: &Pod<'_>, found: &mut Found, pointer: &str, is_bad: fn(&Value) -> bool, reason: &'static str) {
+fn set_somewhere(pod: &Pod<'_>, found: &mut Found, keys: Keys, is_bad: fn(&Value) -> bool, reason: &'static str) {
     let before = found.breaches.len();
-    everywhere(pod, found, pointer, is_bad, reason);
-    let is_set_in_pod = pod.security(pointer).is_some_and(|value| !is_bad(value));
+    everywhere(pod, found, keys, is_bad, reason);
+    let is_set_in_pod = pod.security(keys).is_some_and(|value| !is_bad(value));
     // Where something is wrong that is the reason, and not what is missing.
     if found.breaches.len() > before || is_set_in_pod {
         return;
     }
     for container in pod.containers() {
-        if container.security(pointer).is_none() {
-            found.add(reason, container.security_path(pointer), Some(container.name), Vec::new());
+        if container.security(keys).is_none() {
+            found.add(reason, container.security_path(keys), Some(container.name), Vec::new());
         }
     }
 }
 
 fn seccomp(pod: &Pod<'_>, found: &mut Found) {
-    set_somewhere(pod, found, "/seccompProfile/type", is_no_profile, PROFILES);
+    set_somewhere(pod, found, &["seccompProfile", "type"], is_no_profile, PROFILES);
 }
 
 fn capabilities(pod: &Pod<'_>, found: &mut Found) {
+    const DROP: Keys = &["capabilities", "drop"];
     for container in pod.containers() {
-        if !texts(container.security("/capabilities/drop")).iter().any(|name| name == "ALL") {
-            let values = texts(container.security("/capabilities/drop"));
-            found.add("must hold ALL", container.security_path("/capabilities/drop"), Some(container.name), values);
+        if !texts(container.security(DROP)).any(|name| name == "ALL") {
+            let values = texts(container.security(DROP)).map(str::to_owned).collect();
+            found.add("must hold ALL", container.security_path(DROP), Some(container.name), values);
         }
-        let mut added = texts(container.security("/capabilities/add"));
-        added.retain(|name| name != "NET_BIND_SERVICE");
+        let added = texts(container.security(&["capabilities", "add"])).filter(|name| *name != "NET_BIND_SERVICE");
+        let added: Vec<String> = added.map(str::to_owned).collect();
         if !added.is_empty() {
             let reason = "adds something else than NET_BIND_SERVICE";
-            found.add(reason, container.security_path("/capabilities/add"), Some(container.name), added);
+            found.add(reason, container.security_path(&["capabilities", "add"]), Some(container.name), added);
         }
     }
 }
