@@ -13,6 +13,7 @@ use crate::lanes::{LaneId, Lanes, Waits};
 use crate::mix::Mix;
 use crate::moving::Misplaced;
 use crate::nodes::Place;
+use crate::parts::RunPart;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
 use crate::rows::{Remaining, Resized};
@@ -163,6 +164,8 @@ pub(crate) struct Run {
     /// Workers of these that were told to leave and have not yet.
     pub(crate) leaving: Vec<Place>,
     pub(crate) bound: Option<Vec<BoundNode>>,
+    /// What it has on other clusters, if it is split; cluster, places and bound are what it has on the first one.
+    pub(crate) elsewhere: Vec<RunPart>,
     pub(crate) started_at: Option<Time>,
     /// Its latest change of size.
     pub(crate) sized: Option<Resized>,

@@ -66,6 +66,7 @@ impl Engine {
                 Ok(())
             }
             Event::Bound { job, epoch, nodes } => self.bind(job, epoch, nodes),
+            Event::BoundOn { job, epoch, cluster, nodes } => self.bind_named(job, epoch, &cluster, nodes),
             Event::Ended { job, epoch, end } => self.end_run(job, epoch, end),
             Event::Time(at) => {
                 self.tell(at);
@@ -126,7 +127,7 @@ impl Engine {
         let runs: Vec<JobId> = self.sites[index].runs.iter().copied().collect();
         for id in &runs {
             if let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(*id) {
-                for place in run.places.iter_mut().chain(&mut run.leaving) {
+                for place in run.places_mut(index) {
                     place.node = nodes.index_of(self.sites[index].nodes.name(place.node));
                 }
             }
@@ -137,7 +138,7 @@ impl Engine {
         }
         self.sites[index].nodes = std::mem::take(nodes);
         for id in runs {
-            for (node, amount) in self.reserved(id) {
+            for (node, amount) in self.reserved(id, index) {
                 self.sites[index].nodes.take(node, &amount, &self.resources);
             }
             if self.jobs.held(id).is_elastic() {
@@ -331,7 +332,8 @@ impl Engine {
     fn end_run(&mut self, id: JobId, epoch: Epoch, end: RunEnd) -> Result<(), Refused> {
         let now = self.now;
         let run = self.run_mut(id, epoch)?;
-        let (cluster, done_ms, of_size, is_listed) = (run.cluster, run.done_ms(now), run.class, run.listed.is_some());
+        let (done_ms, of_size, is_listed) = (run.done_ms(now), run.class, run.listed.is_some());
+        let (cluster, further) = (run.cluster, run.further());
         let model = self.learns_of(id);
         self.unlist(id);
         self.unlist_started(id);
@@ -343,7 +345,9 @@ impl Engine {
             promise.left.remove(&id);
         }
         self.hold(id, Charge::Back);
-        self.sites[cluster].runs.remove(&id);
+        for cluster in std::iter::once(cluster).chain(further) {
+            self.sites[cluster].runs.remove(&id);
+        }
         let job = self.jobs.held_mut(id);
         let (queue, full, asks, likeness) = (job.queue, job.class, job.asks, job.likeness);
         let attained_ms = job.attained_ms.saturating_add(done_ms);

@@ -202,7 +202,7 @@ impl Engine {
         while looked_at < ends.len() && found.is_none() {
             // Twice as many ends before each try: the last try may look at twice as many as needed, never at each alone.
             while looked_at < ends.len() && looked_at < next_try {
-                for (node, amount) in self.reserved(ends[looked_at].1) {
+                for (node, amount) in self.reserved(ends[looked_at].1, candidate.cluster) {
                     self.sites[candidate.cluster].nodes.give(node, &amount, &self.resources);
                     given.push((node, amount));
                 }

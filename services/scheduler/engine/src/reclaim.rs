@@ -54,8 +54,12 @@ impl Engine {
     pub(crate) fn list_started(&mut self, id: JobId) {
         let Some(Job { state: State::Placed(run), queue, priority, .. }) = self.jobs.get(id) else { return };
         let (Some(at), false, true) = (run.started_at, run.stopping, run.leaving.is_empty()) else { return };
-        let (queue, priority) = (*queue, *priority);
-        if self.sites[run.cluster].started.entry(queue).or_default().insert((priority, Reverse(at), Reverse(id))) {
+        let (queue, priority, mut is_new) = (*queue, *priority, false);
+        for cluster in run.clusters() {
+            let started = self.sites[cluster].started.entry(queue).or_default();
+            is_new |= started.insert((priority, Reverse(at), Reverse(id)));
+        }
+        if is_new {
             *self.queues.get_mut(queue).started.entry(priority).or_default() += 1;
             self.queues.touch(queue);
         }
@@ -65,14 +69,17 @@ impl Engine {
     pub(crate) fn unlist_started(&mut self, id: JobId) {
         let Some(Job { state: State::Placed(run), queue, priority, .. }) = self.jobs.get(id) else { return };
         let Some(at) = run.started_at else { return };
-        let (queue, priority) = (*queue, *priority);
-        let site = &mut self.sites[run.cluster];
-        let Some(runs) = site.started.get_mut(&queue) else { return };
-        if !runs.remove(&(priority, Reverse(at), Reverse(id))) {
-            return;
+        let (queue, priority, mut was_there) = (*queue, *priority, false);
+        for cluster in run.clusters() {
+            let site = &mut self.sites[cluster];
+            let Some(runs) = site.started.get_mut(&queue) else { continue };
+            was_there |= runs.remove(&(priority, Reverse(at), Reverse(id)));
+            if runs.is_empty() {
+                site.started.remove(&queue);
+            }
         }
-        if runs.is_empty() {
-            site.started.remove(&queue);
+        if !was_there {
+            return;
         }
         let started = &mut self.queues.get_mut(queue).started;
         if let Some(count) = started.get_mut(&priority) {

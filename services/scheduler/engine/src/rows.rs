@@ -8,6 +8,8 @@ use crate::engine::{Engine, State};
 use crate::event::{BoundNode, Epoch, JobId, Slot, Time};
 use crate::learned::ModelRuns;
 use crate::nodes::Place;
+use crate::parts::RunPart;
+use crate::span::PartRow;
 use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
 
 /// The whole persisted state.
@@ -89,12 +91,14 @@ pub enum JobState {
     Suspended,
     /// In a cluster.
     Placed {
-        /// Which.
+        /// Which, or the first one of a run that is split.
         cluster: String,
-        /// The plan.
+        /// The plan there.
         slots: Vec<Slot>,
-        /// Where its pods are, once all are bound.
+        /// Where its pods there are, once all are bound.
         bound: Option<Vec<BoundNode>>,
+        /// What else a run has that is split.
+        elsewhere: Vec<PartRow>,
         /// Since when it runs.
         started_at: Option<Time>,
         /// True once it is to end early.
@@ -160,7 +164,7 @@ pub struct Audit {
     /// Waiting jobs per queue in the queue's order.
     pub waiting: BTreeMap<String, Vec<JobId>>,
     /// Placed jobs with their clusters.
-    pub placed: BTreeMap<JobId, String>,
+    pub placed: BTreeMap<JobId, BTreeSet<String>>,
 }
 
 impl Engine {
@@ -205,7 +209,10 @@ impl Engine {
             order.extend(lane.jobs.iter().map(|(at, job)| (std::cmp::Reverse(lane.priority), lane.standing(*at), *job)));
         }
         let known = self.sites.iter().filter(|site| site.cluster.is_some());
-        let placed = |site: &crate::cluster::Site| site.runs.iter().map(|job| (*job, site.name.clone())).collect::<Vec<_>>();
+        let mut placed: BTreeMap<JobId, BTreeSet<String>> = BTreeMap::new();
+        for (site, job) in self.sites.iter().flat_map(|site| site.runs.iter().map(move |job| (site, *job))) {
+            placed.entry(job).or_default().insert(site.name.clone());
+        }
         Audit {
             free: known.map(|site| (site.name.clone(), site.nodes.free(&self.resources))).collect(),
             usage: self.queues.iter().map(|(_, queue)| (queue.spec.name.clone(), self.resources.amounts(&queue.usage))).collect(),
@@ -213,7 +220,7 @@ impl Engine {
                 .into_iter()
                 .map(|(queue, order)| (queue, order.into_iter().map(|(_, _, job)| job).collect()))
                 .collect(),
-            placed: self.sites.iter().flat_map(placed).collect(),
+            placed,
         }
     }
 
@@ -224,6 +231,11 @@ impl Engine {
             Slot { group: group as usize, node: nodes.name(node).to_owned(), workers, gpu }
         };
         places.iter().map(slot).collect()
+    }
+
+    fn part_row(&self, part: &RunPart) -> PartRow {
+        let RunPart { cluster, places, bound } = part;
+        PartRow { cluster: self.sites[*cluster].name.clone(), slots: self.slots(*cluster, places), bound: bound.clone() }
     }
 
     fn promised_row(&self, id: JobId) -> Option<Promised> {
@@ -257,6 +269,7 @@ impl Engine {
                     cluster: self.sites[run.cluster].name.clone(),
                     slots: self.slots(run.cluster, &run.places),
                     bound: run.bound.clone(),
+                    elsewhere: run.elsewhere.iter().map(|part| self.part_row(part)).collect(),
                     started_at: run.started_at,
                     stopping: run.stopping,
                     remaining: run.remaining,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use muster_scheduler_engine::{
     Amounts, CPU, ClusterSpec, ClusterState, Decision, Engine, Epoch, Event, Gang, Interruption, JobId, JobSpec, NodeSpec,
-    Placement, QueueSpec, Refused, RunEnd, Tier, TierOpens, Time, WorkerGroup,
+    Placement, QueueSpec, Refused, RunEnd, Span, Tier, TierOpens, Time, WorkerGroup,
 };
 
 use crate::figures::Outcome;
@@ -371,6 +371,7 @@ pub(crate) fn gang(groups: Vec<WorkerGroup>, restart_ms: Option<i64>) -> Gang {
         topology: None,
         dataset: None,
         elastic: None,
+        span: Span::Cluster,
     }
 }
 

@@ -16,6 +16,7 @@ mod properties;
 mod reclaiming;
 mod sharing;
 mod sizes;
+mod spanning;
 mod speeds;
 mod surplus;
 mod thresholds;

@@ -1,0 +1,461 @@
+//! Gangs that may span the clusters of a region: when they are split and over what, and that they begin, run and end as one.
+
+use crate::world::{GPU, RACK, amounts, cluster, elastic, engine, job, plan, queue, racked, submit, tier, together};
+use muster_scheduler_engine::{
+    Amounts, BoundNode, Budget, BudgetLimit, BudgetUnit, Cause, ClusterSpec, ClusterState, Dataset, Decision, Engine, Epoch,
+    Event, Hold, Interruption, JobId, JobSpec, JobState, Outlook, Placement, QueueSpec, Reason, RunEnd, Slot, Span, TierOpens,
+    Time, TopologyMode, WorkerGroup, check,
+};
+
+/// Nodes of 8 V100s in a region.
+fn of(region: &str, name: &str, nodes: u32) -> ClusterSpec {
+    ClusterSpec { region: region.to_owned(), ..cluster(name, nodes, "V100", 1) }
+}
+
+/// A job that may be split, of so many workers with 8 GPUs each.
+fn wide(id: u64, queue: &str, workers: u32) -> JobSpec {
+    let mut job = job(id, queue, workers, 8);
+    job.gang.span = Span::Region;
+    job
+}
+
+fn on_q(clusters: Vec<ClusterSpec>) -> Engine {
+    engine(clusters, vec![queue("q", 1)])
+}
+
+/// How many workers went where, the first part first.
+fn parts(placement: &Placement) -> Vec<(&str, u32)> {
+    let workers = |slots: &[Slot]| slots.iter().map(|slot| slot.workers).sum();
+    let first = (placement.cluster.as_str(), workers(&placement.slots));
+    let further = placement.elsewhere.iter().map(|part| (part.cluster.as_str(), workers(&part.slots)));
+    std::iter::once(first).chain(further).collect()
+}
+
+fn ended(engine: &mut Engine, id: u64, end: RunEnd) {
+    let epoch = engine.job(JobId(id)).unwrap().epoch;
+    engine.apply(Event::Ended { job: JobId(id), epoch, end }).unwrap();
+}
+
+/// Free GPUs on all nodes of a cluster.
+fn free(engine: &Engine, cluster: &str) -> i64 {
+    engine.audit().free[cluster].values().map(|free| free.get(GPU)).sum()
+}
+
+/// A fold of its rows is the same engine, and has nothing left to decide.
+fn folds(engine: &Engine) {
+    let mut other = Engine::restore(engine.rows(), engine.now()).unwrap();
+    assert_eq!(other.audit(), engine.audit());
+    assert_eq!(other.rows(), engine.rows());
+    assert_eq!(other.plan(), []);
+}
+
+#[test]
+fn a_gang_is_split_only_where_no_cluster_holds_it() {
+    let mut engine = on_q(vec![of("eu", "one", 3), of("eu", "two", 2)]);
+    submit(&mut engine, wide(1, "q", 3));
+    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 3)], "whole");
+    ended(&mut engine, 1, RunEnd::Finished);
+    submit(&mut engine, wide(2, "q", 4));
+    let placements = plan(&mut engine);
+    assert_eq!(parts(&placements[0]), [("one", 3), ("two", 1)]);
+    assert_eq!((placements[0].gpus, placements[0].elsewhere[0].gpus), (24, 8), "each part says its own GPUs");
+    assert_eq!(engine.usage("q").unwrap().get(GPU), 32, "its queue is charged once, with all of it");
+    folds(&engine);
+    let mut narrow = wide(3, "q", 4);
+    narrow.gang.span = Span::Cluster;
+    let mut apart = on_q(vec![of("eu", "one", 3), of("eu", "two", 2)]);
+    submit(&mut apart, narrow);
+    assert_eq!(plan(&mut apart), [], "it does not say that it may be split");
+}
+
+#[test]
+fn all_parts_are_in_one_region_that_is_known() {
+    let mut engine = on_q(vec![of("eu", "one", 2), of("us", "two", 2), of("", "three", 2), of("", "four", 2)]);
+    submit(&mut engine, wide(1, "q", 3));
+    assert_eq!(plan(&mut engine), []);
+    engine.apply(Event::Cluster(of("us", "three", 2))).unwrap();
+    assert_eq!(parts(&plan(&mut engine)[0]), [("three", 2), ("two", 1)]);
+}
+
+#[test]
+fn all_parts_have_one_model_and_are_of_one_tier() {
+    let a100 = ClusterSpec { region: "eu".to_owned(), ..cluster("dear", 2, "A100", 9) };
+    let mut engine = on_q(vec![of("eu", "one", 2), a100.clone()]);
+    submit(&mut engine, wide(1, "q", 3));
+    assert_eq!(plan(&mut engine), [], "two models");
+    let tiers = vec![tier(&["one", "two"], TierOpens::WhenFull), tier(&["three"], TierOpens::WhenFull)];
+    let tiered = QueueSpec { tiers, ..queue("q", 1) };
+    let clusters = vec![of("eu", "one", 2), of("eu", "two", 1), of("eu", "three", 3)];
+    let mut engine = crate::world::engine(clusters, vec![tiered]);
+    submit(&mut engine, wide(1, "q", 4));
+    assert_eq!(plan(&mut engine), [], "two tiers");
+    submit(&mut engine, wide(2, "q", 3));
+    let placement = &plan(&mut engine)[0];
+    assert_eq!((parts(placement), placement.tier), (vec![("three", 3)], 1), "whole in a later tier before split in the first");
+    submit(&mut engine, wide(3, "q", 3));
+    let placement = &plan(&mut engine)[0];
+    assert_eq!((parts(placement), placement.tier), (vec![("one", 2), ("two", 1)], 0));
+}
+
+#[test]
+fn the_fewest_clusters_are_taken_and_of_equals_the_first() {
+    let priced =
+        |name: &str, nodes, price: i64| ClusterSpec { prices: [("V100".to_owned(), price)].into(), ..of("eu", name, nodes) };
+    let clusters = vec![priced("a", 2, 9), priced("b", 4, 5), priced("c", 1, 1), priced("d", 2, 3)];
+    let split = |workers| {
+        let mut engine = on_q(clusters.clone());
+        submit(&mut engine, wide(1, "q", workers));
+        let placement = plan(&mut engine).remove(0);
+        let owned = |(name, workers): (&str, u32)| (name.to_owned(), workers);
+        parts(&placement).into_iter().map(owned).collect::<Vec<_>>()
+    };
+    let owned = |parts: &[(&str, u32)]| parts.iter().map(|(name, workers)| ((*name).to_owned(), *workers)).collect::<Vec<_>>();
+    assert_eq!(split(5), owned(&[("b", 4), ("c", 1)]), "any holds what is left: the cheapest");
+    assert_eq!(split(6), owned(&[("b", 4), ("d", 2)]), "two hold two more: the cheaper");
+    assert_eq!(split(9), owned(&[("b", 4), ("d", 2), ("a", 2), ("c", 1)]));
+    let many: Vec<ClusterSpec> = (0..9).map(|number| of("eu", &format!("c{number}"), 1)).collect();
+    let mut engine = on_q(many);
+    submit(&mut engine, wide(1, "q", 9));
+    assert_eq!(plan(&mut engine), [], "nine clusters are too many");
+    submit(&mut engine, wide(2, "q", 8));
+    assert_eq!(parts(&plan(&mut engine)[0]).len(), 8);
+}
+
+#[test]
+fn it_begins_and_ends_everywhere_at_once() {
+    let mut engine = on_q(vec![of("eu", "one", 2), of("eu", "two", 2)]);
+    submit(&mut engine, job(1, "q", 1, 8));
+    submit(&mut engine, wide(2, "q", 4));
+    assert_eq!(plan(&mut engine).len(), 1);
+    assert_eq!((free(&engine, "one"), free(&engine, "two")), (8, 16), "nothing is taken for a part of it");
+    ended(&mut engine, 1, RunEnd::Finished);
+    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 2), ("two", 2)]);
+    assert_eq!(plan(&mut engine), []);
+    let (job, epoch) = (JobId(2), Epoch(1));
+    engine.apply(Event::Started { job, epoch, at: Time(5) }).unwrap();
+    folds(&engine);
+    engine.apply(Event::Stopping { job, epoch }).unwrap();
+    assert_eq!((free(&engine, "one"), free(&engine, "two")), (0, 0), "it is charged until it has ended");
+    ended(&mut engine, 2, RunEnd::Retry { not_before: Time(100) });
+    assert_eq!((free(&engine, "one"), free(&engine, "two")), (16, 16));
+    assert_eq!(engine.usage("q").unwrap(), Amounts::new());
+    engine.apply(Event::Time(Time(100))).unwrap();
+    assert_eq!(plan(&mut engine)[0].epoch, Epoch(2));
+}
+
+#[test]
+fn it_is_asked_again_when_less_than_a_gangs_room_becomes_free() {
+    let mut engine = on_q(vec![of("eu", "one", 4), of("eu", "two", 4)]);
+    for id in 1..=8 {
+        submit(&mut engine, job(id, "q", 1, 8));
+    }
+    assert_eq!(plan(&mut engine).len(), 8);
+    submit(&mut engine, wide(9, "q", 2));
+    assert_eq!(plan(&mut engine), []);
+    ended(&mut engine, 1, RunEnd::Finished);
+    assert_eq!(plan(&mut engine), []);
+    ended(&mut engine, 8, RunEnd::Finished);
+    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 1), ("two", 1)]);
+}
+
+#[test]
+fn a_launcher_goes_where_there_is_room_beside_the_workers() {
+    let with_launcher = |cores| {
+        let mut job = wide(1, "q", 3);
+        job.gang.groups.insert(0, WorkerGroup { name: "launcher".to_owned(), replicas: 1, each: amounts(cores, 1, 0) });
+        job
+    };
+    let mut engine = on_q(vec![of("eu", "one", 2), of("eu", "two", 2)]);
+    submit(&mut engine, with_launcher(8));
+    let placement = &plan(&mut engine)[0];
+    assert_eq!((parts(placement), placement.gpus), (vec![("one", 3), ("two", 1)], 16), "two workers and the launcher");
+    assert_eq!(placement.slots.iter().filter(|slot| slot.group == 0).count(), 1);
+    folds(&engine);
+    let mut engine = on_q(vec![of("eu", "one", 2), of("eu", "two", 2)]);
+    submit(&mut engine, with_launcher(80));
+    let placement = &plan(&mut engine)[0];
+    assert_eq!(parts(placement), [("one", 2), ("two", 2)], "beside two workers of 32 cores there is no room for it");
+    // Without GPUs there is no model that must be the same.
+    let mut cores = job(2, "q", 3, 0);
+    (cores.gang.groups[0].each, cores.gang.span) = (amounts(90, 1, 0), Span::Region);
+    let mut engine = on_q(vec![of("eu", "one", 2), ClusterSpec { region: "eu".to_owned(), ..cluster("plain", 1, "", 0) }]);
+    submit(&mut engine, cores);
+    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 2), ("plain", 1)]);
+}
+
+#[test]
+fn a_preferred_topology_counts_on_each_cluster() {
+    let mut engine = on_q(vec![racked(of("eu", "one", 4), 2), racked(of("eu", "two", 4), 2)]);
+    submit(&mut engine, job(1, "q", 1, 4));
+    submit(&mut engine, together(wide(2, "q", 5), RACK, TopologyMode::Preferred));
+    let placements = plan(&mut engine);
+    let split = placements.iter().find(|placement| placement.job == JobId(2)).unwrap();
+    assert_eq!(parts(split), [("two", 4), ("one", 1)]);
+    assert_eq!(split.elsewhere[0].slots[0].node, "node-1", "the rack with less left");
+}
+
+#[test]
+fn each_part_is_paid_at_its_price() {
+    let priced = |name: &str, price: i64, egress: i64| ClusterSpec {
+        prices: [("V100".to_owned(), price)].into(),
+        egress: [("us".to_owned(), egress)].into(),
+        ..of("eu", name, 1)
+    };
+    let with = |amount| {
+        let budgets = vec![Budget { unit: BudgetUnit::Micros, amount, limit: BudgetLimit::Hard }];
+        let mut engine = engine(vec![priced("one", 10, 3), priced("two", 20, 4)], vec![QueueSpec { budgets, ..queue("q", 1) }]);
+        let mut job = wide(1, "q", 2);
+        job.gang.dataset = Some(Dataset { region: "us".to_owned(), bytes: Dataset::GIB });
+        submit(&mut engine, job);
+        engine
+    };
+    // An hour is assumed: 8 × 10 + 3 and 8 × 20 + 4.
+    let mut engine = with(246);
+    assert_eq!(plan(&mut engine), []);
+    let Hold::Budget { asked, .. } = engine.explain(JobId(1)).unwrap().holds[0] else { panic!("the budget holds it") };
+    assert_eq!(asked, 247);
+    let mut engine = with(247);
+    let placement = &plan(&mut engine)[0];
+    let further = &placement.elsewhere[0];
+    assert_eq!((placement.price_micros, placement.egress_micros), (Some(10), 3));
+    assert_eq!((further.price_micros, further.egress_micros), (Some(20), 4));
+    assert_eq!(engine.rows().counted["q"], [247]);
+}
+
+#[test]
+fn what_is_bound_is_told_of_each_cluster() {
+    let mut engine = on_q(vec![of("eu", "one", 3), of("eu", "two", 3)]);
+    submit(&mut engine, wide(1, "q", 5));
+    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 3), ("two", 2)]);
+    let on = |node: &str| BoundNode { node: node.to_owned(), used: amounts(32, 256, 8) };
+    let bound = |cluster: &str, nodes: &[&str]| Event::BoundOn {
+        job: JobId(1),
+        epoch: Epoch(1),
+        cluster: cluster.to_owned(),
+        nodes: nodes.iter().map(|node| on(node)).collect(),
+    };
+    let idle = |engine: &Engine| {
+        let free = engine.audit().free["two"].clone();
+        free.into_iter().filter(|(_, free)| free.get(GPU) == 8).map(|(node, _)| node).collect::<Vec<_>>()
+    };
+    assert_eq!(idle(&engine), ["node-2"]);
+    engine.apply(bound("two", &["node-2"])).unwrap();
+    assert_eq!(idle(&engine), ["node-2"], "one is still to come");
+    engine.apply(bound("two", &["node-1", "node-2"])).unwrap();
+    assert_eq!(idle(&engine), ["node-0"]);
+    folds(&engine);
+    engine.apply(bound("one", &["node-0", "node-1", "node-2"])).unwrap();
+    let JobState::Placed { bound: first, elsewhere, .. } = engine.job(JobId(1)).unwrap().state else { panic!("it runs") };
+    assert_eq!((first.unwrap().len(), elsewhere[0].bound.as_ref().unwrap().len()), (3, 2));
+    assert_eq!(engine.apply(bound("three", &["node-0"])).unwrap_err().to_string(), r#"cluster: job 1 has nothing on "three""#);
+    ended(&mut engine, 1, RunEnd::Finished);
+    assert_eq!((free(&engine, "one"), free(&engine, "two")), (24, 24));
+}
+
+#[test]
+fn a_part_stays_charged_whatever_becomes_of_its_cluster() {
+    let two = of("eu", "two", 2);
+    let mut engine = on_q(vec![of("eu", "one", 2), two.clone()]);
+    submit(&mut engine, wide(1, "q", 3));
+    let placement = plan(&mut engine).remove(0);
+    assert_eq!((parts(&placement), placement.elsewhere[0].slots[0].node.as_str()), (vec![("one", 2), ("two", 1)], "node-0"));
+    // Its nodes in another order, one more of them, then nothing of it, then all again.
+    let mut turned = of("eu", "two", 3);
+    turned.nodes.reverse();
+    engine.apply(Event::Cluster(turned)).unwrap();
+    let free_on = |engine: &Engine, node: &str| engine.audit().free["two"][node].get(GPU);
+    assert_eq!((free_on(&engine, "node-0"), free_on(&engine, "node-2")), (0, 8));
+    engine.apply(Event::ClusterGone("two".to_owned())).unwrap();
+    assert_eq!(engine.usage("q").unwrap().get(GPU), 24);
+    folds(&engine);
+    engine.apply(Event::Cluster(ClusterSpec { state: ClusterState::Lost, ..two })).unwrap();
+    assert_eq!((free_on(&engine, "node-0"), free_on(&engine, "node-1")), (0, 8));
+    folds(&engine);
+    submit(&mut engine, wide(2, "q", 1));
+    assert_eq!(plan(&mut engine), [], "nothing goes to what is lost");
+    ended(&mut engine, 1, RunEnd::Finished);
+    assert_eq!((free(&engine, "one"), free(&engine, "two")), (16, 16));
+}
+
+/// Starts everything that has room.
+fn run_all(engine: &mut Engine) {
+    let at = engine.now();
+    for placement in plan(engine) {
+        engine.apply(Event::Started { job: placement.job, epoch: placement.epoch, at }).unwrap();
+    }
+}
+
+fn interrupted(decisions: &[Decision]) -> Vec<Interruption> {
+    let interruption = |decision: &Decision| match decision {
+        Decision::Interrupt(interruption) => Some(*interruption),
+        Decision::Place(_) | Decision::Resize(_) => None,
+    };
+    decisions.iter().filter_map(interruption).collect()
+}
+
+#[test]
+fn it_makes_room_like_any_other_and_on_all_its_clusters() {
+    let urgent = |on: &str, cause: Cause, queue: &str| {
+        let guaranteed = QueueSpec { guarantee: amounts(0, 0, 16), ..crate::world::queue("other", 1) };
+        let mut engine = engine(vec![of("eu", "one", 2), of("eu", "two", 2)], vec![crate::world::queue("q", 1), guaranteed]);
+        submit(&mut engine, wide(1, "q", 4));
+        run_all(&mut engine);
+        engine.apply(Event::Time(Time(120_000))).unwrap();
+        let mut urgent = job(2, queue, 2, 8);
+        urgent.priority = i32::from(cause == Cause::Priority);
+        submit(&mut engine, urgent);
+        let decisions = engine.plan();
+        let interruption = Interruption { job: JobId(1), epoch: Epoch(1), in_favour_of: JobId(2), cause };
+        assert_eq!(interrupted(&decisions), [interruption], "{on}: it is told once");
+        assert_eq!(engine.plan(), []);
+        folds(&engine);
+        ended(&mut engine, 1, RunEnd::Retry { not_before: Time(0) });
+        let placements = plan(&mut engine);
+        assert_eq!((placements.len(), placements[0].cluster.as_str()), (1, "one"));
+        assert_eq!(free(&engine, "two"), 16, "its other part is free too");
+        assert_eq!(engine.usage("q").unwrap().get(GPU), if queue == "q" { 16 } else { 0 });
+        folds(&engine);
+    };
+    urgent("priority", Cause::Priority, "q");
+    urgent("share", Cause::Share, "other");
+}
+
+#[test]
+fn a_shorter_gang_may_take_its_place() {
+    let mut engine = on_q(vec![of("eu", "one", 1), of("eu", "two", 1)]);
+    let mut now = 0;
+    for (id, (kind, lasts)) in (10..).zip([("short", 60_000), ("long", 36_000_000)].repeat(5)) {
+        let job = JobSpec { kind: kind.to_owned(), submitted_at: Time(now), ..job(id, "q", 1, 8) };
+        let job = if kind == "long" { JobSpec { gang: wide(id, "q", 2).gang, ..job } } else { job };
+        submit(&mut engine, job);
+        run_all(&mut engine);
+        now += lasts;
+        engine.apply(Event::Time(Time(now))).unwrap();
+        ended(&mut engine, id, RunEnd::Finished);
+    }
+    let mut long = JobSpec { kind: "long".to_owned(), submitted_at: Time(now), ..wide(1, "q", 2) };
+    long.gang.restart_ms = Some(1_000);
+    submit(&mut engine, long);
+    run_all(&mut engine);
+    engine.apply(Event::Time(Time(now + 120_000))).unwrap();
+    submit(&mut engine, JobSpec { kind: "short".to_owned(), submitted_at: Time(now + 120_000), ..job(2, "q", 1, 8) });
+    let interruption = Interruption { job: JobId(1), epoch: Epoch(1), in_favour_of: JobId(2), cause: Cause::Sooner };
+    assert_eq!(interrupted(&engine.plan()), [interruption]);
+    ended(&mut engine, 1, RunEnd::Retry { not_before: Time(0) });
+    assert_eq!(plan(&mut engine).len(), 1);
+    folds(&engine);
+}
+
+#[test]
+fn a_promise_of_one_cluster_ends_where_it_can_begin_split() {
+    let mut engine = on_q(vec![of("eu", "one", 2), of("eu", "two", 2)]);
+    for id in 1..=4 {
+        submit(&mut engine, job(id, "q", 1, 8));
+    }
+    run_all(&mut engine);
+    submit(&mut engine, wide(5, "q", 2));
+    assert_eq!(plan(&mut engine), []);
+    engine.apply(Event::Time(Time(37 * 3_600_000))).unwrap();
+    assert_eq!(plan(&mut engine), [], "it is overdue, and one cluster is reserved for it");
+    let JobState::Waiting { promised: Some(promised), .. } = engine.job(JobId(5)).unwrap().state else { panic!("it waits") };
+    let free_there = |cluster: &str| if cluster == "one" { ["1", "2"] } else { ["3", "4"] };
+    let other = if promised.cluster == "one" { "two" } else { "one" };
+    ended(&mut engine, free_there(other)[0].parse().unwrap(), RunEnd::Finished);
+    assert_eq!(plan(&mut engine), []);
+    // The room that is kept for it becomes free in part, and what it needs besides is there already.
+    ended(&mut engine, free_there(other)[1].parse().unwrap(), RunEnd::Finished);
+    let placements = plan(&mut engine);
+    assert_eq!(parts(&placements[0]), [(other, 2)]);
+    assert_eq!(free(&engine, &promised.cluster), 0, "nothing is kept for it any more");
+    folds(&engine);
+}
+
+#[test]
+fn it_is_explained_over_which_clusters_it_goes_and_what_they_lack() {
+    let mut engine = on_q(vec![of("eu", "one", 3), of("eu", "two", 2), of("us", "three", 1)]);
+    submit(&mut engine, job(1, "q", 1, 8));
+    assert_eq!(plan(&mut engine).len(), 1);
+    submit(&mut engine, wide(2, "q", 5));
+    let explanation = engine.explain(JobId(2)).unwrap();
+    let words = "region eu comes closest: 32 GPUs V100 are free there, room for 4 of 5 workers (2 on one, 2 on two)";
+    assert_eq!(explanation.span.unwrap().to_string(), words);
+    let holds: Vec<String> = explanation.holds.iter().map(ToString::to_string).collect();
+    assert_eq!(holds, [format!("room on several clusters of one region; {words}")]);
+    submit(&mut engine, wide(3, "q", 4));
+    let explanation = engine.explain(JobId(3)).unwrap();
+    let verdict = explanation.span.unwrap();
+    assert!(verdict.fits() && explanation.holds.is_empty(), "{:?}", explanation.holds);
+    assert_eq!(verdict.to_string(), "its 4 workers have room in region eu: 2 on one, 2 on two");
+    assert_eq!(plan(&mut engine).len(), 1);
+    let explanation = engine.explain(JobId(3)).unwrap();
+    let here: Vec<bool> = explanation.clusters.iter().map(|verdict| verdict.reason == Reason::Here).collect();
+    assert_eq!((here, explanation.span), (vec![true, false, true], None), "by name: one, three, two");
+    submit(&mut engine, wide(4, "q", 1));
+    assert_eq!(engine.explain(JobId(4)).unwrap().span, None, "one cluster has room for it");
+    submit(&mut engine, wide(5, "q", 6));
+    assert_eq!(engine.explain(JobId(5)).unwrap().holds, [Hold::NoCluster], "no region could hold it");
+}
+
+#[test]
+fn a_tier_that_would_hold_it_split_is_named_before_it_opens() {
+    let tiers = vec![tier(&["own"], TierOpens::WhenFull), tier(&["one", "two"], TierOpens::AfterWaitingMs(1_000))];
+    let clusters = vec![of("eu", "own", 1), of("eu", "one", 2), of("eu", "two", 2)];
+    let mut engine = engine(clusters, vec![QueueSpec { tiers, ..queue("q", 1) }]);
+    submit(&mut engine, wide(1, "q", 3));
+    assert_eq!(plan(&mut engine), []);
+    let explanation = engine.explain(JobId(1)).unwrap();
+    let words = "its 3 workers have room in region eu once tier 1 is open: 2 on one, 1 on two";
+    assert_eq!(explanation.span.unwrap().to_string(), words);
+    assert_eq!(explanation.holds, [Hold::TierOpens { tier: 1, at: Time(1_001) }]);
+    engine.apply(Event::Time(Time(1_001))).unwrap();
+    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 2), ("two", 1)]);
+}
+
+#[test]
+fn what_a_region_could_hold_is_taken_in() {
+    let engine = on_q(vec![of("eu", "one", 3), of("eu", "two", 2), of("us", "three", 3)]);
+    assert!(engine.admit(&wide(1, "q", 5)).is_ok());
+    let refused = engine.admit(&wide(1, "q", 6)).unwrap_err();
+    assert_eq!(refused.field, "groups");
+    assert!(refused.why.starts_with("no cluster or region of the queue could hold the gang, even when empty: "), "{refused}");
+    let refused = |job: JobSpec| check(&job.gang).unwrap_err().to_string();
+    let small = elastic(wide(1, "q", 5), 2);
+    assert_eq!(refused(small), "span: a gang that may be smaller stays on one cluster");
+    let racked = together(wide(1, "q", 5), RACK, TopologyMode::Required);
+    assert_eq!(refused(racked), "span: a gang that must stand in one domain stays on one cluster");
+    assert!(check(&together(wide(1, "q", 5), RACK, TopologyMode::Preferred).gang).is_ok());
+}
+
+#[test]
+fn it_is_foreseen_when_it_begins() {
+    let mut engine = on_q(vec![of("eu", "one", 1), of("eu", "two", 1)]);
+    submit(&mut engine, job(1, "q", 1, 8));
+    run_all(&mut engine);
+    submit(&mut engine, wide(2, "q", 2));
+    submit(&mut engine, wide(3, "q", 2));
+    assert_eq!(plan(&mut engine), []);
+    let outlook = Outlook { horizon_ms: 1_000_000_000, most_steps: 100, permille: 500 };
+    let forecast = engine.clone().forecast(outlook);
+    assert_eq!(parts(&forecast.starts[&JobId(2)].placement), [("one", 1), ("two", 1)]);
+    assert!(forecast.starts[&JobId(3)].at > forecast.starts[&JobId(2)].at);
+}
+
+#[test]
+fn rows_that_no_engine_wrote_are_refused() {
+    let mut engine = on_q(vec![of("eu", "one", 2), of("eu", "two", 2)]);
+    submit(&mut engine, wide(1, "q", 3));
+    assert_eq!(plan(&mut engine).len(), 1);
+    let refused = |change: &dyn Fn(&mut JobState, &mut Span)| {
+        let mut rows = engine.rows();
+        let row = &mut rows.jobs[0];
+        change(&mut row.state, &mut row.spec.gang.span);
+        Engine::restore(rows, engine.now()).map(drop).unwrap_err().to_string()
+    };
+    let not_said = refused(&|_, span| *span = Span::Cluster);
+    assert_eq!(not_said, "jobs[1].elsewhere: is of a gang on one cluster");
+    let twice = refused(&|state, _| match state {
+        JobState::Placed { elsewhere, .. } => elsewhere[0].cluster = "one".to_owned(),
+        JobState::Waiting { .. } | JobState::Suspended => panic!("it runs"),
+    });
+    assert_eq!(twice, r#"jobs[1].elsewhere: cluster "one" is there twice"#);
+}
