@@ -16,6 +16,7 @@ use crate::nodes::Place;
 use crate::parts::RunPart;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
+use crate::refusal::Refusal;
 use crate::rows::{Remaining, Resized};
 use crate::size::SizeListing;
 use crate::spec::{JobSpec, TierOpens};
@@ -83,6 +84,8 @@ pub struct Engine {
     pub(crate) ample: usize,
     /// Runs of which workers were told to leave and have not yet.
     pub(crate) leaving: BTreeSet<JobId>,
+    /// Runs whose clusters refused to have them larger.
+    pub(crate) refusals: BTreeMap<JobId, Refusal>,
     pub(crate) stats: Stats,
 }
 
@@ -214,6 +217,7 @@ impl Engine {
             growing: BTreeMap::new(),
             ample: 0,
             leaving: BTreeSet::new(),
+            refusals: BTreeMap::new(),
             stats: Stats::default(),
         }
     }

@@ -131,6 +131,8 @@ pub enum SizeChange {
         /// Why.
         cause: Cause,
     },
+    /// Workers that its cluster refused to have are to leave; else as [`SizeChange::Shrinks`].
+    Refused,
     /// The workers that were to leave have left: they are charged no more.
     HasShrunk,
 }
@@ -258,6 +260,15 @@ pub enum Event {
         epoch: Epoch,
         /// Since when.
         at: Time,
+    },
+    /// A cluster refuses to have a run of an elastic gang as large as it was to become.
+    GrowthRefused {
+        /// Which job.
+        job: JobId,
+        /// Of which run.
+        epoch: Epoch,
+        /// Workers of its elastic group that are there.
+        workers: u32,
     },
     /// All pods of a run are bound, or those on the first cluster of one that is split. Replaces the plan if it accounts for at least what was planned, or, where workers were told to
     /// leave, for what is left of that: once fewer are there than one more than that, they have left.

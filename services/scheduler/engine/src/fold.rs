@@ -65,6 +65,7 @@ impl Engine {
                 }
                 Ok(())
             }
+            Event::GrowthRefused { job, epoch, workers } => self.note_refusal(job, epoch, workers),
             Event::Bound { job, epoch, nodes } => self.bind(job, epoch, nodes),
             Event::BoundOn { job, epoch, cluster, nodes } => self.bind_named(job, epoch, &cluster, nodes),
             Event::Ended { job, epoch, end } => self.end_run(job, epoch, end),
@@ -341,6 +342,7 @@ impl Engine {
             self.unlist_size(id);
         }
         self.leaving.remove(&id);
+        self.refusals.remove(&id);
         for promise in self.promised.values_mut() {
             promise.left.remove(&id);
         }

@@ -38,6 +38,7 @@ mod queues;
 mod ranking;
 mod reason;
 mod reclaim;
+mod refusal;
 mod regions;
 mod restore;
 mod rows;

@@ -42,6 +42,7 @@ impl Engine {
         let mut decisions = Vec::new();
         self.ring_timers();
         self.finish_shrinking(&mut decisions);
+        self.give_back_refused(&mut decisions);
         self.keep_promises(&mut decisions);
         while decisions.len() < limit {
             if !self.freed.is_empty() {

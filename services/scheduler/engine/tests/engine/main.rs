@@ -14,6 +14,7 @@ mod overdue;
 mod placing;
 mod properties;
 mod reclaiming;
+mod refusal;
 mod sharing;
 mod sizes;
 mod spanning;

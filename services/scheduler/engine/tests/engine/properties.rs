@@ -178,7 +178,7 @@ impl Twin {
                 self.fits((id, &name), more, (&queue, &asked));
                 self.grown += 1;
             }
-            SizeChange::Shrinks { .. } => assert!(self.leaving.insert(id, slots).is_none(), "it is told once"),
+            SizeChange::Shrinks { .. } | SizeChange::Refused => assert!(self.leaving.insert(id, slots).is_none(), "it is told once"),
             SizeChange::HasShrunk => {
                 assert!(self.leaving.remove(&id).is_some_and(|left| left == slots), "it was told to");
                 self.runs.get_mut(&id).expect("it runs").slots = slots;

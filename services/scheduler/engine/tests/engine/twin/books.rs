@@ -310,6 +310,11 @@ impl Twin {
                 self.kept.insert(in_favour_of);
                 running.shrinks_to = Some(resize.slots.clone());
             }
+            SizeChange::Refused => {
+                assert!(!running.told_to_end && running.shrinks_to.is_none(), "{:?} is told once", resize.job);
+                assert!(beyond(&resize.slots, &running.slots).is_empty(), "nobody moves when a gang shrinks");
+                running.shrinks_to = Some(resize.slots.clone());
+            }
             SizeChange::HasShrunk => {
                 // The twin told so before: its books are closed already.
                 assert!(running.shrinks_to.is_none() && running.slots == resize.slots, "{:?}: {running:?}", resize.job);
