@@ -397,6 +397,40 @@ fn it_is_explained_over_which_clusters_it_goes_and_what_they_lack() {
 }
 
 #[test]
+fn the_worked_example_of_the_documentation_is_true() {
+    let of = |region: &str, name: &str, nodes, price: i64| ClusterSpec {
+        region: region.to_owned(),
+        ..cluster(name, nodes, "A100", price * 1_000_000)
+    };
+    let clusters = [of("eu-west", "west-1", 3, 2), of("eu-west", "west-2", 2, 3), of("eu-north", "north-1", 3, 1)].to_vec();
+    let mut engine = on_q(clusters.clone());
+    submit(&mut engine, wide(1, "q", 3));
+    submit(&mut engine, wide(2, "q", 3));
+    let placements = plan(&mut engine);
+    assert_eq!((parts(&placements[0]), parts(&placements[1])), (vec![("north-1", 3)], vec![("west-1", 3)]));
+    let mut engine = on_q(clusters.clone());
+    submit(&mut engine, wide(1, "q", 5));
+    let words = engine.explain(JobId(1)).unwrap().span.unwrap().to_string();
+    assert_eq!(words, "its 5 workers have room in region eu-west: 3 on west-1, 2 on west-2");
+    assert_eq!(parts(&plan(&mut engine)[0]), [("west-1", 3), ("west-2", 2)]);
+    let mut engine = on_q(clusters.clone());
+    submit(&mut engine, wide(1, "q", 6));
+    assert_eq!(plan(&mut engine), [], "no region has six nodes");
+    let mut busy = clusters;
+    busy[1].nodes[0].used_by_others = amounts(1, 1, 8);
+    let mut engine = on_q(busy.clone());
+    submit(&mut engine, wide(1, "q", 5));
+    assert_eq!(plan(&mut engine), []);
+    let holds = engine.explain(JobId(1)).unwrap().holds;
+    let words = "room on several clusters of one region; region eu-west comes closest: 32 GPUs A100 are free there, room for 4 of 5 \
+                 workers (3 on west-1, 1 on west-2)";
+    assert_eq!(holds[0].to_string(), words);
+    busy[1].nodes[0].used_by_others = Amounts::new();
+    engine.apply(Event::Cluster(busy[1].clone())).unwrap();
+    assert_eq!(parts(&plan(&mut engine)[0]).len(), 2);
+}
+
+#[test]
 fn a_tier_that_would_hold_it_split_is_named_before_it_opens() {
     let tiers = vec![tier(&["own"], TierOpens::WhenFull), tier(&["one", "two"], TierOpens::AfterWaitingMs(1_000))];
     let clusters = vec![of("eu", "own", 1), of("eu", "one", 2), of("eu", "two", 2)];
