@@ -16,8 +16,7 @@ use crate::nodes::Place;
 use crate::parts::RunPart;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
-use crate::refusal::Refusal;
-use crate::rows::{Remaining, Resized};
+use crate::rows::{GrowthRefused, Remaining, Resized};
 use crate::size::SizeListing;
 use crate::spec::{JobSpec, TierOpens};
 use crate::typical::Typical;
@@ -84,8 +83,8 @@ pub struct Engine {
     pub(crate) ample: usize,
     /// Runs of which workers were told to leave and have not yet.
     pub(crate) leaving: BTreeSet<JobId>,
-    /// Runs whose clusters refused to have them larger.
-    pub(crate) refusals: BTreeMap<JobId, Refusal>,
+    /// Runs whose clusters refused to have them larger since the last plan.
+    pub(crate) refusals: BTreeSet<JobId>,
     pub(crate) stats: Stats,
 }
 
@@ -172,6 +171,8 @@ pub(crate) struct Run {
     pub(crate) started_at: Option<Time>,
     /// Its latest change of size.
     pub(crate) sized: Option<Resized>,
+    /// That its cluster refused to have it larger.
+    pub(crate) refused: Option<GrowthRefused>,
     /// How fast it works at its size, in thousandths: see [`crate::Gang::speeds`].
     pub(crate) speed: i64,
     pub(crate) stopping: bool,
@@ -217,7 +218,7 @@ impl Engine {
             growing: BTreeMap::new(),
             ample: 0,
             leaving: BTreeSet::new(),
-            refusals: BTreeMap::new(),
+            refusals: BTreeSet::new(),
             stats: Stats::default(),
         }
     }

@@ -68,7 +68,7 @@ pub use prefer::{By, ModelVerdict, Preference, SpeedFrom, WorkPrice};
 pub use queues::MAX_DEPTH;
 pub use reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, Threshold, show_budget};
 pub use regions::SpanVerdict;
-pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Resized, Rows};
+pub use rows::{Audit, GrowthRefused, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Resized, Rows};
 pub use smaller::{SizeVerdict, Smaller};
 pub use span::{MOST_PARTS, Part, PartRow, Span};
 pub use spec::{

@@ -339,6 +339,7 @@ impl Engine {
             elsewhere: parts,
             started_at: None,
             sized: None,
+            refused: None,
             speed,
             stopping: false,
             remaining: None,

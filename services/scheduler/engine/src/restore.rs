@@ -94,7 +94,19 @@ impl Engine {
                     self.restore_promise(id, promised)?;
                 }
             }
-            JobState::Placed { cluster, slots, bound, elsewhere, started_at, stopping, remaining, leaving, sized, promised } => {
+            JobState::Placed {
+                cluster,
+                slots,
+                bound,
+                elsewhere,
+                started_at,
+                stopping,
+                remaining,
+                leaving,
+                sized,
+                refused,
+                promised,
+            } => {
                 let seen = elsewhere.iter().filter_map(|part| part.bound.as_ref()).chain(&bound).flatten();
                 for name in seen.flat_map(|node| node.used.iter()).map(|(name, _)| name) {
                     self.resources.index_of(name);
@@ -117,11 +129,15 @@ impl Engine {
                     elsewhere,
                     started_at,
                     sized,
+                    refused,
                     speed,
                     stopping,
                     remaining: None,
                     listed: None,
                 }));
+                if refused.is_some_and(|refused| refused.workers.is_some()) {
+                    self.refusals.insert(id);
+                }
                 self.charge_restored(id);
                 match remaining {
                     Some(remaining) => self.list_as(id, remaining),

@@ -109,9 +109,20 @@ pub enum JobState {
         leaving: Vec<Slot>,
         /// Its latest change of size; `None`: it has the size with which it began.
         sized: Option<Resized>,
+        /// That its cluster refused to have it larger.
+        refused: Option<GrowthRefused>,
         /// The better place that is kept for it, once it is to end for that.
         promised: Option<Promised>,
     },
+}
+
+/// That a cluster refused to have a run larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrowthRefused {
+    /// When.
+    pub at: Time,
+    /// Workers of its elastic group that were there; `None` once it was decided what is given back.
+    pub workers: Option<u32>,
 }
 
 /// Room that is kept for a gang before it is free.
@@ -275,6 +286,7 @@ impl Engine {
                     remaining: run.remaining,
                     leaving: self.slots(run.cluster, &run.leaving),
                     sized: run.sized,
+                    refused: run.refused,
                     promised: self.promised_row(job.id),
                 },
             },

@@ -195,7 +195,7 @@ impl Engine {
         let still_waits = taker.is_some_and(|taker| matches!(taker.state, State::Waiting(_)));
         let least_ms = if still_waits { least_ms.max(SCATTERED_MS) } else { least_ms };
         let at = run.changed_at().map(|at| Time(at.0.saturating_add(least_ms)));
-        at.map(|at| self.refused_until(job.id).map_or(at, |until| until.max(at)))
+        at.map(|at| run.refused_until().map_or(at, |until| until.max(at)))
     }
 
     /// Wakes the engine when a run may grow.

@@ -103,7 +103,7 @@ impl Engine {
         if !is_live {
             return Smaller::NotLive;
         }
-        match self.refused_until(job.id).filter(|until| *until > self.now) {
+        match run.refused_until().filter(|until| *until > self.now) {
             Some(until) => Smaller::Refused { until },
             None if may_change_at > self.now => Smaller::TooSoon { at: may_change_at },
             None => Smaller::NoRoom,

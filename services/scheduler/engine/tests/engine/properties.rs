@@ -193,7 +193,9 @@ impl Twin {
                 self.fits((id, &name), more, (&queue, &asked));
                 self.grown += 1;
             }
-            SizeChange::Shrinks { .. } | SizeChange::Refused => assert!(self.leaving.insert(id, slots).is_none(), "it is told once"),
+            SizeChange::Shrinks { .. } | SizeChange::Refused => {
+                assert!(self.leaving.insert(id, slots).is_none(), "it is told once")
+            }
             SizeChange::HasShrunk => {
                 assert!(self.leaving.remove(&id).is_some_and(|left| left == slots), "it was told to");
                 self.runs.get_mut(&id).expect("it runs").slots = slots;
@@ -349,7 +351,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
     let runs: Vec<JobId> = twin.runs.keys().copied().collect();
     let waiting: Vec<JobId> =
         twin.jobs.keys().filter(|id| !twin.runs.contains_key(id) && !twin.aside.contains(id)).copied().collect();
-    let event = match dice.roll(16) {
+    let event = match dice.roll(17) {
         // Where few wait there is room for large gangs now and then.
         0..=3 if !twin.wide || waiting.len() < 4 => {
             *next += 1;
@@ -469,6 +471,13 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
             let epoch = run.epoch;
             twin.bound.insert((id, run.cluster.clone()), bound.clone());
             Event::Bound { job: id, epoch, nodes: bound }
+        }
+        15 => {
+            let is_elastic = |id: &JobId| twin.jobs[id].gang.elastic.is_some() && !twin.leaving.contains_key(id);
+            let elastic: Vec<JobId> = twin.started.iter().copied().filter(is_elastic).collect();
+            let Some(id) = dice.pick(&elastic).copied() else { return };
+            // However many are there: of what is told nobody is sure.
+            Event::GrowthRefused { job: id, epoch: twin.runs[&id].epoch, workers: dice.roll(6) as u32 }
         }
         _ => Event::Time(Time(twin.now)),
     };
