@@ -158,6 +158,43 @@ fn it_is_asked_again_when_less_than_a_gangs_room_becomes_free() {
     assert_eq!(parts(&plan(&mut engine)[0]), [("one", 1), ("two", 1)]);
 }
 
+/// What an event and the plan after it look at, where so many gangs wait that may be split.
+fn visited(waiting: u64, event: Event) -> u64 {
+    let clusters = vec![of("eu", "one", 4), of("eu", "two", 4), of("us", "three", 4)];
+    let mut engine = engine(clusters, vec![queue("a", 1), queue("b", 2)]);
+    for id in 1..=12 {
+        submit(&mut engine, job(id, ["a", "b"][id as usize % 2], 1, 8));
+    }
+    assert_eq!(plan(&mut engine).len(), 12);
+    for id in 13..13 + waiting {
+        submit(&mut engine, wide(id, ["a", "b"][id as usize % 2], 2 + (id % 5) as u32));
+    }
+    assert_eq!(plan(&mut engine), []);
+    let before = engine.stats().entries_visited;
+    engine.apply(event).unwrap();
+    engine.plan();
+    engine.stats().entries_visited - before
+}
+
+#[test]
+fn an_event_costs_the_same_however_many_of_them_wait() {
+    let (job, epoch) = (JobId(1), Epoch(1));
+    let mut busier = of("eu", "one", 4);
+    busier.nodes[0].used_by_others = amounts(1, 1, 0);
+    let events = [
+        Event::Ended { job, epoch, end: RunEnd::Finished },
+        Event::Cluster(busier),
+        Event::Withdrawn(JobId(500)),
+        Event::Time(Time(1_000_000)),
+        Event::Submitted { job: wide(900_001, "a", 4), suspended: false },
+    ];
+    for event in events {
+        let (few, many) = (visited(1_000, event.clone()), visited(50_000, event.clone()));
+        assert_eq!(few, many, "{event:?}");
+        assert!(many <= 64, "{many} entries for {event:?}");
+    }
+}
+
 #[test]
 fn a_launcher_goes_where_there_is_room_beside_the_workers() {
     let with_launcher = |cores| {
@@ -367,6 +404,83 @@ fn a_promise_of_one_cluster_ends_where_it_can_begin_split() {
     let placements = plan(&mut engine);
     assert_eq!(parts(&placements[0]), [(other, 2)]);
     assert_eq!(free(&engine, &promised.cluster), 0, "nothing is kept for it any more");
+    folds(&engine);
+}
+
+/// Two clusters of two nodes that are full, and a gang that is larger than either and has become overdue.
+fn overdue() -> Engine {
+    let mut engine = on_q(vec![of("eu", "one", 2), of("eu", "two", 2)]);
+    for id in 1..=4 {
+        submit(&mut engine, job(id, "q", 1, 8));
+    }
+    run_all(&mut engine);
+    submit(&mut engine, wide(5, "q", 3));
+    assert_eq!(plan(&mut engine), []);
+    engine.apply(Event::Time(Time(37 * 3_600_000))).unwrap();
+    assert_eq!(plan(&mut engine), []);
+    engine
+}
+
+/// On which clusters room is kept for a job.
+fn kept_for(engine: &Engine, id: u64) -> Vec<String> {
+    let JobState::Waiting { promised: Some(promised), .. } = engine.job(JobId(id)).unwrap().state else { return Vec::new() };
+    std::iter::once(promised.cluster).chain(promised.further.into_iter().map(|(cluster, _)| cluster)).collect()
+}
+
+#[test]
+fn room_is_kept_over_a_region_for_what_no_cluster_could_hold() {
+    let mut engine = overdue();
+    assert_eq!(kept_for(&engine, 5), ["one", "two"]);
+    folds(&engine);
+    let now = engine.now();
+    submit(&mut engine, JobSpec { kind: "new".to_owned(), submitted_at: now, ..job(6, "q", 1, 8) });
+    for id in [1, 3] {
+        ended(&mut engine, id, RunEnd::Finished);
+        assert_eq!(plan(&mut engine), [], "what becomes free is kept for the gang");
+    }
+    // Its clusters are told anew, with their nodes in another order.
+    for name in ["one", "two"] {
+        let mut turned = of("eu", name, 2);
+        turned.nodes.reverse();
+        engine.apply(Event::Cluster(turned)).unwrap();
+    }
+    folds(&engine);
+    let mut other = Engine::restore(engine.rows(), engine.now()).unwrap();
+    for engine in [&mut engine, &mut other] {
+        ended(engine, 2, RunEnd::Finished);
+        let placements = plan(engine);
+        assert_eq!(parts(&placements[0]), [("one", 2), ("two", 1)], "all of it has come");
+        assert_eq!(engine.usage("q").unwrap().get(GPU), 32, "and the fourth node is still in use");
+        assert_eq!(kept_for(engine, 5), [""; 0]);
+    }
+    assert_eq!(other.rows(), engine.rows());
+}
+
+#[test]
+fn what_is_kept_over_a_region_goes_with_its_gang_or_its_region() {
+    let mut engine = overdue();
+    for id in [1, 3] {
+        ended(&mut engine, id, RunEnd::Finished);
+    }
+    let mut without = engine.clone();
+    without.apply(Event::Withdrawn(JobId(5))).unwrap();
+    submit(&mut without, job(6, "q", 1, 8));
+    submit(&mut without, job(7, "q", 1, 8));
+    assert_eq!(plan(&mut without).len(), 2, "both nodes are everybody's again");
+    folds(&without);
+    engine.apply(Event::Cluster(of("us", "two", 2))).unwrap();
+    ended(&mut engine, 2, RunEnd::Finished);
+    assert_eq!(plan(&mut engine), [], "its parts would be in two regions");
+    assert_eq!(kept_for(&engine, 5), [""; 0]);
+    assert_eq!((free(&engine, "one"), free(&engine, "two")), (16, 8));
+    // As soon as they are in one again it begins.
+    engine.apply(Event::Cluster(of("eu", "two", 2))).unwrap();
+    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 2), ("two", 1)]);
+    // What has not come when it should have is reserved anew.
+    let mut engine = overdue();
+    engine.apply(Event::Time(Time(60 * 3_600_000))).unwrap();
+    assert_eq!(plan(&mut engine), []);
+    assert_eq!(kept_for(&engine, 5), ["one", "two"]);
     folds(&engine);
 }
 
