@@ -15,6 +15,7 @@ use crate::span::Span;
 /// How the gangs of a group may be split.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Splits {
+    /// Over which candidates: see [`of_regions`]. At least one list.
     regions: Vec<Vec<u32>>,
     /// How they would be, where no candidate has room for a whole one and some have together.
     now: Option<Split>,
