@@ -8,6 +8,7 @@ use crate::amounts::{WHOLE, is_gpu, part_of_gpu};
 use crate::event::Refused;
 use crate::jobs::Hashing;
 use crate::mix::{Mix, Shape, ShapeId};
+use crate::span::Span;
 use crate::spec::{Elastic, Gang};
 use crate::vector::{ResourceTable, Vector};
 
@@ -105,6 +106,15 @@ impl Class {
     /// How fast it is on a model, in thousandths.
     pub(crate) fn speed(&self, flavor: Option<FlavorId>) -> i64 {
         flavor.and_then(|flavor| self.speeds.get(&flavor).copied()).unwrap_or(NORMAL_SPEED)
+    }
+
+    /// Some of its workers, as they are packed: sums stay those of all.
+    pub(crate) fn with_workers(&self, workers: impl Iterator<Item = u32>) -> Self {
+        let mut some = self.clone();
+        for (group, workers) in some.groups.iter_mut().zip(workers) {
+            group.replicas = workers;
+        }
+        some
     }
 
     /// How fast it is on a model, said or learned.
@@ -263,7 +273,7 @@ fn by_flavor(speeds: &BTreeMap<String, u32>, flavors: &mut Flavors) -> BTreeMap<
 ///
 /// # Errors
 /// The field at fault: no groups, no replicas, a negative amount, a sum beyond what can be counted, too many workers,
-/// `minAvailable` out of range, an elastic group that can't be smaller.
+/// `minAvailable` out of range, an elastic group that can't be smaller, a gang that may be split and must not.
 pub fn check(gang: &Gang) -> Result<(), Refused> {
     if gang.groups.is_empty() {
         return Err(Refused::new("groups", "a job needs at least one group of workers"));
@@ -302,6 +312,7 @@ pub fn check(gang: &Gang) -> Result<(), Refused> {
     if let Some(elastic) = gang.elastic {
         check_elastic(gang, elastic)?;
     }
+    check_span(gang)?;
     if let Some((model, speed)) = gang.speeds.iter().find(|(_, speed)| !(1..=Gang::MOST_SPEED).contains(*speed)) {
         return Err(Refused::new(
             format!("speeds[{model}]"),
@@ -328,6 +339,18 @@ pub fn check(gang: &Gang) -> Result<(), Refused> {
             }
             None => Ok(()),
         },
+    }
+}
+
+/// Checks that a gang that may be split asks for nothing that needs all of it in one cluster.
+fn check_span(gang: &Gang) -> Result<(), Refused> {
+    match gang.span {
+        Span::Cluster => Ok(()),
+        Span::Region if gang.elastic.is_some() => Err(Refused::new("span", "a gang that may be smaller stays on one cluster")),
+        Span::Region if gang.required_level().is_some() => {
+            Err(Refused::new("span", "a gang that must stand in one domain stays on one cluster"))
+        }
+        Span::Region => Ok(()),
     }
 }
 

@@ -13,9 +13,10 @@ use crate::lanes::{LaneId, Lanes, Waits};
 use crate::mix::Mix;
 use crate::moving::Misplaced;
 use crate::nodes::Place;
+use crate::parts::RunPart;
 use crate::promise::Promise;
 use crate::queues::{QueueIndex, Queues};
-use crate::rows::{Remaining, Resized};
+use crate::rows::{GrowthRefused, Remaining, Resized};
 use crate::size::SizeListing;
 use crate::spec::{JobSpec, TierOpens};
 use crate::typical::Typical;
@@ -82,6 +83,8 @@ pub struct Engine {
     pub(crate) ample: usize,
     /// Runs of which workers were told to leave and have not yet.
     pub(crate) leaving: BTreeSet<JobId>,
+    /// Runs whose clusters refused to have them larger since the last plan.
+    pub(crate) refusals: BTreeSet<JobId>,
     pub(crate) stats: Stats,
 }
 
@@ -163,9 +166,13 @@ pub(crate) struct Run {
     /// Workers of these that were told to leave and have not yet.
     pub(crate) leaving: Vec<Place>,
     pub(crate) bound: Option<Vec<BoundNode>>,
+    /// What it has on other clusters, if it is split; cluster, places and bound are what it has on the first one.
+    pub(crate) elsewhere: Vec<RunPart>,
     pub(crate) started_at: Option<Time>,
     /// Its latest change of size.
     pub(crate) sized: Option<Resized>,
+    /// That its cluster refused to have it larger.
+    pub(crate) refused: Option<GrowthRefused>,
     /// How fast it works at its size, in thousandths: see [`crate::Gang::speeds`].
     pub(crate) speed: i64,
     pub(crate) stopping: bool,
@@ -211,6 +218,7 @@ impl Engine {
             growing: BTreeMap::new(),
             ample: 0,
             leaving: BTreeSet::new(),
+            refusals: BTreeSet::new(),
             stats: Stats::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::amounts::Amounts;
 use crate::rows::Resized;
+use crate::span::Part;
 use crate::spec::{ClusterSpec, Gang, JobSpec, QueueSpec};
 
 /// An instant in milliseconds since the Unix epoch. The engine has no clock: its *now* is the latest instant it was told.
@@ -51,7 +52,8 @@ pub struct Placement {
     pub job: JobId,
     /// The new run's epoch.
     pub epoch: Epoch,
-    /// Where the whole gang goes.
+    /// Where the whole gang goes, or the first part of one that is split. Model, tier and time are the same for all parts; price, egress,
+    /// GPUs and slots are of what goes here.
     pub cluster: String,
     /// The GPU model it gets; `None` for a gang without GPUs.
     pub flavor: Option<String>,
@@ -61,13 +63,16 @@ pub struct Placement {
     pub egress_micros: i64,
     /// Index of the queue's tier that was used, from 0.
     pub tier: usize,
-    /// GPUs of all its workers at the size at which it starts, parts rounded up to whole ones.
+    /// GPUs of all its workers at the size at which it starts, or of those that go here of one that is split, parts rounded up to whole
+    /// ones.
     pub gpus: i64,
     /// How long the run counts in budgets at least, as long as it is not over: what it is expected to take, or
     /// [`TierOpens::UNKNOWN_MS`] where nothing is known.
     pub counted_ms: i64,
     /// The plan down to nodes.
     pub slots: Vec<Slot>,
+    /// What else a gang has that is split, at most [`MOST_PARTS`](crate::MOST_PARTS) with this one; empty for every other.
+    pub elsewhere: Vec<Part>,
 }
 
 /// What the engine wants done. Its own state already has it.
@@ -126,6 +131,8 @@ pub enum SizeChange {
         /// Why.
         cause: Cause,
     },
+    /// Workers that its cluster refused to have are to leave; else as [`SizeChange::Shrinks`].
+    Refused,
     /// The workers that were to leave have left: they are charged no more.
     HasShrunk,
 }
@@ -254,13 +261,34 @@ pub enum Event {
         /// Since when.
         at: Time,
     },
-    /// All pods of a run are bound. Replaces the plan if it accounts for at least what was planned, or, where workers were told to
+    /// A cluster refuses to have a run of an elastic gang as large as it was to become.
+    GrowthRefused {
+        /// Which job.
+        job: JobId,
+        /// Of which run.
+        epoch: Epoch,
+        /// Workers of its elastic group that are there.
+        workers: u32,
+    },
+    /// All pods of a run are bound, or those on the first cluster of one that is split. Replaces the plan if it accounts for at least what was planned, or, where workers were told to
     /// leave, for what is left of that: once fewer are there than one more than that, they have left.
     Bound {
         /// Which job.
         job: JobId,
         /// Of which run.
         epoch: Epoch,
+        /// Where they are.
+        nodes: Vec<BoundNode>,
+    },
+    /// All pods are bound that a run has on one of its clusters. Replaces the plan of this cluster if it accounts for at least what was
+    /// planned there.
+    BoundOn {
+        /// Which job.
+        job: JobId,
+        /// Of which run.
+        epoch: Epoch,
+        /// On which cluster.
+        cluster: String,
         /// Where they are.
         nodes: Vec<BoundNode>,
     },

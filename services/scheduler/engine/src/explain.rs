@@ -11,6 +11,7 @@ use crate::lanes::Waits;
 use crate::nodes::{Nodes, Place, Shortage};
 use crate::queues::{Excess, QueueIndex, ROOT, Work};
 use crate::reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, Threshold, level_word};
+use crate::regions::OverRegions;
 use crate::spec::{BudgetUnit, JobSpec, TierOpens};
 use crate::vector::units;
 
@@ -32,13 +33,13 @@ impl Engine {
         // A gang that waits has room where its least size has.
         let class = self.classes.get(job.asks);
         let (placed_on, standing) = match &job.state {
-            State::Waiting(_) => (None, Standing::Waiting),
-            State::BackOff(until) => (None, Standing::BackOff { until: *until }),
-            State::Suspended => (None, Standing::Suspended),
+            State::Waiting(_) => (Vec::new(), Standing::Waiting),
+            State::BackOff(until) => (Vec::new(), Standing::BackOff { until: *until }),
+            State::Suspended => (Vec::new(), Standing::Suspended),
             State::Placed(run) => {
                 let cluster = &self.sites[run.cluster].name;
                 let standing = Standing::Placed { cluster: cluster.clone(), epoch: job.epoch, started_at: run.started_at };
-                (Some(cluster.as_str()), standing)
+                (run.clusters().collect(), standing)
             }
         };
         let owner = self.queues.tier_owner(job.queue);
@@ -54,7 +55,7 @@ impl Engine {
             .filter_map(|(index, site)| Some((index, &site.nodes, site.cluster.as_ref()?)))
             .map(|(index, nodes, cluster)| {
                 let tier = tier_of(self.queues.tiers(owner), &cluster.spec);
-                let reason = if placed_on == Some(cluster.spec.name.as_str()) {
+                let reason = if placed_on.contains(&index) {
                     Reason::Here
                 } else {
                     self.judge(class, (cluster, nodes), tier, &tiers, owner == ROOT, &mut empty_fits)
@@ -66,12 +67,18 @@ impl Engine {
             })
             .collect();
         clusters.sort_by(|left, right| left.cluster.cmp(&right.cluster));
-        let holds = if placed_on.is_some() { Vec::new() } else { self.holds(job, class, &standing, &clusters, tiers) };
+        let whole = !placed_on.is_empty() || clusters.iter().any(|verdict| verdict.reason == Reason::Room);
+        let span = if whole { None } else { self.look_over_regions(job, class, &places, tiers.open) };
+        let holds = match placed_on.is_empty() {
+            true => self.holds((job, class), &standing, &clusters, span.as_ref(), tiers),
+            false => Vec::new(),
+        };
+        let span = span.map(|span| span.verdict);
         let ahead = if standing == Standing::Waiting { self.ahead_of(job) } else { 0 };
         let size = self.size_verdict(job);
         let (queue, preference) = (self.queues.get(job.queue).spec.name.clone(), self.preference(job, class, &places));
         let shares = self.queues.chain(job.queue).map(|index| self.share_of(index)).collect();
-        Some(Explanation { job: id, queue, standing, size, ahead, holds, shares, preference, clusters })
+        Some(Explanation { job: id, queue, standing, size, ahead, holds, shares, preference, span, clusters })
     }
 
     fn tiers_for(&self, owner: QueueIndex, waits: Waits) -> TiersFor {
@@ -86,10 +93,10 @@ impl Engine {
 
     fn holds(
         &self,
-        job: &crate::engine::Job,
-        class: &Class,
+        (job, class): (&crate::engine::Job, &Class),
         standing: &Standing,
         clusters: &[ClusterVerdict],
+        span: Option<&OverRegions>,
         tiers: TiersFor,
     ) -> Vec<Hold> {
         let mut holds = Vec::new();
@@ -110,6 +117,8 @@ impl Engine {
             Self::work_at(job, class, Some(price), speed).with_egress(egress)
         });
         let work = works.min_by_key(|work| work.of(BudgetUnit::Micros));
+        let split = span.filter(|span| span.verdict.fits());
+        let work = split.filter(|split| split.verdict.open).map(|split| split.work).or(work);
         let work = work.unwrap_or_else(|| Self::work_at(job, class, None, NORMAL_SPEED));
         for index in self.queues.chain(job.queue) {
             let queue = self.queues.get(index);
@@ -119,7 +128,7 @@ impl Engine {
             }
         }
         let has_room = clusters.iter().any(|verdict| verdict.reason == Reason::Room);
-        if !has_room {
+        if !has_room && split.is_none_or(|split| !split.verdict.open) {
             let mut short_of = BTreeSet::new();
             let mut full = false;
             for verdict in clusters {
@@ -128,15 +137,17 @@ impl Engine {
                     short_of.extend(gap.short_of.iter().cloned());
                 }
             }
-            let closed =
-                clusters.iter().any(|verdict| matches!(verdict.reason, Reason::TierClosed { .. } | Reason::TooFewWait(_)));
+            let closed = |verdict: &ClusterVerdict| matches!(verdict.reason, Reason::TierClosed { .. } | Reason::TooFewWait(_));
+            let closed = split.is_some() || clusters.iter().any(closed);
+            let region = span.filter(|span| span.is_possible && split.is_none());
             let apart = clusters.iter().any(|verdict| matches!(verdict.reason, Reason::Apart(_)));
             if full {
                 holds.push(Hold::Room { short_of });
             }
+            holds.extend(region.map(|span| Hold::Region(span.verdict.clone())));
             if let Some(level) = class.gang.required_level().filter(|_| apart) {
                 holds.push(Hold::Together { level: level.to_owned() });
-            } else if !full && !closed {
+            } else if !full && !closed && region.is_none() {
                 holds.push(Hold::NoCluster);
             }
             let TiersFor { open: tier, opens, threshold } = tiers;
@@ -382,13 +393,13 @@ impl Engine {
                 }
             }
         }
-        if refusals.is_empty() {
+        if refusals.is_empty() || self.could_be_split(&class, &self.places_in_any_state(queue, &class)) {
             return Ok(());
         }
         refusals.truncate(8);
         Err(Refused::new(
             if apart && !without_room { "topology" } else { "groups" },
-            format!("no cluster of the queue could hold the gang, even when empty: {}", refusals.join("; ")),
+            format!("no {} of the queue could hold the gang, even when empty: {}", gang.span.whole(), refusals.join("; ")),
         ))
     }
 

@@ -65,7 +65,9 @@ impl Engine {
                 }
                 Ok(())
             }
+            Event::GrowthRefused { job, epoch, workers } => self.note_refusal(job, epoch, workers),
             Event::Bound { job, epoch, nodes } => self.bind(job, epoch, nodes),
+            Event::BoundOn { job, epoch, cluster, nodes } => self.bind_named(job, epoch, &cluster, nodes),
             Event::Ended { job, epoch, end } => self.end_run(job, epoch, end),
             Event::Time(at) => {
                 self.tell(at);
@@ -126,18 +128,17 @@ impl Engine {
         let runs: Vec<JobId> = self.sites[index].runs.iter().copied().collect();
         for id in &runs {
             if let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(*id) {
-                for place in run.places.iter_mut().chain(&mut run.leaving) {
+                for place in run.places_mut(index) {
                     place.node = nodes.index_of(self.sites[index].nodes.name(place.node));
                 }
             }
         }
-        let kept = self.promised.values_mut().filter(|promise| promise.cluster == index);
-        for place in kept.flat_map(|promise| promise.places.iter_mut()) {
+        for place in self.promised.values_mut().flat_map(|promise| promise.places_mut(index)) {
             place.node = nodes.index_of(self.sites[index].nodes.name(place.node));
         }
         self.sites[index].nodes = std::mem::take(nodes);
         for id in runs {
-            for (node, amount) in self.reserved(id) {
+            for (node, amount) in self.reserved(id, index) {
                 self.sites[index].nodes.take(node, &amount, &self.resources);
             }
             if self.jobs.held(id).is_elastic() {
@@ -145,9 +146,9 @@ impl Engine {
                 self.list_size(id);
             }
         }
-        for (id, promise) in self.promised.iter().filter(|(_, promise)| promise.cluster == index) {
+        for (id, places) in self.promised.iter().filter_map(|(id, promise)| Some((id, promise.on(index)?))) {
             let class = self.classes.get(self.jobs.held(*id).class);
-            self.sites[index].nodes.take_places(class, &promise.places, &self.resources);
+            self.sites[index].nodes.take_places(class, places, &self.resources);
         }
     }
 
@@ -331,7 +332,8 @@ impl Engine {
     fn end_run(&mut self, id: JobId, epoch: Epoch, end: RunEnd) -> Result<(), Refused> {
         let now = self.now;
         let run = self.run_mut(id, epoch)?;
-        let (cluster, done_ms, of_size, is_listed) = (run.cluster, run.done_ms(now), run.class, run.listed.is_some());
+        let (done_ms, of_size, is_listed) = (run.done_ms(now), run.class, run.listed.is_some());
+        let (cluster, further) = (run.cluster, run.further());
         let model = self.learns_of(id);
         self.unlist(id);
         self.unlist_started(id);
@@ -339,11 +341,14 @@ impl Engine {
             self.unlist_size(id);
         }
         self.leaving.remove(&id);
+        self.refusals.remove(&id);
         for promise in self.promised.values_mut() {
             promise.left.remove(&id);
         }
         self.hold(id, Charge::Back);
-        self.sites[cluster].runs.remove(&id);
+        for cluster in std::iter::once(cluster).chain(further) {
+            self.sites[cluster].runs.remove(&id);
+        }
         let job = self.jobs.held_mut(id);
         let (queue, full, asks, likeness) = (job.queue, job.class, job.asks, job.likeness);
         let attained_ms = job.attained_ms.saturating_add(done_ms);

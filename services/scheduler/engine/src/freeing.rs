@@ -92,8 +92,8 @@ impl Engine {
                     held
                 }
                 Giving::Whole(id) => match partly.get(id) {
-                    Some((_, known)) => without(self.reserved(*id), known),
-                    None => self.reserved(*id),
+                    Some((_, known)) => without(self.reserved(*id, cluster), known),
+                    None => self.reserved(*id, cluster),
                 },
             };
             let class = self.classes.get(class_id);

@@ -13,8 +13,11 @@ use crate::spec::TierOpens;
 use crate::vector::Vector;
 
 mod gate;
+mod spanning;
 
 pub(crate) use gate::Open;
+pub(crate) use spanning::of_regions;
+use spanning::{Splits, least_of_use};
 
 /// Stands for no place among a group's candidates.
 const NOWHERE: u32 = u32::MAX;
@@ -69,6 +72,8 @@ pub(crate) struct Group {
     fits_at: Option<(usize, u64)>,
     /// Whether the candidates are to be found anew.
     stale: bool,
+    /// How its gangs may be split; `None` for those that stay on one cluster.
+    splits: Option<Box<Splits>>,
     needs: Vec<Need>,
     /// Lanes in it.
     lanes: usize,
@@ -194,7 +199,8 @@ impl Groups {
     pub(crate) fn enter(&mut self, id: GroupId) {
         let group = self.get_mut(id);
         group.lanes += 1;
-        if group.lanes == 1 && (group.stale || group.fits_at.is_some() || group.maybe_from(0).is_some()) {
+        if group.lanes == 1 && (group.stale || group.fits_at.is_some() || group.maybe_from(0).is_some() || group.splits.is_some())
+        {
             self.opened(id);
         }
     }
@@ -273,8 +279,7 @@ impl Engine {
             return *id;
         }
         let shape = self.classes.get(class);
-        // Room for parts may come where no GPU is whole.
-        let gpus = shape.whole;
+        let gpus = least_of_use(shape);
         let needs: Vec<Need> = if !shape.on_gpu {
             vec![Need { what: NeedOf::NoGpu, gpus }]
         } else if shape.flavors.is_empty() {
@@ -292,6 +297,7 @@ impl Engine {
             room: Vec::new(),
             fits_at: None,
             stale: true,
+            splits: None,
             needs: needs.clone(),
             lanes: 0,
         });
@@ -321,8 +327,10 @@ impl Engine {
         let GroupKey { class, owner, open, lasts_ms } = group.key;
         let yardstick = Yardstick { prefers: self.queues.prefers(owner), typical: &self.typical, lasts_ms };
         let tiers = self.queues.tiers(owner);
-        let mut found = crate::cluster::candidates(tiers, yardstick, self.classes.get(class), &self.sites, &self.flavors);
+        let shape = self.classes.get(class);
+        let mut found = crate::cluster::candidates(tiers, yardstick, shape, &self.sites, &self.flavors);
         found.retain(|candidate| candidate.tier < open.tiers);
+        let splits = Splits::of(shape, &found, &self.sites);
         let says = (open.sure < open.tiers).then(|| self.queues.tiers_said_by(owner));
         let open_now = says.map_or(open.tiers, |says| open.now(self.queues.shut(says)));
         let mut first_there = vec![NOWHERE; self.sites.len()];
@@ -340,12 +348,18 @@ impl Engine {
         group.candidates = found.into();
         (group.first_there, group.next_there) = (first_there, next_there);
         group.fits_at = None;
+        group.splits = splits;
         group.stale = false;
         self.groups.depends_on(id, says);
     }
 
     /// Whether the group has room now, and where first.
     pub(crate) fn has_room(&mut self, id: GroupId) -> bool {
+        let whole = self.has_room_for_whole(id);
+        if self.groups.get(id).splits.is_none() { whole } else { self.has_split(id, whole) }
+    }
+
+    fn has_room_for_whole(&mut self, id: GroupId) -> bool {
         self.renew(id);
         let group = self.groups.get(id);
         if let Some((place, taken)) = group.fits_at
@@ -387,7 +401,8 @@ impl Engine {
                 at += 1;
             } else {
                 self.groups.closed(id);
-                if self.groups.get(id).maybe_from(0).is_some() {
+                let group = self.groups.get(id);
+                if group.maybe_from(0).is_some() || group.may_be_split() {
                     self.groups.unsure.push(id);
                 }
             }
@@ -434,7 +449,8 @@ impl Engine {
         let class = self.classes.get(group.class());
         let site = &mut self.sites[cluster];
         let mut at = group.first_there.get(cluster).copied().unwrap_or(NOWHERE);
-        let mut found = false;
+        // Less than a whole gang's room may be what it lacks.
+        let mut found = at != NOWHERE && group.splits.is_some();
         self.stats.entries_visited += u64::from(group.lanes > 0);
         while at != NOWHERE {
             let place = at as usize;

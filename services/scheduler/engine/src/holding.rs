@@ -4,26 +4,29 @@ use std::collections::BTreeMap;
 
 use crate::amounts::WHOLE;
 use crate::class::Class;
+use crate::cluster::ClusterIndex;
 use crate::engine::{Engine, Job, Run, State};
 use crate::event::{BoundNode, Epoch, JobId, Refused};
 use crate::nodes::{Held, NodeIndex, Nodes, Place};
+use crate::parts::asked_at;
 use crate::queues::Charge;
 use crate::vector::{ResourceTable, Vector};
 
 impl Engine {
-    /// What a placed job holds, node by node: what is bound where that is known, else what is planned.
-    pub(crate) fn reserved(&self, id: JobId) -> Vec<(NodeIndex, Held)> {
+    /// What a placed job holds on a cluster, node by node: what is bound where that is known, else what is planned.
+    pub(crate) fn reserved(&self, id: JobId, cluster: ClusterIndex) -> Vec<(NodeIndex, Held)> {
         let Some(Job { state: State::Placed(run), .. }) = self.jobs.get(id) else { return Vec::new() };
-        let (class, nodes) = (self.classes.get(run.class), &self.sites[run.cluster].nodes);
-        match &run.bound {
+        let Some((places, bound)) = run.on(cluster) else { return Vec::new() };
+        let (class, nodes) = (self.classes.get(run.class), &self.sites[cluster].nodes);
+        match bound {
             Some(bound) => {
                 let bound = self.bound_to(nodes, bound);
-                if class.in_parts && as_planned(class, &run.places, &bound) {
-                    return planned(class, &run.places);
+                if class.in_parts && as_planned(class, places, &bound) {
+                    return planned(class, places);
                 }
                 bound.into_iter().map(|(node, amount)| (node, in_whole_gpus(class, amount, &self.resources))).collect()
             }
-            None => planned(class, &run.places),
+            None => planned(class, places),
         }
     }
 
@@ -38,24 +41,37 @@ impl Engine {
         run.bound.as_ref().is_none_or(|bound| as_planned(class, &run.places, &self.bound_to(nodes, bound)))
     }
 
+    /// Charges a placed job to the nodes of all its clusters, or gives back what was.
     pub(crate) fn hold(&mut self, id: JobId, charge: Charge) {
         let Some(Job { state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
         let index = run.cluster;
-        if run.bound.is_none() {
-            // What is planned needs no list of its own.
-            let (site, class) = (&mut self.sites[index], self.classes.get(run.class));
-            match charge {
-                Charge::Add => site.nodes.take_places(class, &run.places, &self.resources),
-                Charge::Back => site.nodes.give_places(class, &run.places, &self.resources),
+        if run.is_split() || run.bound.is_some() {
+            for cluster in run.clusters().collect::<Vec<_>>() {
+                self.hold_on(id, cluster, charge);
             }
-        } else {
-            for (node, amount) in self.reserved(id) {
-                match charge {
-                    Charge::Add => self.sites[index].nodes.take(node, &amount, &self.resources),
-                    Charge::Back => self.sites[index].nodes.give(node, &amount, &self.resources),
-                }
+            return;
+        }
+        // What is planned needs no list of its own.
+        let (site, class) = (&mut self.sites[index], self.classes.get(run.class));
+        match charge {
+            Charge::Add => site.nodes.take_places(class, &run.places, &self.resources),
+            Charge::Back => site.nodes.give_places(class, &run.places, &self.resources),
+        }
+        self.note_held(index, charge);
+    }
+
+    fn hold_on(&mut self, id: JobId, index: ClusterIndex, charge: Charge) {
+        for (node, amount) in self.reserved(id, index) {
+            match charge {
+                Charge::Add => self.sites[index].nodes.take(node, &amount, &self.resources),
+                Charge::Back => self.sites[index].nodes.give(node, &amount, &self.resources),
             }
         }
+        self.note_held(index, charge);
+    }
+
+    /// Notes that something has become scarcer on a cluster, or free.
+    fn note_held(&mut self, index: ClusterIndex, charge: Charge) {
         match charge {
             Charge::Add => self.sites[index].taken += 1,
             Charge::Back => {
@@ -64,9 +80,24 @@ impl Engine {
         }
     }
 
+    /// Takes in where the pods are that a run has on its first cluster.
     pub(crate) fn bind(&mut self, id: JobId, epoch: Epoch, nodes: Vec<BoundNode>) -> Result<(), Refused> {
+        let cluster = self.run_mut(id, epoch)?.cluster;
+        self.bind_on(id, epoch, cluster, nodes)
+    }
+
+    /// Takes in where the pods are that a run has on the cluster with this name.
+    pub(crate) fn bind_named(&mut self, id: JobId, epoch: Epoch, name: &str, nodes: Vec<BoundNode>) -> Result<(), Refused> {
+        let known = self.site_by_name.get(name).copied();
         let run = self.run_mut(id, epoch)?;
-        if run.bound.as_ref() == Some(&nodes) {
+        let cluster = known.filter(|cluster| run.on(*cluster).is_some());
+        let cluster = cluster.ok_or_else(|| Refused::new("cluster", format!("job {} has nothing on {name:?}", id.0)))?;
+        self.bind_on(id, epoch, cluster, nodes)
+    }
+
+    fn bind_on(&mut self, id: JobId, epoch: Epoch, cluster: ClusterIndex, nodes: Vec<BoundNode>) -> Result<(), Refused> {
+        let run = self.run_mut(id, epoch)?;
+        if run.on(cluster).is_none_or(|(_, bound)| bound == Some(&nodes)) {
             return Ok(());
         }
         let mut sum = Vector::default();
@@ -76,23 +107,28 @@ impl Engine {
         // Fewer pods than planned: the others are still to come, and their places are kept.
         let State::Placed(run) = &self.jobs.held(id).state else { return Ok(()) };
         let class = self.classes.get(run.class);
-        let all_are_there = match run.leaving.is_empty() {
-            true => sum.covers(&class.total),
-            false => sum.covers(&self.total_without_leaving(class, run)),
+        let all_are_there = match (run.leaving.is_empty(), run.is_split()) {
+            (true, false) => sum.covers(&class.total),
+            (true, true) => run.on(cluster).is_some_and(|(places, _)| sum.covers(&asked_at(class, places))),
+            (false, _) => sum.covers(&self.total_without_leaving(class, run)),
         };
         if !all_are_there {
             return Ok(());
         }
-        self.hold(id, Charge::Back);
-        self.run_mut(id, epoch)?.bound = Some(nodes);
-        self.hold(id, Charge::Add);
+        self.hold_on(id, cluster, Charge::Back);
+        if let Some(bound) = self.run_mut(id, epoch)?.bound_mut(cluster) {
+            *bound = Some(nodes);
+        }
+        self.hold_on(id, cluster, Charge::Add);
         Ok(())
     }
 
     /// Charges a placed job that was read from its row.
     pub(crate) fn charge_restored(&mut self, id: JobId) {
         let Some(Job { queue, state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
-        self.sites[run.cluster].runs.insert(id);
+        for cluster in run.clusters() {
+            self.sites[cluster].runs.insert(id);
+        }
         self.queues.charge(*queue, &self.classes.get(run.class).total, Charge::Add);
         if !run.leaving.is_empty() {
             self.leaving.insert(id);

@@ -60,8 +60,10 @@ impl Engine {
     pub(crate) fn list_as(&mut self, id: JobId, remaining: Remaining) {
         let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(id) else { return };
         run.remaining = Some(remaining);
-        let cluster = run.cluster;
-        self.change_interruptible(cluster, |runs| runs.insert((Reverse(remaining.gpu_ms), id)));
+        let (first, further) = (run.cluster, run.further());
+        for cluster in std::iter::once(first).chain(further) {
+            self.change_interruptible(cluster, |runs| runs.insert((Reverse(remaining.gpu_ms), id)));
+        }
         self.timers.insert((remaining.until, Timer::Longer(id)));
         self.list_misplaced(id);
     }
@@ -70,8 +72,10 @@ impl Engine {
     pub(crate) fn unlist(&mut self, id: JobId) {
         let Some(Job { state: State::Placed(run), .. }) = self.jobs.get_mut(id) else { return };
         let Some(Remaining { gpu_ms, until }) = run.remaining.take() else { return };
-        let cluster = run.cluster;
-        self.change_interruptible(cluster, |runs| runs.remove(&(Reverse(gpu_ms), id)));
+        let (first, further) = (run.cluster, run.further());
+        for cluster in std::iter::once(first).chain(further) {
+            self.change_interruptible(cluster, |runs| runs.remove(&(Reverse(gpu_ms), id)));
+        }
         self.timers.remove(&(until, Timer::Longer(id)));
         self.misplaced.remove(gpu_ms, id);
     }
@@ -166,7 +170,7 @@ impl Engine {
             if matches!(claim.cause, Cause::Sooner) && self.stands_on_its_share(*id, began, for_job) {
                 continue;
             }
-            missing -= class.gpus;
+            missing -= self.gpus_of_run_on(run, candidate.cluster);
             eligible.push(*id);
         }
         self.stats.entries_visited += looked_at;

@@ -73,6 +73,11 @@ impl Lane {
         Work::new(gpu_ms, place.and_then(|place| place.price)).with_egress(place.and_then(|place| place.egress))
     }
 
+    /// What each of its jobs counts with in budgets where it is split over places with so many GPUs each.
+    pub(crate) fn work_over<'a>(&self, class: &Class, parts: impl Iterator<Item = (&'a Candidate, i64)>) -> Work {
+        work_over(self.expected_ms, class, parts)
+    }
+
     pub(crate) fn head_start_ms(&self) -> i64 {
         self.expected_gpu_ms.min(MOST_HEAD_START_MS)
     }
@@ -82,6 +87,15 @@ impl Lane {
 /// before a dearer tier opens ([`TierOpens::AfterWaitingForWork`]).
 pub(crate) fn work_ms(expected_ms: i64, gpus: i64) -> i64 {
     TierOpens::lasts_ms(expected_ms).saturating_mul(gpus.max(1))
+}
+
+/// What a gang of which so much is expected counts with in budgets where it is split over places with so many GPUs each.
+pub(crate) fn work_over<'a>(expected_ms: i64, class: &Class, parts: impl Iterator<Item = (&'a Candidate, i64)>) -> Work {
+    let part = |(place, gpus): (&Candidate, i64)| {
+        let lasts_ms = time_of(work_ms(expected_ms, 1), class.speed(place.flavor));
+        Work::new(lasts_ms.saturating_mul(gpus), place.price).with_egress(place.egress)
+    };
+    parts.map(part).fold(Work::default(), Work::and)
 }
 
 /// What the jobs of a lane have in common: queue, class of the full size, priority, expected remaining time and how long they have run, in steps, in

@@ -30,6 +30,7 @@ mod mix;
 mod moving;
 mod nodes;
 mod overdue;
+mod parts;
 mod plan;
 mod prefer;
 mod promise;
@@ -37,11 +38,14 @@ mod queues;
 mod ranking;
 mod reason;
 mod reclaim;
+mod refusal;
+mod regions;
 mod restore;
 mod rows;
 mod shrink;
 mod size;
 mod smaller;
+mod span;
 mod spec;
 mod surplus;
 mod thought;
@@ -63,8 +67,10 @@ pub use learned::ModelRuns;
 pub use prefer::{By, ModelVerdict, Preference, SpeedFrom, WorkPrice};
 pub use queues::MAX_DEPTH;
 pub use reason::{Apart, ClusterVerdict, Explanation, Gap, Hold, QueueShare, Reason, Standing, Threshold, show_budget};
-pub use rows::{Audit, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Resized, Rows};
+pub use regions::SpanVerdict;
+pub use rows::{Audit, GrowthRefused, HistoryRow, JobRow, JobState, MixRow, Promised, Remaining, Resized, Rows};
 pub use smaller::{SizeVerdict, Smaller};
+pub use span::{MOST_PARTS, Part, PartRow, Span};
 pub use spec::{
     Budget, BudgetLimit, BudgetUnit, ClusterSpec, Dataset, Elastic, Gang, JobSpec, NodeSpec, Prefers, QueueSpec, Tier, TierOpens,
     Topology, TopologyMode, WorkerGroup,

@@ -153,10 +153,13 @@ impl Engine {
 
     /// What is known of a run that is listed among those that may be interrupted, with the GPU-time it is listed under; `None` also
     /// where its own place is none that a gang could have now: from a cluster that takes nothing new, or is not heard of,
-    /// nothing moves away by itself. Nor does an elastic gang: it would begin at its least size again.
+    /// nothing moves away by itself. Nor does an elastic gang: it would begin at its least size again. Nor one that is split.
     fn mover(&mut self, id: JobId) -> Option<(i64, Mover)> {
         let job = self.jobs.get(id).filter(|job| !job.is_elastic())?;
         let Job { class, queue, state: State::Placed(run), .. } = job else { return None };
+        if run.is_split() {
+            return None;
+        }
         let (class, queue, cluster) = (*class, *queue, run.cluster);
         let gpu_ms = run.remaining?.gpu_ms;
         let flavor = self.model_of(self.classes.get(class), cluster, &run.places);

@@ -8,6 +8,7 @@ mod bucket;
 mod choice;
 mod domain;
 mod packing;
+mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use bucket::{Bucket, Members, Split};
 use domain::Levels;
 pub(crate) use domain::Rooms;
 pub(crate) use packing::Shortage;
+pub(crate) use split::{Piece, Spread, split};
 
 /// Number of a node in its cluster.
 pub(crate) type NodeIndex = u32;

@@ -11,6 +11,7 @@ use crate::grow::largest;
 use crate::lanes::LaneId;
 use crate::memo::Offer;
 use crate::nodes::Place;
+use crate::parts::gpus_at;
 use crate::queues::{Charge, Limit, QueueIndex, ROOT, Work};
 use crate::size::speed_at;
 use crate::spec::Elastic;
@@ -41,6 +42,7 @@ impl Engine {
         let mut decisions = Vec::new();
         self.ring_timers();
         self.finish_shrinking(&mut decisions);
+        self.give_back_refused(&mut decisions);
         self.keep_promises(&mut decisions);
         while decisions.len() < limit {
             if !self.freed.is_empty() {
@@ -85,8 +87,8 @@ impl Engine {
 
     /// The lane that is next, of those with room.
     fn next_lane(&mut self) -> Option<LaneId> {
-        self.queues.settle(&self.everything);
         self.close_full_groups();
+        self.queues.settle(&self.everything);
         if self.groups.open.is_empty() {
             return None;
         }
@@ -163,12 +165,15 @@ impl Engine {
         &self.classes.get(self.groups.get(group).class()).total
     }
 
-    /// What holds back the gang of a lane, at the first place with room.
+    /// What holds back the gang of a lane, at the first place with room, or where it is split.
     fn limit_of(&self, offer: Offer) -> Option<Limit> {
         let group = self.groups.get(offer.group);
         let class = self.classes.get(group.class());
-        let first = || group.equals_of_first().next();
-        self.queues.limit(offer.queue, &class.total, || self.lanes.get(offer.lane).work(class, first()))
+        let lane = self.lanes.get(offer.lane);
+        self.queues.limit(offer.queue, &class.total, || match group.split() {
+            Some(parts) => lane.work_over(class, parts),
+            None => lane.work(class, group.equals_of_first().next()),
+        })
     }
 
     /// Whether the budgets of its queue allow a waiting job a place.
@@ -185,6 +190,9 @@ impl Engine {
         let (group, _) = self.lanes.get(lane).listed?;
         if self.jobs.held(job).is_elastic() {
             return self.place_elastic(job, group);
+        }
+        if self.groups.get(group).split().is_some() {
+            return self.place_split(job, group);
         }
         let candidate = self.least_fragmented(self.jobs.held(job).class, group)?;
         self.place_at(job, &candidate)
@@ -274,16 +282,32 @@ impl Engine {
 
     /// Takes a placement at the size of a class into the state; the nodes have it already.
     pub(crate) fn placed(&mut self, id: JobId, candidate: &Candidate, places: Vec<Place>, of_size: ClassId) -> Placement {
+        self.placed_over(id, (candidate, places), Vec::new(), of_size)
+    }
+
+    /// The same for a gang that is split: its first part, and the others.
+    pub(crate) fn placed_over(
+        &mut self,
+        id: JobId,
+        (candidate, places): (&Candidate, Vec<Place>),
+        others: Vec<(Candidate, Vec<Place>)>,
+        of_size: ClassId,
+    ) -> Placement {
         self.dequeue(id);
+        let (elsewhere, parts) = self.parts_of(id, others, of_size);
         let site = &mut self.sites[candidate.cluster];
         site.runs.insert(id);
         site.taken += 1;
         let job = self.jobs.held_mut(id);
         job.epoch = Epoch(job.epoch.0 + 1);
         let class = self.classes.get(of_size);
-        let (gpus, speed) = (class.gpus, speed_at(&self.classes, job, of_size, candidate.flavor));
+        let gpus = if elsewhere.is_empty() { class.gpus } else { gpus_at(&self.resources, class, &places) };
+        let speed = speed_at(&self.classes, job, of_size, candidate.flavor);
         let counted_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), speed);
-        let work = Work::new(counted_ms.saturating_mul(gpus), candidate.price).with_egress(candidate.egress);
+        let work_of = |gpus: i64, price, egress| Work::new(counted_ms.saturating_mul(gpus), price).with_egress(egress);
+        let work = elsewhere.iter().fold(work_of(gpus, candidate.price, candidate.egress), |work, part| {
+            work.and(work_of(part.gpus, part.price_micros, Some(part.egress_micros)))
+        });
         let placement = Placement {
             job: id,
             epoch: job.epoch,
@@ -303,6 +327,7 @@ impl Engine {
                     gpu: place.gpu,
                 })
                 .collect(),
+            elsewhere,
         };
         let cluster = candidate.cluster;
         job.state = State::Placed(Box::new(Run {
@@ -311,8 +336,10 @@ impl Engine {
             places,
             leaving: Vec::new(),
             bound: None,
+            elsewhere: parts,
             started_at: None,
             sized: None,
+            refused: None,
             speed,
             stopping: false,
             remaining: None,

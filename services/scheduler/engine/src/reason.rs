@@ -7,6 +7,7 @@ use crate::amounts::show;
 use crate::egress::Moving;
 use crate::event::{Epoch, JobId, Time};
 use crate::prefer::{ModelVerdict, Preference};
+use crate::regions::SpanVerdict;
 use crate::smaller::SizeVerdict;
 use crate::spec::{Budget, BudgetUnit, Topology};
 
@@ -29,6 +30,8 @@ pub struct Explanation {
     pub shares: Vec<QueueShare>,
     /// Why its first place comes before another GPU model, or another cluster; `None` where there is no other.
     pub preference: Option<Preference>,
+    /// Where it would be split, or what that lacks; `None` for a gang that stays on one cluster, or has room on one.
+    pub span: Option<SpanVerdict>,
     /// Every known cluster, by name.
     pub clusters: Vec<ClusterVerdict>,
 }
@@ -135,6 +138,8 @@ pub enum Hold {
         /// Their names.
         short_of: BTreeSet<String>,
     },
+    /// No region has room for it on its clusters together, though one could hold it.
+    Region(SpanVerdict),
     /// There is room on a cluster it may use, but not where the gang could stand together.
     Together {
         /// The level of which it needs one domain.
@@ -398,6 +403,7 @@ impl fmt::Display for Hold {
                     short_of.iter().cloned().collect::<Vec<_>>().join(" and ")
                 )
             }
+            Self::Region(verdict) => write!(out, "room on several clusters of one region; {verdict}"),
             Self::Together { level } => write!(out, "room in a single {} of a cluster it may use", level_word(level)),
             Self::NoCluster => write!(out, "a cluster it may use that can hold it"),
             Self::MoreWaiting { tier, threshold } => write!(out, "tier {tier} {threshold}"),

@@ -54,8 +54,12 @@ impl Engine {
     pub(crate) fn list_started(&mut self, id: JobId) {
         let Some(Job { state: State::Placed(run), queue, priority, .. }) = self.jobs.get(id) else { return };
         let (Some(at), false, true) = (run.started_at, run.stopping, run.leaving.is_empty()) else { return };
-        let (queue, priority) = (*queue, *priority);
-        if self.sites[run.cluster].started.entry(queue).or_default().insert((priority, Reverse(at), Reverse(id))) {
+        let (queue, priority, mut is_new) = (*queue, *priority, false);
+        for cluster in run.clusters() {
+            let started = self.sites[cluster].started.entry(queue).or_default();
+            is_new |= started.insert((priority, Reverse(at), Reverse(id)));
+        }
+        if is_new {
             *self.queues.get_mut(queue).started.entry(priority).or_default() += 1;
             self.queues.touch(queue);
         }
@@ -65,14 +69,17 @@ impl Engine {
     pub(crate) fn unlist_started(&mut self, id: JobId) {
         let Some(Job { state: State::Placed(run), queue, priority, .. }) = self.jobs.get(id) else { return };
         let Some(at) = run.started_at else { return };
-        let (queue, priority) = (*queue, *priority);
-        let site = &mut self.sites[run.cluster];
-        let Some(runs) = site.started.get_mut(&queue) else { return };
-        if !runs.remove(&(priority, Reverse(at), Reverse(id))) {
-            return;
+        let (queue, priority, mut was_there) = (*queue, *priority, false);
+        for cluster in run.clusters() {
+            let site = &mut self.sites[cluster];
+            let Some(runs) = site.started.get_mut(&queue) else { continue };
+            was_there |= runs.remove(&(priority, Reverse(at), Reverse(id)));
+            if runs.is_empty() {
+                site.started.remove(&queue);
+            }
         }
-        if runs.is_empty() {
-            site.started.remove(&queue);
+        if !was_there {
+            return;
         }
         let started = &mut self.queues.get_mut(queue).started;
         if let Some(count) = started.get_mut(&priority) {
@@ -244,14 +251,13 @@ impl Engine {
             let Some((places, going)) = self.free_up(class_id, candidate, &eligible, Some(rights)) else { continue };
             let promise = Promise::of(candidate, places, &going);
             if let Some(reservation) = reservation {
-                self.freed.insert(reservation.cluster);
+                self.freed.extend(reservation.parts().map(|(cluster, _)| cluster));
             }
             self.promise(job, promise, going, cause, decisions);
             return true;
         }
         if let Some(reservation) = reservation {
-            let class = self.classes.get(class_id);
-            self.sites[reservation.cluster].nodes.take_places(class, &reservation.places, &self.resources);
+            self.take_promised(class_id, &reservation);
             self.promise(job, reservation, Going::default(), cause, decisions);
         }
         if let Some(at) = ripe_at {

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 
 use crate::class::ClassId;
+use crate::cluster::ClusterIndex;
 use crate::engine::{Engine, Run, State, Timer};
 use crate::event::{JobId, Refused, Slot, Time};
 use crate::mix::Shape;
 use crate::nodes::Place;
+use crate::parts::RunPart;
 use crate::promise::Promise;
 use crate::rows::{JobRow, JobState, MixRow, Promised, Rows};
 use crate::size::less;
+use crate::span::{PartRow, Span};
 use crate::spec::{Elastic, QueueSpec};
 
 impl Engine {
@@ -91,8 +94,21 @@ impl Engine {
                     self.restore_promise(id, promised)?;
                 }
             }
-            JobState::Placed { cluster, slots, bound, started_at, stopping, remaining, leaving, sized, promised } => {
-                for name in bound.iter().flatten().flat_map(|node| node.used.iter()).map(|(name, _)| name) {
+            JobState::Placed {
+                cluster,
+                slots,
+                bound,
+                elsewhere,
+                started_at,
+                stopping,
+                remaining,
+                leaving,
+                sized,
+                refused,
+                promised,
+            } => {
+                let seen = elsewhere.iter().filter_map(|part| part.bound.as_ref()).chain(&bound).flatten();
+                for name in seen.flat_map(|node| node.used.iter()).map(|(name, _)| name) {
                     self.resources.index_of(name);
                 }
                 let cluster = self.site(&cluster);
@@ -100,6 +116,7 @@ impl Engine {
                 let leaving = self.places(id, cluster, &leaving)?;
                 let class = self.class_placed(id, &places)?;
                 self.check_leaving(id, &places, &leaving)?;
+                let elsewhere = self.parts(id, cluster, elsewhere)?;
                 let job = self.jobs.held(id);
                 let flavor = self.model_of(self.classes.get(job.class), cluster, &places);
                 let speed = self.speed_at(job, class, flavor);
@@ -109,13 +126,18 @@ impl Engine {
                     places,
                     leaving,
                     bound,
+                    elsewhere,
                     started_at,
                     sized,
+                    refused,
                     speed,
                     stopping,
                     remaining: None,
                     listed: None,
                 }));
+                if refused.is_some_and(|refused| refused.workers.is_some()) {
+                    self.refusals.insert(id);
+                }
                 self.charge_restored(id);
                 match remaining {
                     Some(remaining) => self.list_as(id, remaining),
@@ -127,6 +149,23 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// What a run has on further clusters, each of which it has something on only once.
+    fn parts(&mut self, id: JobId, first: ClusterIndex, rows: Vec<PartRow>) -> Result<Vec<RunPart>, Refused> {
+        if !rows.is_empty() && self.classes.get(self.jobs.held(id).class).gang.span == Span::Cluster {
+            return Err(Refused::new("elsewhere", "is of a gang on one cluster"));
+        }
+        let mut parts: Vec<RunPart> = Vec::new();
+        for PartRow { cluster: name, slots, bound } in rows {
+            let cluster = self.site(&name);
+            if cluster == first || parts.iter().any(|part| part.cluster == cluster) {
+                return Err(Refused::new("elsewhere", format!("cluster {name:?} is there twice")));
+            }
+            let places = self.places(id, cluster, &slots)?;
+            parts.push(RunPart { cluster, places, bound });
+        }
+        Ok(parts)
     }
 
     fn places(&mut self, id: JobId, cluster: usize, slots: &[Slot]) -> Result<Vec<Place>, Refused> {
@@ -181,17 +220,21 @@ impl Engine {
     }
 
     fn restore_promise(&mut self, id: JobId, promised: Promised) -> Result<(), Refused> {
-        let Promised { cluster, flavor, tier, slots, left, expected_at, elsewhere } = promised;
+        let Promised { cluster, flavor, tier, slots, further, left, expected_at, elsewhere } = promised;
         let cluster = self.site(&cluster);
         let flavor = flavor.map(|name| self.flavors.intern(&name));
         let places = self.places(id, cluster, &slots)?;
-        let class = self.classes.get(self.jobs.held(id).class);
-        self.sites[cluster].nodes.take_places(class, &places, &self.resources);
-        self.sites[cluster].taken += 1;
+        let further = further.into_iter().map(|(name, slots)| PartRow { cluster: name, slots, bound: None });
+        let further = self.parts(id, cluster, further.collect())?.into_iter().map(|part| (part.cluster, part.places));
+        let promise = Promise { cluster, flavor, tier, places, further: further.collect(), left, expected_at, elsewhere };
+        self.take_promised(self.jobs.held(id).class, &promise);
+        for (cluster, _) in promise.parts() {
+            self.sites[cluster].taken += 1;
+        }
         if let Some(at) = expected_at {
             self.timers.insert((at, Timer::Promised(id)));
         }
-        self.promised.insert(id, Promise { cluster, flavor, tier, places, left, expected_at, elsewhere });
+        self.promised.insert(id, promise);
         Ok(())
     }
 }

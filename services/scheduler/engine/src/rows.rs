@@ -8,6 +8,8 @@ use crate::engine::{Engine, State};
 use crate::event::{BoundNode, Epoch, JobId, Slot, Time};
 use crate::learned::ModelRuns;
 use crate::nodes::Place;
+use crate::parts::RunPart;
+use crate::span::PartRow;
 use crate::spec::{ClusterSpec, JobSpec, QueueSpec};
 
 /// The whole persisted state.
@@ -89,12 +91,14 @@ pub enum JobState {
     Suspended,
     /// In a cluster.
     Placed {
-        /// Which.
+        /// Which, or the first one of a run that is split.
         cluster: String,
-        /// The plan.
+        /// The plan there.
         slots: Vec<Slot>,
-        /// Where its pods are, once all are bound.
+        /// Where its pods there are, once all are bound.
         bound: Option<Vec<BoundNode>>,
+        /// What else a run has that is split.
+        elsewhere: Vec<PartRow>,
         /// Since when it runs.
         started_at: Option<Time>,
         /// True once it is to end early.
@@ -105,9 +109,20 @@ pub enum JobState {
         leaving: Vec<Slot>,
         /// Its latest change of size; `None`: it has the size with which it began.
         sized: Option<Resized>,
+        /// That its cluster refused to have it larger.
+        refused: Option<GrowthRefused>,
         /// The better place that is kept for it, once it is to end for that.
         promised: Option<Promised>,
     },
+}
+
+/// That a cluster refused to have a run larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrowthRefused {
+    /// When.
+    pub at: Time,
+    /// Workers of its elastic group that were there; `None` once it was decided what is given back.
+    pub workers: Option<u32>,
 }
 
 /// Room that is kept for a gang before it is free.
@@ -121,6 +136,8 @@ pub struct Promised {
     pub tier: usize,
     /// On which nodes.
     pub slots: Vec<Slot>,
+    /// On which further clusters and nodes, for a gang that will be split.
+    pub further: Vec<(String, Vec<Slot>)>,
     /// Runs that were told to end for it and have not yet.
     pub left: BTreeSet<JobId>,
     /// When the room should have come at the latest; `None` if only the runs in `left` are in its way.
@@ -160,7 +177,7 @@ pub struct Audit {
     /// Waiting jobs per queue in the queue's order.
     pub waiting: BTreeMap<String, Vec<JobId>>,
     /// Placed jobs with their clusters.
-    pub placed: BTreeMap<JobId, String>,
+    pub placed: BTreeMap<JobId, BTreeSet<String>>,
 }
 
 impl Engine {
@@ -205,7 +222,10 @@ impl Engine {
             order.extend(lane.jobs.iter().map(|(at, job)| (std::cmp::Reverse(lane.priority), lane.standing(*at), *job)));
         }
         let known = self.sites.iter().filter(|site| site.cluster.is_some());
-        let placed = |site: &crate::cluster::Site| site.runs.iter().map(|job| (*job, site.name.clone())).collect::<Vec<_>>();
+        let mut placed: BTreeMap<JobId, BTreeSet<String>> = BTreeMap::new();
+        for (site, job) in self.sites.iter().flat_map(|site| site.runs.iter().map(move |job| (site, *job))) {
+            placed.entry(job).or_default().insert(site.name.clone());
+        }
         Audit {
             free: known.map(|site| (site.name.clone(), site.nodes.free(&self.resources))).collect(),
             usage: self.queues.iter().map(|(_, queue)| (queue.spec.name.clone(), self.resources.amounts(&queue.usage))).collect(),
@@ -213,7 +233,7 @@ impl Engine {
                 .into_iter()
                 .map(|(queue, order)| (queue, order.into_iter().map(|(_, _, job)| job).collect()))
                 .collect(),
-            placed: self.sites.iter().flat_map(placed).collect(),
+            placed,
         }
     }
 
@@ -226,6 +246,11 @@ impl Engine {
         places.iter().map(slot).collect()
     }
 
+    fn part_row(&self, part: &RunPart) -> PartRow {
+        let RunPart { cluster, places, bound } = part;
+        PartRow { cluster: self.sites[*cluster].name.clone(), slots: self.slots(*cluster, places), bound: bound.clone() }
+    }
+
     fn promised_row(&self, id: JobId) -> Option<Promised> {
         let promise = self.promised.get(&id)?;
         Some(Promised {
@@ -233,6 +258,11 @@ impl Engine {
             flavor: promise.flavor.map(|flavor| self.flavors.name(flavor).to_owned()),
             tier: promise.tier,
             slots: self.slots(promise.cluster, &promise.places),
+            further: promise
+                .further
+                .iter()
+                .map(|(cluster, places)| (self.sites[*cluster].name.clone(), self.slots(*cluster, places)))
+                .collect(),
             left: promise.left.clone(),
             expected_at: promise.expected_at,
             elsewhere: promise.elsewhere,
@@ -257,11 +287,13 @@ impl Engine {
                     cluster: self.sites[run.cluster].name.clone(),
                     slots: self.slots(run.cluster, &run.places),
                     bound: run.bound.clone(),
+                    elsewhere: run.elsewhere.iter().map(|part| self.part_row(part)).collect(),
                     started_at: run.started_at,
                     stopping: run.stopping,
                     remaining: run.remaining,
                     leaving: self.slots(run.cluster, &run.leaving),
                     sized: run.sized,
+                    refused: run.refused,
                     promised: self.promised_row(job.id),
                 },
             },

@@ -194,7 +194,8 @@ impl Engine {
         let taker = run.sized.and_then(|sized| sized.scattered_for).and_then(|id| self.jobs.get(id));
         let still_waits = taker.is_some_and(|taker| matches!(taker.state, State::Waiting(_)));
         let least_ms = if still_waits { least_ms.max(SCATTERED_MS) } else { least_ms };
-        run.changed_at().map(|at| Time(at.0.saturating_add(least_ms)))
+        let at = run.changed_at().map(|at| Time(at.0.saturating_add(least_ms)));
+        at.map(|at| run.refused_until().map_or(at, |until| until.max(at)))
     }
 
     /// Wakes the engine when a run may grow.

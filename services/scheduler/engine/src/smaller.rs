@@ -38,6 +38,11 @@ pub enum Smaller {
         /// When it may grow.
         at: Time,
     },
+    /// Its cluster refused to have it larger.
+    Refused {
+        /// When it may grow.
+        until: Time,
+    },
     /// One worker more would be beyond a limit.
     Limit(Hold),
     /// Its pods have parts of GPUs and are elsewhere than planned: of which GPUs is not known.
@@ -54,6 +59,9 @@ impl fmt::Display for Smaller {
             Self::NotRunning => write!(out, "it does not run"),
             Self::Leaving { workers } => write!(out, "{workers} of its workers are told to leave, for a gang that waits"),
             Self::TooSoon { at } => write!(out, "its size is left as it is until {} ms", at.0),
+            Self::Refused { until } => {
+                write!(out, "its cluster refused to have it larger; its size is left as it is until {} ms", until.0)
+            }
             Self::Limit(hold) => write!(out, "{hold}"),
             Self::Elsewhere => write!(out, "its pods have parts of GPUs that are not those that were planned"),
             Self::NotLive => write!(out, "its cluster takes nothing new"),
@@ -95,6 +103,10 @@ impl Engine {
         if !is_live {
             return Smaller::NotLive;
         }
-        if may_change_at > self.now { Smaller::TooSoon { at: may_change_at } } else { Smaller::NoRoom }
+        match run.refused_until().filter(|until| *until > self.now) {
+            Some(until) => Smaller::Refused { until },
+            None if may_change_at > self.now => Smaller::TooSoon { at: may_change_at },
+            None => Smaller::NoRoom,
+        }
     }
 }

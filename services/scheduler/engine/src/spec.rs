@@ -6,6 +6,7 @@ use muster_core::selector::LabelSelector;
 
 use crate::amounts::Amounts;
 use crate::event::{ClusterState, JobId, Slot, Time};
+use crate::span::Span;
 
 /// One node as the cluster's agent reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,8 +285,8 @@ pub struct Elastic {
     pub least: u32,
 }
 
-/// All workers of a job. Placed whole in one cluster, all replicas charged, or not at all; an elastic one at any size from its least to
-/// its full one.
+/// All workers of a job. Placed whole, all replicas charged, or not at all: in one cluster, unless its workers may span a region. An
+/// elastic one is placed at any size from its least to its full one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gang {
     /// At least one group.
@@ -308,6 +309,8 @@ pub struct Gang {
     pub dataset: Option<Dataset>,
     /// The group that may be smaller than its replicas say; `None`: all workers, or none.
     pub elastic: Option<Elastic>,
+    /// How far its workers may be apart.
+    pub span: Span,
 }
 
 /// What a job reads.

@@ -86,6 +86,7 @@ mod tests {
             topology: None,
             dataset: None,
             elastic: None,
+            span: crate::Span::Cluster,
         };
         build(&gang, &mut ResourceTable::default(), flavors, &mut Mix::default())
     }

@@ -176,7 +176,20 @@ fn going_on<'f>(
 
 /// Puts a placement into the batch, or takes it back where its job was cancelled or suspended meanwhile: `false` then.
 fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Placement, now: Timestamp) -> Result<bool> {
-    let Placement { job: id, epoch, cluster, flavor, price_micros, egress_micros, tier: _, gpus, counted_ms, slots } = placement;
+    // No gang may be split as long as no manifest says so: nothing of it is elsewhere.
+    let Placement {
+        job: id,
+        epoch,
+        cluster,
+        flavor,
+        price_micros,
+        egress_micros,
+        tier: _,
+        gpus,
+        counted_ms,
+        slots,
+        elsewhere: _,
+    } = placement;
     let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else {
         let ended = Event::Ended { job: *id, epoch: *epoch, end: muster_scheduler_engine::RunEnd::Finished };
         mind.engine.apply(ended).map_err(muster_kit::Error::internal)?;

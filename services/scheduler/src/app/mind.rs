@@ -388,6 +388,7 @@ fn row(job: &Job, run: Option<&Run>, attained_ms: i64) -> JobRow {
             cluster: run.cluster.clone(),
             slots: run.slots.iter().filter(|slot| slot.group < job.gang.groups.len()).cloned().collect::<Vec<Slot>>(),
             bound: None,
+            elsewhere: Vec::new(),
             started_at: run.started_at.map(time),
             stopping: run.stopping.is_some(),
             remaining: None,

@@ -217,7 +217,7 @@ fn prefer(spec: &mut Map<String, Value>, weight: u32, key: &str, values: &BTreeS
 mod tests {
     use super::*;
     use muster_core::manifest::parse_one;
-    use muster_scheduler_engine::{Amounts, Elastic, WorkerGroup};
+    use muster_scheduler_engine::{Amounts, Elastic, Span, WorkerGroup};
 
     fn whole() -> Gang {
         gang(1, None)
@@ -235,6 +235,7 @@ mod tests {
             topology: None,
             dataset: None,
             elastic,
+            span: Span::Cluster,
         }
     }
 

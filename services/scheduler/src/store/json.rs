@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_kit::{Error, Result};
-use muster_scheduler_engine::{Amounts, Dataset, Elastic, Gang, Slot, Topology, TopologyMode, WorkerGroup};
+use muster_scheduler_engine::{Amounts, Dataset, Elastic, Gang, Slot, Span, Topology, TopologyMode, WorkerGroup};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -76,7 +76,8 @@ fn write<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
-    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic } = gang;
+    // No manifest says yet that its gang may be split.
+    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic, span: _ } = gang;
     let groups = groups.iter().map(|WorkerGroup { name, replicas, each }| GroupRow {
         name: name.clone(),
         replicas: *replicas,
@@ -112,7 +113,8 @@ pub(super) fn read_gang(value: Value) -> Result<Gang> {
     });
     let dataset = dataset.map(|DatasetRow { region, bytes }| Dataset { region, bytes });
     let elastic = elastic.map(|ElasticRow { group, least }| Elastic { group, least });
-    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic })
+    let (groups, span) = (groups.collect(), Span::Cluster);
+    Ok(Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic, span })
 }
 
 pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {

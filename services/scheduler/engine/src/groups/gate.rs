@@ -69,7 +69,7 @@ impl Engine {
             group.fits_at = group.fits_at.filter(|(place, _)| *place < reach);
             if reach > before && group.lanes > 0 {
                 self.stats.entries_visited += 1;
-                if group.maybe_from(before).is_some() {
+                if group.maybe_from(before).is_some() || group.splits.is_some() {
                     self.groups.opened(id);
                 }
                 self.let_unpaid_go(id..=id);

@@ -104,13 +104,18 @@ impl Nodes {
                 left -= workers;
             }
         }
+        self.sort(&mut places);
+        Ok(places)
+    }
+
+    /// The order in which a plan names its nodes.
+    pub(super) fn sort(&self, places: &mut [Place]) {
         if places.len() > 1 {
             places.sort_unstable_by(|left, right| {
                 let key = |place: &Place| (place.group, place.workers, place.gpu);
                 self.name(left.node).cmp(self.name(right.node)).then(key(left).cmp(&key(right)))
             });
         }
-        Ok(places)
     }
 
     /// Packs as many workers of a group as there is room for, at most so many, and reserves them: beside the others of the gang where

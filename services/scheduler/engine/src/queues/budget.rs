@@ -30,6 +30,12 @@ impl Work {
         Self { micros: self.micros.saturating_add(micros.unwrap_or(0)), ..self }
     }
 
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let (gpu_ms, micros) = (self.gpu_ms.saturating_add(other.gpu_ms), self.micros.saturating_add(other.micros));
+        Self { gpu_ms, micros }
+    }
+
     pub(crate) fn of(self, unit: BudgetUnit) -> i64 {
         match unit {
             BudgetUnit::GpuMs => self.gpu_ms,

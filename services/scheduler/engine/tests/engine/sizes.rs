@@ -14,6 +14,7 @@ pub enum Told {
     Placed(u64, u32),
     Grown(u64, u32),
     ToShrink(u64, u32, Cause),
+    Refused(u64, u32),
     Shrunk(u64, u32),
     Ended(u64, Cause),
 }
@@ -31,6 +32,7 @@ pub fn what(decisions: &[Decision]) -> Vec<Told> {
             match change {
                 SizeChange::Grows => Told::Grown(job.0, *size),
                 SizeChange::Shrinks { cause, .. } => Told::ToShrink(job.0, *size, *cause),
+                SizeChange::Refused => Told::Refused(job.0, *size),
                 SizeChange::HasShrunk => Told::Shrunk(job.0, *size),
             }
         }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Dice, GPU, RACK, amounts, beyond, cluster, elastic, engine, job, queue, racked, tier, together};
 use muster_scheduler_engine::{
-    Amounts, Dataset, Decision, Engine, Event, JobSpec, JobState, Prefers, QueueSpec, RunEnd, TierOpens, Time, Topology,
-    TopologyMode,
+    Amounts, ClusterSpec, Dataset, Decision, Engine, Event, JobSpec, JobState, Prefers, QueueSpec, RunEnd, Slot, Span, TierOpens,
+    Time, Topology, TopologyMode,
 };
 
 #[path = "twin/books.rs"]
@@ -24,33 +24,58 @@ const EVENTS: u64 = 1_000_000;
 const MOST_JOBS: usize = 120;
 const QUEUES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
-/// A small world, in which queues may keep what they are guaranteed for themselves.
-fn world(limited: bool) -> (Engine, Twin) {
-    let clusters = [cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
-    let mut clusters = clusters.map(|cluster| racked(cluster, 2)).to_vec();
-    for (cluster, (region, egress)) in clusters.iter_mut().zip([("eu", 3), ("us", 2), ("eu", 1)]) {
+/// What a world is like.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// Queues keep what they are guaranteed for themselves.
+    limited: bool,
+    /// There are more clusters in each region, and gangs that may be split.
+    wide: bool,
+}
+
+impl Kind {
+    fn of(seed: u64) -> Self {
+        Self { limited: seed % 2 == 1, wide: seed.is_multiple_of(3) }
+    }
+}
+
+/// A small world.
+fn world(Kind { limited, wide }: Kind) -> (Engine, Twin) {
+    let mut clusters = vec![cluster("idc", 4, "V100", 1), cluster("cloud", 3, "A100", 9), cluster("plain", 2, "", 0)];
+    if wide {
+        clusters.extend([cluster("idc-2", 2, "V100", 2), cluster("cloud-2", 2, "A100", 8), cluster("cloud-3", 1, "V100", 7)]);
+    }
+    let mut clusters: Vec<ClusterSpec> = clusters.into_iter().map(|cluster| racked(cluster, 2)).collect();
+    let regions = [("eu", 3), ("us", 2), ("eu", 1), ("eu", 2), ("us", 3), ("us", 1)];
+    for (cluster, (region, egress)) in clusters.iter_mut().zip(regions) {
         cluster.region = region.to_owned();
         cluster.egress = [("us", egress), ("eu", 2 * egress)].map(|(from, micros)| (from.to_owned(), micros)).into();
     }
     let below = |name: &str, parent: &str| QueueSpec { parent: Some(parent.to_owned()), ..queue(name, 1 + name.len() as u32) };
     // `b` has the tiers of `lab`; its jobs and those of `c` open the second one.
     let while_waiting = |gpus, jobs| TierOpens::WhileWaiting { gpus, jobs };
-    let tiers_of_lab = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], while_waiting(Some(12), None))];
+    let (own, dear): (&[&str], &[&str]) = match wide {
+        false => (&["idc", "plain"], &["cloud"]),
+        true => (&["idc", "idc-2", "plain"], &["cloud", "cloud-2", "cloud-3"]),
+    };
+    let tiers_of_lab = vec![tier(own, TierOpens::WhenFull), tier(dear, while_waiting(Some(if wide { 2 } else { 12 }), None))];
     let lab = QueueSpec {
-        capability: Amounts::new().with(GPU, 40).into(),
+        capability: Amounts::new().with(GPU, if wide { 80 } else { 40 }).into(),
         guarantee: Amounts::new().with(GPU, 16),
         tiers: tiers_of_lab,
         ..queue("lab", 2)
     };
     let a = QueueSpec { capability: amounts(200, 0, 20).into(), ..queue("a", 1) };
     let b = QueueSpec { guarantee: Amounts::new().with(GPU, 8), min_runtime_ms: 0, ..below("b", "lab") };
-    let tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], TierOpens::AfterWaitingMs(600_000))];
+    let tiers = vec![tier(own, TierOpens::WhenFull), tier(dear, TierOpens::AfterWaitingMs(600_000))];
     let c = QueueSpec { tiers, ..below("c", "lab") };
     let d = QueueSpec { reclaimable: false, prefers: Some(Prefers::Fastest), ..queue("d", 3) };
-    let tiers = vec![
-        tier(&["cloud", "plain"], TierOpens::WhenFull),
-        tier(&["idc"], while_waiting(Some(30), Some(if limited { 2 } else { 4 }))),
-    ];
+    let (first, second): (Vec<&str>, Vec<&str>) = match wide {
+        false => (vec!["cloud", "plain"], vec!["idc"]),
+        true => ([dear, &["plain"]].concat(), vec!["idc", "idc-2"]),
+    };
+    let tiers =
+        vec![tier(&first, TierOpens::WhenFull), tier(&second, while_waiting(Some(30), Some(if limited { 2 } else { 4 })))];
     let mut queues = vec![lab, a, b, c, d, QueueSpec { tiers, prefers: Some(Prefers::Listed), ..queue("e", 1) }];
     if limited {
         let gpus = |gpus| BTreeMap::from([(GPU.to_owned(), gpus)]);
@@ -84,11 +109,12 @@ fn world(limited: bool) -> (Engine, Twin) {
         went_on: 0,
         grown: 0,
         shrunk: 0,
+        split: 0,
     };
     (engine(clusters, queues), twin)
 }
 
-fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
+fn random_job(dice: &mut Dice, kind: Kind, id: u64, now: i64) -> JobSpec {
     let gpus = [0, 1, 1, 2, 4, 8][dice.roll(6) as usize];
     let mut spec = job(id, QUEUES[dice.roll(5) as usize], 1 + dice.roll(3) as u32, gpus);
     spec.kind = ["short", "long", ""][dice.roll(3) as usize].to_owned();
@@ -123,11 +149,17 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
         let least = 1 + dice.roll(u64::from(spec.gang.groups[0].replicas) - 1) as u32;
         spec = elastic(spec, least);
     }
+    let together = spec.gang.topology.as_ref().is_some_and(|topology| topology.mode == TopologyMode::Required);
+    if kind.wide && spec.gang.elastic.is_none() && !together && dice.roll(2) == 0 {
+        spec.gang.span = Span::Region;
+        spec.gang.groups[0].replicas += dice.roll(6) as u32;
+        spec.gang.min_available = 1;
+    }
     spec
 }
 
 /// One random fact, told to both.
-fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
+fn happen(dice: &mut Dice, kind: Kind, engine: &mut Engine, twin: &mut Twin) {
     // Mostly seconds, now and then a good part of a day, so that gangs become overdue.
     twin.now += if dice.roll(200) == 0 { dice.roll(40_000_000) as i64 } else { dice.roll(60_000) as i64 };
     engine.apply(Event::Time(Time(twin.now))).unwrap();
@@ -138,7 +170,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin) {
     let event = match dice.roll(16) {
         0..=5 if twin.jobs.len() < MOST_JOBS => {
             twin.next += 1;
-            let job = random_job(dice, twin.next, twin.now);
+            let job = random_job(dice, kind, twin.next, twin.now);
             let suspended = dice.roll(20) == 0;
             twin.jobs.insert(job.id, (job.clone(), if suspended { Its::Aside } else { Its::Waiting }));
             Event::Submitted { job, suspended }
@@ -225,9 +257,12 @@ fn compare(engine: &Engine, twin: &Twin) {
         assert_eq!(&row.spec, spec);
         match (its, &row.state) {
             (Its::Waiting, JobState::Waiting { .. }) | (Its::Aside, JobState::Suspended) => {}
-            (Its::Running(running), JobState::Placed { cluster, slots, leaving, .. }) => {
+            (Its::Running(running), JobState::Placed { cluster, slots, leaving, elsewhere, .. }) => {
                 assert_eq!((running.epoch, &running.cluster), (row.epoch, cluster));
                 assert!(running.slots == *slots, "{:?}: {running:?} and {slots:?}", row.spec.id);
+                let elsewhere: Vec<(String, Vec<Slot>)> =
+                    elsewhere.iter().map(|part| (part.cluster.clone(), part.slots.clone())).collect();
+                assert_eq!(running.elsewhere, elsewhere, "{:?}", row.spec.id);
                 let leave = running.shrinks_to.as_ref().map_or_else(Vec::new, |left| beyond(&running.slots, left));
                 assert_eq!(&leave, leaving, "{:?}", row.spec.id);
             }
@@ -239,13 +274,15 @@ fn compare(engine: &Engine, twin: &Twin) {
     }
 }
 
-/// Plays so many events and stops at the first decision that is wrong; in worlds of odd seeds queues limit what they lend and borrow.
+/// Plays so many events and stops at the first decision that is wrong; in worlds of odd seeds queues limit what they lend and borrow, and
+/// in every third one there are gangs that may be split.
 /// `progress` is told how many are done, now and then.
 pub fn play(seed: u64, events: u64, progress: &dyn Fn(u64)) {
     let mut dice = Dice(seed);
-    let (mut engine, mut twin) = world(seed % 2 == 1);
+    let kind = Kind::of(seed);
+    let (mut engine, mut twin) = world(kind);
     for step in 0..events {
-        happen(&mut dice, &mut engine, &mut twin);
+        happen(&mut dice, kind, &mut engine, &mut twin);
         let folded =
             (step % 2_000 == 1).then(|| Engine::restore(engine.rows(), engine.now()).expect("rows that an engine wrote"));
         let decided = engine.plan();
@@ -270,7 +307,10 @@ pub fn play(seed: u64, events: u64, progress: &dyn Fn(u64)) {
     assert!(twin.opened > events / 1_000, "{} of {} placements were by what waited", twin.opened, twin.placed);
     assert!(twin.placed > events / 10 && twin.ended_for_others > events / 1_000, "the world was alive");
     assert!(twin.went_on > events / 10_000, "{} runs went on in a better place", twin.went_on);
-    assert!(twin.grown > events / 1_000 && twin.shrunk > events / 10_000, "{} grew, {} shrank", twin.grown, twin.shrunk);
+    assert!(!kind.wide || twin.split > events / 1_000, "{} of {} placements were split", twin.split, twin.placed);
+    // Most of the gangs that may be split can't be smaller.
+    let least = if kind.wide { events / 2_000 } else { events / 1_000 };
+    assert!(twin.grown > least && twin.shrunk > events / 10_000, "{} grew, {} shrank", twin.grown, twin.shrunk);
 }
 
 #[test]
@@ -281,4 +321,9 @@ fn the_twin_agrees_over_millions_of_events() {
 #[test]
 fn the_twin_agrees_over_millions_of_other_events() {
     play(7, EVENTS, &|_| ());
+}
+
+#[test]
+fn the_twin_agrees_where_gangs_are_split() {
+    play(3, EVENTS, &|_| ());
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_scheduler_engine::{
     Amounts, ClusterSpec, ClusterState, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, NodeSpec, Placement, QueueSpec,
-    Slot, Tier, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Slot, Span, Tier, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
 };
 
 pub const GPU: &str = "nvidia.com/gpu";
@@ -108,6 +108,7 @@ pub fn gang(workers: u32, each: Amounts) -> Gang {
         topology: None,
         dataset: None,
         elastic: None,
+        span: Span::Cluster,
     }
 }
 

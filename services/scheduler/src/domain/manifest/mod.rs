@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use muster_core::{Manifest, Quantity};
-use muster_scheduler_engine::{Gang, WorkerGroup};
+use muster_scheduler_engine::{Gang, Span, WorkerGroup};
 use serde_json::Value;
 
 use super::Fault;
@@ -96,6 +96,7 @@ impl Requirements {
             topology: topology::read(kind, value, &templates)?.map(|(topology, _)| topology),
             dataset: dataset::read(value)?,
             elastic,
+            span: Span::Cluster,
         };
         muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(kind, value, &templates, refused.into()))?;
         let (queue, priority_class) = (queue(kind, value), priority_class(kind, value, &templates));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{Dice, beyond};
 use muster_scheduler_engine::{
-    Amounts, BoundNode, Cause, ClusterSpec, Dataset, Elastic, Epoch, Gang, Interruption, JobId, JobSpec, Placement, QueueSpec,
-    Resize, SizeChange, Slot, TierOpens, Topology, TopologyMode,
+    Amounts, BoundNode, Cause, ClusterSpec, Dataset, Elastic, Epoch, Gang, Interruption, JobId, JobSpec, MOST_PARTS, Placement,
+    QueueSpec, Resize, SizeChange, Slot, Span, TierOpens, Topology, TopologyMode,
 };
 
 /// What the twin knows of a job.
@@ -22,8 +22,10 @@ pub(super) struct Running {
     pub(super) epoch: Epoch,
     pub(super) cluster: String,
     pub(super) flavor: Option<String>,
-    /// What it holds.
+    /// What it holds there.
     pub(super) slots: Vec<Slot>,
+    /// What it holds on other clusters.
+    pub(super) elsewhere: Vec<(String, Vec<Slot>)>,
     /// What it holds once those have left that were told to.
     pub(super) shrinks_to: Option<Vec<Slot>>,
     pub(super) started: bool,
@@ -60,6 +62,8 @@ pub(super) struct Twin {
     pub(super) went_on: u64,
     pub(super) grown: u64,
     pub(super) shrunk: u64,
+    /// Placements over several clusters.
+    pub(super) split: u64,
 }
 
 fn minus(from: &Amounts, what: &Amounts) -> Amounts {
@@ -169,27 +173,63 @@ impl Twin {
         let (spec, its) = self.jobs.get(&placement.job).expect("only known jobs are placed").clone();
         assert!(matches!(its, Its::Waiting), "{:?} is placed while {its:?}", placement.job);
         self.is_open(&spec, &placement.cluster);
-        let cluster = &self.clusters[&placement.cluster];
-        let moving = spec.gang.dataset.as_ref().filter(|dataset| dataset.region != cluster.region);
-        let egress = moving.and_then(|dataset| Some(cluster.egress.get(&dataset.region)? * (dataset.bytes / Dataset::GIB)));
-        assert_eq!(placement.egress_micros, egress.unwrap_or(0), "{:?} reads {moving:?}", placement.job);
-        self.moved += u64::from(egress.is_some());
+        self.is_paid(&spec, &placement.cluster, (placement.price_micros, placement.egress_micros), &placement.flavor);
+        if !placement.elsewhere.is_empty() {
+            self.may_be_split(&spec, placement);
+        }
         self.kept.remove(&placement.job);
         let running = Running {
             epoch: placement.epoch,
             cluster: placement.cluster.clone(),
             flavor: placement.flavor.clone(),
             slots: placement.slots.clone(),
+            elsewhere: placement.elsewhere.iter().map(|part| (part.cluster.clone(), part.slots.clone())).collect(),
             shrinks_to: None,
             started: false,
             told_to_end: false,
             changed: self.now,
         };
         self.sound(&spec, &running, &running.slots);
-        self.take(&spec, &running, &running.slots);
+        self.take(&spec, &running.cluster, &running.slots);
+        for (cluster, slots) in &running.elsewhere {
+            self.take(&spec, cluster, slots);
+        }
         self.charge(&spec.queue, &spec.gang.as_placed(&running.slots).total().unwrap());
         self.placed += 1;
         self.jobs.insert(placement.job, (spec, Its::Running(running)));
+    }
+
+    /// What a place costs is what was told of its cluster.
+    fn is_paid(&mut self, spec: &JobSpec, cluster: &str, paid: (Option<i64>, i64), flavor: &Option<String>) {
+        let cluster = &self.clusters[cluster];
+        let price = flavor.as_ref().and_then(|flavor| cluster.prices.get(flavor).copied());
+        let moving = spec.gang.dataset.as_ref().filter(|dataset| dataset.region != cluster.region);
+        let egress = moving.and_then(|dataset| Some(cluster.egress.get(&dataset.region)? * (dataset.bytes / Dataset::GIB)));
+        assert_eq!(paid, (price, egress.unwrap_or(0)), "{:?} reads {moving:?}", spec.id);
+        self.moved += u64::from(egress.is_some());
+    }
+
+    /// A gang that may be split is, over clusters of one region and of one tier, on each of which it has something.
+    fn may_be_split(&mut self, spec: &JobSpec, placement: &Placement) {
+        assert_eq!(spec.gang.span, Span::Region, "{:?} is split", spec.id);
+        let tier_of = |twin: &Self, cluster: &str| {
+            let says = twin.chain(&spec.queue).into_iter().find(|name| !twin.queues[name].tiers.is_empty());
+            says.and_then(|says| twin.queues[&says].tiers.iter().position(|tier| tier.clusters.contains_key(cluster)))
+        };
+        let (region, tier) = (self.clusters[&placement.cluster].region.clone(), tier_of(self, &placement.cluster));
+        let mut seen = BTreeSet::from([&placement.cluster]);
+        let gpus = |slots: &[Slot]| -> i64 {
+            slots.iter().map(|slot| spec.gang.groups[slot.group].each.gpus() * i64::from(slot.workers)).sum()
+        };
+        assert!(!region.is_empty() && !placement.slots.is_empty() && placement.elsewhere.len() < MOST_PARTS);
+        assert_eq!(placement.gpus, gpus(&placement.slots));
+        for part in &placement.elsewhere {
+            assert!(seen.insert(&part.cluster) && !part.slots.is_empty(), "{:?} has {part:?}", spec.id);
+            assert_eq!((&self.clusters[&part.cluster].region, tier_of(self, &part.cluster)), (&region, tier), "{:?}", spec.id);
+            assert_eq!(part.gpus, gpus(&part.slots));
+            self.is_paid(spec, &part.cluster, (part.price_micros, part.egress_micros), &placement.flavor);
+        }
+        self.split += 1;
     }
 
     /// A plan is of a whole gang, or of one between its least and its full size, and stands together.
@@ -201,24 +241,26 @@ impl Twin {
             assert_eq!(domains.len(), 1, "{:?} stands in {domains:?} of {level}", spec.id);
         }
         for (index, group) in spec.gang.groups.iter().enumerate() {
-            let of_group = slots.iter().filter(|slot| slot.group == index);
-            let workers = of_group.clone().map(|slot| slot.workers).sum::<u32>();
+            let here = slots.iter().map(|slot| (&running.cluster, slot));
+            let further = running.elsewhere.iter().flat_map(|(cluster, slots)| slots.iter().map(move |slot| (cluster, slot)));
+            let of_group = here.chain(further).filter(|(_, slot)| slot.group == index);
+            let workers = of_group.clone().map(|(_, slot)| slot.workers).sum::<u32>();
             match spec.gang.elastic {
                 Some(Elastic { group: elastic, least }) if elastic == index => {
                     assert!((least..=group.replicas).contains(&workers), "{:?}: {workers} of {group:?}", spec.id);
                 }
                 Some(_) | None => assert_eq!(workers, group.replicas, "a gang is whole"),
             }
-            for slot in of_group.filter(|_| group.each.gpus() > 0) {
-                let key = (running.cluster.clone(), slot.node.clone());
+            for (cluster, slot) in of_group.filter(|_| group.each.gpus() > 0) {
+                let key = (cluster.clone(), slot.node.clone());
                 assert_eq!(running.flavor.as_ref(), self.flavor.get(&key), "one model for all workers");
             }
         }
     }
 
-    pub(super) fn take(&mut self, spec: &JobSpec, running: &Running, slots: &[Slot]) {
+    pub(super) fn take(&mut self, spec: &JobSpec, cluster: &str, slots: &[Slot]) {
         for slot in slots {
-            let key = (running.cluster.clone(), slot.node.clone());
+            let key = (cluster.to_owned(), slot.node.clone());
             let amount = spec.gang.groups[slot.group].each.checked_times(slot.workers).unwrap();
             let free = self.free.get_mut(&key).expect("a plan names nodes that are there");
             *free = minus(free, &amount);
@@ -246,7 +288,7 @@ impl Twin {
                 assert!(self.now - running.changed >= least_ms, "{:?} is left at its size for a while", resize.job);
                 let more = beyond(&resize.slots, &running.slots);
                 assert!(!more.is_empty() && beyond(&running.slots, &resize.slots).is_empty(), "nobody moves when a gang grows");
-                self.take(&spec, &running, &more);
+                self.take(&spec, &running.cluster, &more);
                 // As one amount: a limit is held by the gang as it is then.
                 let (old, new) = (spec.gang.as_placed(&running.slots), spec.gang.as_placed(&resize.slots));
                 self.charge(&spec.queue, &minus(&new.total().unwrap(), &old.total().unwrap()));
@@ -266,6 +308,11 @@ impl Twin {
                     Cause::Better => panic!("nobody shrinks for a place of its own"),
                 }
                 self.kept.insert(in_favour_of);
+                running.shrinks_to = Some(resize.slots.clone());
+            }
+            SizeChange::Refused => {
+                assert!(!running.told_to_end && running.shrinks_to.is_none(), "{:?} is told once", resize.job);
+                assert!(beyond(&resize.slots, &running.slots).is_empty(), "nobody moves when a gang shrinks");
                 running.shrinks_to = Some(resize.slots.clone());
             }
             SizeChange::HasShrunk => {
@@ -297,8 +344,11 @@ impl Twin {
     /// A run is over: what it took is free.
     pub(super) fn free_up(&mut self, id: JobId) -> Epoch {
         let (spec, its) = self.jobs.get(&id).unwrap().clone();
-        let Its::Running(Running { epoch, slots, cluster, .. }) = its else { panic!("{id:?} does not run") };
+        let Its::Running(Running { epoch, slots, cluster, elsewhere, .. }) = its else { panic!("{id:?} does not run") };
         self.give(&spec, &cluster, &slots);
+        for (cluster, slots) in &elsewhere {
+            self.give(&spec, cluster, slots);
+        }
         self.discharge(&spec.queue, &spec.gang.as_placed(&slots).total().unwrap());
         epoch
     }
