@@ -153,18 +153,20 @@ pub fn parse_run(name: &str) -> Option<(JobName, u32)> {
     Some((JobName::new(run.namespace(), run.job()).ok()?, run.epoch().parse().ok()?))
 }
 
-/// One attempt at a job.
+/// One attempt at a job in one cluster: all of it, unless the gang spans several ([`Parts`](super::parts::Parts)).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// The job's row.
     pub job_id: i64,
     /// Which attempt, from 1.
     pub epoch: u32,
+    /// Which part of it, from 0; 0 of one in one cluster.
+    pub part: u32,
     /// Where.
     pub cluster: String,
     /// GPU model; empty without GPUs.
     pub flavor: String,
-    /// GPUs of all workers at its present size.
+    /// GPUs of all its workers at its present size.
     pub gpus: u32,
     /// The plan, of the present size.
     pub slots: Vec<Slot>,
