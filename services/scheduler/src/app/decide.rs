@@ -16,7 +16,7 @@ use crate::domain::cluster::HourOfDay;
 use crate::domain::cost::{Egress, Rates};
 use crate::domain::job::{JobState, StopReason};
 use crate::domain::parts::{Parts, listed};
-use crate::domain::record::{Job, Run, time};
+use crate::domain::record::{GrowthRefused, Job, Run, time};
 use crate::store;
 use crate::store::run::write::Placed;
 
@@ -219,6 +219,8 @@ fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Plac
             leaving: Vec::new(),
             sized: None,
             resizing: false,
+            grown_from: None,
+            refused: None,
             price,
             state: JobState::Placed,
             reason: String::new(),
@@ -304,11 +306,19 @@ fn resized(batch: &mut Batch, facts: &mut Facts, resize: &Resize, now: Timestamp
     let Resize { job: id, epoch, workers: _, slots, leaving, sized, change } = resize;
     let for_whom = match change {
         SizeChange::Shrinks { in_favour_of, cause } => format!(", for {}, which {}", facts.called(*in_favour_of), cause.words()),
-        SizeChange::Grows | SizeChange::HasShrunk => String::new(),
+        SizeChange::Grows | SizeChange::Refused | SizeChange::HasShrunk => String::new(),
     };
     let Some((job, parts)) = going_on(&mut facts.jobs, &mut facts.runs, *id, *epoch) else { return };
     // It is in one cluster: a gang that may be smaller is never split.
     let run = parts.first_mut();
+    match change {
+        SizeChange::Grows => run.grown_from = run.grown_from.or(job.gang.size_of(&run.slots)),
+        SizeChange::Refused => {
+            run.grown_from = None;
+            run.refused = run.refused.map(|refused| GrowthRefused { workers: None, ..refused });
+        }
+        SizeChange::Shrinks { .. } | SizeChange::HasShrunk => {}
+    }
     run.slots = slots.iter().chain(leaving).cloned().collect();
     run.leaving.clone_from(leaving);
     run.sized = sized.and_then(|sized| Some((Timestamp::from_millisecond(sized.at.0).ok()?, sized.done_ms)));
@@ -318,6 +328,7 @@ fn resized(batch: &mut Batch, facts: &mut Facts, resize: &Resize, now: Timestamp
     let words = match change {
         SizeChange::Grows => format!("grows to {size}"),
         SizeChange::Shrinks { .. } => format!("goes on with {size}{for_whom}"),
+        SizeChange::Refused => format!("goes on with {size}: its cluster refused to have it larger"),
         SizeChange::HasShrunk => format!("runs with {size}"),
     };
     // Its cluster is told once its object was allowed at this size; of workers that have left it knows.

@@ -242,6 +242,9 @@ fn place(first: &str, verdicts: &[ClusterVerdict]) -> String {
 fn smaller(why: &Smaller) -> String {
     match why {
         Smaller::TooSoon { at } => format!("its size is left as it is until {}", instant(*at)),
+        Smaller::Refused { until } => {
+            format!("its cluster refused to have it larger; its size is left as it is until {}", instant(*until))
+        }
         Smaller::NotRunning
         | Smaller::Leaving { .. }
         | Smaller::Limit(_)

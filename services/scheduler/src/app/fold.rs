@@ -1,7 +1,7 @@
 //! A job's rows as the engine is restored from them.
 
 use muster_kit::{Result, Tx};
-use muster_scheduler_engine::{Epoch, JobRow, JobState, PartRow, Resized, Slot};
+use muster_scheduler_engine::{Epoch, GrowthRefused, JobRow, JobState, PartRow, Resized, Slot};
 
 use crate::domain::job;
 use crate::domain::parts::Parts;
@@ -49,6 +49,7 @@ pub(super) fn row(job: &Job, run: Option<&Parts>, attained_ms: i64) -> JobRow {
             remaining: None,
             leaving: known(&run.first().leaving),
             sized: run.first().sized.map(|(at, done_ms)| Resized { at: time(at), done_ms, scattered_for: None }),
+            refused: run.first().refused.map(|refused| GrowthRefused { at: time(refused.at), workers: refused.workers }),
             promised: None,
         },
         None if job.state == job::JobState::Suspended => JobState::Suspended,

@@ -16,7 +16,7 @@ use crate::domain::cluster::{ClusterFacts, HourOfDay};
 use crate::domain::job::JobState;
 use crate::domain::parts::Parts;
 use crate::domain::queue::{QueueDefinition, specs};
-use crate::domain::record::{Job, engine_id, run_resource, time};
+use crate::domain::record::{GrowthRefused, Job, engine_id, run_resource, time};
 use crate::store;
 use crate::store::inbox::Subject;
 
@@ -216,9 +216,14 @@ impl Mind {
         let id = engine_id(job.id);
         let known = self.engine.job(id);
         let event = match (run, known.map(|known| (known.epoch, known.state, known.spec))) {
-            (Some(run), Some((epoch, EngineState::Placed { started_at, stopping, .. }, _))) if epoch.0 == job.epoch => {
+            (Some(run), Some((epoch, EngineState::Placed { started_at, stopping, refused, .. }, _))) if epoch.0 == job.epoch => {
                 if run.is_stopping() && !stopping {
                     self.engine.apply(Event::Stopping { job: id, epoch }).map_err(out_of_step)?;
+                }
+                if let Some(GrowthRefused { at, workers: Some(workers) }) = run.first().refused
+                    && refused.is_none_or(|known| known.at < time(at))
+                {
+                    self.engine.apply(Event::GrowthRefused { job: id, epoch, workers, at: time(at) }).map_err(out_of_step)?;
                 }
                 match run.started_at() {
                     Some(at) if started_at.is_none() => Event::Started { job: id, epoch, at: time(at) },

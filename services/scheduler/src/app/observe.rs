@@ -13,7 +13,7 @@ use super::decide::LEASE;
 use crate::domain::backoff::wait_ms;
 use crate::domain::job::{self, JobState, RunPhase, Step, StopReason};
 use crate::domain::parts::Parts;
-use crate::domain::record::{Job, Run, parse_run};
+use crate::domain::record::{GrowthRefused, Job, Run, parse_run};
 use crate::store;
 use crate::store::inbox::Subject;
 
@@ -141,6 +141,12 @@ impl App {
         if !seen.pods.is_empty() {
             part.pods.clone_from(&seen.pods);
         }
+        if let Some(workers) = refused_growth(part, seen) {
+            part.refused = Some(GrowthRefused { at: now, workers: Some(workers) });
+            batch.look_at(Subject::Job(job.id));
+        } else if seen.phase == ItemPhase::There && !part.resizing {
+            part.grown_from = None;
+        }
         let began = match phase {
             RunPhase::Running => seen.start.or(part.started_at).or(Some(seen_at)),
             RunPhase::Pending => part.started_at,
@@ -232,8 +238,14 @@ impl App {
 }
 
 /// What an observation may change of a part and its job without changing where they stand.
-fn noted(part: &Run, job: &Job) -> (BTreeMap<String, u32>, Option<Timestamp>, String, String, JobState) {
-    (part.pods.clone(), part.started_at, part.reason.clone(), job.reason.clone(), part.state)
+fn noted(part: &Run, job: &Job) -> (Run, String) {
+    (part.clone(), job.reason.clone())
+}
+
+/// How many workers of its elastic group a run has, where its cluster refuses to have more and that is not known yet.
+fn refused_growth(run: &Run, seen: &Observed) -> Option<u32> {
+    let is_news = run.refused.is_none_or(|refused| refused.workers.is_none());
+    run.grown_from.filter(|_| seen.phase == ItemPhase::Refused && run.leaving.is_empty() && run.stopping.is_none() && is_news)
 }
 
 /// A job says what its clusters say, unless it has a reason of its own to be where it is.

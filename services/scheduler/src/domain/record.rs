@@ -177,6 +177,10 @@ pub struct Run {
     pub sized: Option<(Timestamp, i64)>,
     /// Whether its object has another number of workers than it should.
     pub resizing: bool,
+    /// Workers of its elastic group that it had before it was told to have more, until its cluster has those.
+    pub grown_from: Option<u32>,
+    /// That its cluster refused to have it larger.
+    pub refused: Option<GrowthRefused>,
     /// Millionths of a currency per GPU-hour at the decision, and the currency (ISO 4217).
     pub price: Option<(i64, String)>,
     /// How it stands or ended.
@@ -201,6 +205,15 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// That a cluster refused to have a run larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrowthRefused {
+    /// When.
+    pub at: Timestamp,
+    /// Workers of its elastic group that were there; `None` once it was decided what it gives back.
+    pub workers: Option<u32>,
 }
 
 impl Run {

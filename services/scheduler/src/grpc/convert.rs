@@ -205,6 +205,8 @@ fn part(part: &Run) -> wire::RunPart {
         leaving: _,
         sized: _,
         resizing: _,
+        grown_from: _,
+        refused: _,
         price: _,
         state: standing,
         reason,
@@ -319,6 +321,7 @@ fn size_verdict(size: SizeVerdict) -> wire::JobSize {
         Some(
             Smaller::NotRunning
             | Smaller::TooSoon { .. }
+            | Smaller::Refused { .. }
             | Smaller::Limit(_)
             | Smaller::Elsewhere
             | Smaller::NotLive

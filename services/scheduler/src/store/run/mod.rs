@@ -13,7 +13,7 @@ use super::{column, corrupt, count, json};
 use crate::domain::cluster::Standing;
 use crate::domain::job::StopReason;
 use crate::domain::parts::Parts;
-use crate::domain::record::{Job, Run};
+use crate::domain::record::{GrowthRefused, Job, Run};
 
 struct RunRow {
     job_id: i64,
@@ -40,6 +40,9 @@ struct RunRow {
     sized_at: Option<jiff_sqlx::Timestamp>,
     done_ms: i64,
     resizing: bool,
+    grown_from: Option<i32>,
+    refused_at: Option<jiff_sqlx::Timestamp>,
+    refused_workers: Option<i32>,
 }
 
 impl TryFrom<RunRow> for Run {
@@ -57,6 +60,8 @@ impl TryFrom<RunRow> for Run {
             leaving: json::read_slots(row.leaving)?,
             sized: row.sized_at.map(|at| (at.to_jiff(), row.done_ms)),
             resizing: row.resizing,
+            grown_from: row.grown_from.map(|workers| count("a number of workers", workers)).transpose()?,
+            refused: row.refused_at.map(|at| refused(at.to_jiff(), row.refused_workers)).transpose()?,
             price: row.price_micros.map(|micros| (micros, row.currency)),
             state: row.state.parse().map_err(|error: String| corrupt("a state", error))?,
             reason: row.reason,
@@ -77,6 +82,10 @@ impl TryFrom<RunRow> for Run {
     }
 }
 
+fn refused(at: jiff::Timestamp, workers: Option<i32>) -> Result<GrowthRefused> {
+    Ok(GrowthRefused { at, workers: workers.map(|workers| count("a number of workers", workers)).transpose()? })
+}
+
 /// One run. Locked with its job.
 pub async fn get(tx: &mut Tx, job_id: i64, epoch: u32) -> Result<Option<Parts>> {
     let rows = sqlx::query_as!(
@@ -84,7 +93,8 @@ pub async fn get(tx: &mut Tx, job_id: i64, epoch: u32) -> Result<Option<Parts>> 
         r#"
         select
             job_id, epoch, part, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing,
+            grown_from, refused_at, refused_workers
         from run
         where job_id = $1
         and epoch = $2
@@ -113,7 +123,8 @@ pub async fn some(tx: &mut Tx, runs: &[(i64, u32)]) -> Result<BTreeMap<(i64, u32
         r#"
         select
             job_id, epoch, part, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing,
+            grown_from, refused_at, refused_workers
         from run
         where (job_id, epoch) in (select * from unnest($1::bigint[], $2::integer[]))
         "#,
@@ -138,7 +149,8 @@ pub async fn list(pool: &PgPool, job_id: i64, after: u32, limit: i64) -> Result<
         r#"
         select
             job_id, epoch, part, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing,
+            grown_from, refused_at, refused_workers
         from run
         where job_id = $1
         and epoch in (select r.epoch from run r where r.job_id = $1 and r.part = 0 and r.epoch > $2 order by r.epoch limit $3)
@@ -160,7 +172,8 @@ pub async fn uncleared(pool: &PgPool, limit: i64) -> Result<Vec<Parts>> {
         r#"
         select
             job_id, epoch, part, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing,
+            grown_from, refused_at, refused_workers
         from run
         join (
             select u.job_id, u.epoch

@@ -114,6 +114,9 @@ struct ChangedRow<'a> {
     wanted: bool,
     bundle_digest: Option<&'a str>,
     resizing: bool,
+    grown_from: Option<i32>,
+    refused_at: Option<Timestamp>,
+    refused_workers: Option<i32>,
     pods: &'a BTreeMap<String, u32>,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -131,6 +134,9 @@ impl<'a> ChangedRow<'a> {
             wanted: run.wanted,
             bundle_digest: run.bundle_digest.as_deref(),
             resizing: run.resizing,
+            grown_from: run.grown_from.map(column),
+            refused_at: run.refused.map(|refused| refused.at),
+            refused_workers: run.refused.and_then(|refused| refused.workers).map(column),
             pods: &run.pods,
             started_at: run.started_at,
             finished_at: run.finished_at,
@@ -154,13 +160,17 @@ pub async fn update<'a>(tx: &mut Tx, runs: impl Iterator<Item = &'a Run>) -> Res
             wanted = n.wanted,
             bundle_digest = n.bundle_digest,
             resizing = n.resizing,
+            grown_from = n.grown_from,
+            refused_at = n.refused_at,
+            refused_workers = n.refused_workers,
             pods = n.pods,
             started_at = n.started_at,
             finished_at = n.finished_at,
             untold = r.untold or r.wanted <> n.wanted or r.bundle_digest is distinct from n.bundle_digest
         from jsonb_to_recordset($1) as n (
             job_id bigint, epoch integer, part integer, state text, reason text, stopping text, wanted boolean, bundle_digest text,
-            resizing boolean, pods jsonb, started_at timestamptz, finished_at timestamptz
+            resizing boolean,
+            grown_from integer, refused_at timestamptz, refused_workers integer, pods jsonb, started_at timestamptz, finished_at timestamptz
         )
         where r.job_id = n.job_id
         and r.epoch = n.epoch
