@@ -4,11 +4,14 @@ use super::{App, explain, kinds_and_names};
 use crate::{
     client::Session,
     error::{Failure, Result},
-    kinds::{Object, Scope, find, resource_name},
+    kinds::{Object, Scope, find, resource_name, short},
     output::{Format, Table, describe::describe, format::text, human, table::Titles},
 };
 use jiff::Timestamp;
-use muster_proto::registry::v1::Cluster;
+use muster_proto::{
+    registry::v1::Cluster,
+    scheduler::v1::{Job, RunPart},
+};
 use serde_json::Value;
 
 const EXAMPLES: &str = "\
@@ -81,11 +84,16 @@ fn cluster(object: Object) -> String {
     words
 }
 
-/// A job: with its runs, and with why it waits while it does.
+/// A job: with its runs, with what each cluster has of one in several, and with why it waits while it does.
 async fn job(session: &Session, object: Object) -> Result<String> {
     let mut json = object.json;
-    let manifest = json.as_object_mut().and_then(|fields| fields.remove("manifest"));
+    let job: Job = serde_json::from_value(json.clone()).unwrap_or_default();
+    let manifest = json.as_object_mut().and_then(|fields| {
+        fields.remove("parts");
+        fields.remove("manifest")
+    });
     let mut words = describe(&json, Timestamp::now());
+    words.push_str(&parts(&job.parts, Timestamp::now()));
     let runs = find("runs")?;
     let scope = Scope { parent: object.name.clone(), ..Scope::default() };
     let found = runs.list(session, &scope).await?;
@@ -109,6 +117,25 @@ async fn job(session: &Session, object: Object) -> Result<String> {
     Ok(words)
 }
 
+/// What each cluster has of a job's run; nothing for one that is in one cluster.
+fn parts(parts: &[RunPart], now: Timestamp) -> String {
+    if parts.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["CLUSTER", "WORKERS", "GPUS", "STATE", "TOOK", "REASON"]);
+    for part in parts {
+        table.row([
+            short(&part.cluster),
+            part.workers.to_string(),
+            part.gpus.to_string(),
+            human::state(part.state().as_str_name()),
+            human::span(part.start_time.as_ref(), part.finish_time.as_ref(), now),
+            part.reason.clone(),
+        ]);
+    }
+    format!("Parts:\n{}", table.render(Titles::Shown, 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,8 +143,30 @@ mod tests {
     use muster_proto::{
         agent::v1::{Inventory, Node},
         registry::v1::FlavorPrice,
+        scheduler::v1::job::State,
     };
     use std::collections::BTreeMap;
+
+    #[test]
+    fn a_job_in_several_clusters_shows_what_each_has_of_it() {
+        let at = |seconds| Some(muster_proto::Timestamp { seconds, nanos: 0 });
+        let part = |cluster: &str, workers, state: State, start| RunPart {
+            cluster: format!("clusters/{cluster}"),
+            workers,
+            gpus: 8 * workers,
+            state: state.into(),
+            start_time: at(start),
+            ..RunPart::default()
+        };
+        let all = [part("idc", 2, State::Running, 0), RunPart { start_time: None, ..part("cloud", 1, State::Placed, 0) }];
+        let now = Timestamp::from_second(90).expect("a time");
+        assert_eq!(
+            parts(&all, now),
+            "Parts:\n  CLUSTER   WORKERS   GPUS   STATE     TOOK    REASON\n  idc       2         16     Running   1m30s\n  cloud     1         \
+             8      Placed\n"
+        );
+        assert_eq!(parts(&[], now), "");
+    }
 
     #[test]
     fn a_cluster_sums_its_nodes_up_with_their_price() {

@@ -72,6 +72,7 @@ pub fn words(explanation: &JobExplanation) -> String {
         queue_shares,
         size,
         not_larger_because,
+        span,
     } = explanation;
     let mut text = format!("{}: {summary}\n", short(job));
     if *position > 0 {
@@ -79,6 +80,9 @@ pub fn words(explanation: &JobExplanation) -> String {
     }
     if let Some(size) = size.as_ref() {
         text.push_str(&size_in_words(size, not_larger_because));
+    }
+    if !span.is_empty() {
+        text.push_str(&format!("Over several clusters: {span}\n"));
     }
     let mut lines = |title: &str, lines: &[String]| {
         if !lines.is_empty() {
@@ -141,6 +145,12 @@ fn speed(model: &CandidateModel) -> String {
     format!("{} {}.{:02} ({known})", model.flavor, model.speed_permille / 1_000, model.speed_permille % 1_000 / 10)
 }
 
+/// Where a start is foreseen.
+pub fn places(start: &ForeseenStart) -> String {
+    let all = std::iter::once(&start.cluster).chain(&start.further_clusters);
+    all.map(|cluster| short(cluster)).collect::<Vec<_>>().join(", ")
+}
+
 /// When the job is expected to start, and how sure that is.
 fn expectation(start: &ForeseenStart, late: Option<&ForeseenStart>) -> String {
     let late = late.map_or_else(|| "not within 30 days".to_owned(), |late| format!("at {}", instant(late)));
@@ -149,7 +159,7 @@ fn expectation(start: &ForeseenStart, late: Option<&ForeseenStart>) -> String {
         "Expected to start at {} on {}; {late} if runs last as long as nine of ten of their like do.\n  \
          {ends_before} runs end before; for {ends_learned} of them it is known how long their like lasts.\n",
         instant(start),
-        short(&start.cluster),
+        places(start),
     )
 }
 
@@ -198,11 +208,13 @@ mod tests {
             queue_shares: vec!["queue \"train\": 50.00 % of everything, weight 1".to_owned()],
             size: Some(JobSize { group: "worker".to_owned(), least: 2, full: 8, workers: 5, leaving: 0 }),
             not_larger_because: "its cluster has no room for one worker more".to_owned(),
+            span: "region eu comes closest: room for 2 of 3 workers (2 on idc)".to_owned(),
         };
         let expected = "\
 ml/a: waits for 8 GPUs
 Place in its queue: 2 of 5
 Size: 5 of 8 \"worker\" workers, at least 2; its cluster has no room for one worker more
+Over several clusters: region eu comes closest: room for 2 of 3 workers (2 on idc)
 Shares:
   - queue \"train\": 50.00 % of everything, weight 1
 Held by its queue:

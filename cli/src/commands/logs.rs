@@ -4,13 +4,13 @@ use super::App;
 use crate::{
     client::{Peer, Session},
     error::{Exit, Failure, Result},
-    kinds::{find, resource_name, sized},
+    kinds::{find, resource_name, short, sized},
     output::format::text,
 };
 use muster_proto::{
     agent::v1::LogsQuery,
     registry::v1::{ReadLogsRequest, cluster_access_service_client::ClusterAccessServiceClient},
-    scheduler::v1::{GetJobRequest, GetRunRequest, Job, job_service_client::JobServiceClient},
+    scheduler::v1::{GetJobRequest, GetRunRequest, Job, RunPart, job_service_client::JobServiceClient},
 };
 
 const EXAMPLES: &str = "\
@@ -29,7 +29,7 @@ pub struct Args {
     /// Go on with new lines
     #[arg(short, long)]
     follow: bool,
-    /// Cluster of the pod
+    /// Cluster of the pod, or which one of a run that is in several; the first one otherwise
     #[arg(long, value_name = "CLUSTER")]
     cluster: Option<String>,
     /// Run of the job; the current one otherwise
@@ -90,13 +90,10 @@ fn of_pod(pod: &str, args: &Args, session: &Session) -> Result<ReadLogsRequest> 
 }
 
 async fn of_job(args: &Args, session: &Session) -> Result<ReadLogsRequest> {
-    if args.cluster.is_some() {
-        return Err(Failure::usage("--cluster is for pods; a job knows its own"));
-    }
     let typed = args.target.strip_prefix("job/").unwrap_or(&args.target);
     let name = resource_name(find("jobs")?.spec(), typed, session.target.namespace())?;
-    let (cluster, epoch) = match args.run {
-        Some(epoch) => (run_cluster(session, &name, epoch).await?, epoch),
+    let (clusters, epoch) = match args.run {
+        Some(epoch) => (run_clusters(session, &name, epoch).await?, epoch),
         None => {
             let job = session
                 .call(Peer::Scheduler, "GetJob", |link| {
@@ -104,28 +101,41 @@ async fn of_job(args: &Args, session: &Session) -> Result<ReadLogsRequest> {
                     async move { sized!(JobServiceClient, link).get_job(request).await }
                 })
                 .await?;
-            let Job { cluster, run_epoch, reason, .. } = job;
+            let Job { cluster, parts, run_epoch, reason, .. } = job;
             if cluster.is_empty() {
                 let failure = Failure::new(Exit::Conflict, format!("{name} has not run yet: {reason}"));
                 return Err(failure.hint(format!("muster explain {typed}")));
             }
-            (cluster, run_epoch)
+            (clusters(cluster, &parts), run_epoch)
         }
     };
+    let cluster = one_of(&clusters, args.cluster.as_deref())?;
     let parts: Vec<_> = name.split('/').collect();
     let mut query = query(args, parts[1], parts[3], "Job");
     query.run = format!("{name}/runs/{epoch}");
     Ok(ReadLogsRequest { cluster, query: Some(query) })
 }
 
-async fn run_cluster(session: &Session, job: &str, epoch: u64) -> Result<String> {
+async fn run_clusters(session: &Session, job: &str, epoch: u64) -> Result<Vec<String>> {
     let run = session
         .call(Peer::Scheduler, "GetRun", |link| {
             let request = GetRunRequest { name: format!("{job}/runs/{epoch}") };
             async move { sized!(JobServiceClient, link).get_run(request).await }
         })
         .await?;
-    Ok(run.cluster)
+    Ok(clusters(run.cluster, &run.parts))
+}
+
+/// The clusters that a run is in.
+fn clusters(first: String, parts: &[RunPart]) -> Vec<String> {
+    if parts.is_empty() { vec![first] } else { parts.iter().map(|part| part.cluster.clone()).collect() }
+}
+
+/// The cluster that is asked for, or the first one.
+fn one_of(clusters: &[String], asked: Option<&str>) -> Result<String> {
+    let names = || clusters.iter().map(|cluster| short(cluster)).collect::<Vec<_>>().join(", ");
+    let found = clusters.iter().find(|cluster| asked.is_none_or(|asked| *cluster == asked || short(cluster) == asked));
+    found.cloned().ok_or_else(|| Failure::usage(format!("--cluster: the run is in {}", names())))
 }
 
 fn query(args: &Args, namespace: &str, name: &str, kind: &str) -> LogsQuery {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::App;
+use super::{App, explain::places};
 use crate::{
     client::Peer,
     error::{Failure, Result},
@@ -130,7 +130,7 @@ fn cells(start: Option<&ForeseenStart>) -> [String; 3] {
     match start {
         None => ["-".to_owned(), String::new(), String::new()],
         Some(start) => {
-            [instant(start), format!("{} {}", short(&start.cluster), start.flavor).trim().to_owned(), money(start.cost_micros)]
+            [instant(start), format!("{} {}", places(start), start.flavor).trim().to_owned(), money(start.cost_micros)]
         }
     }
 }

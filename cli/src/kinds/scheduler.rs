@@ -5,7 +5,7 @@ use crate::output::human;
 use jiff::Timestamp;
 use muster_proto::scheduler::v1::{
     CreateJobRequest, DeleteJobRequest, DeleteQueueRequest, GetJobRequest, GetQueueRequest, GetRunRequest, Job, ListJobsRequest,
-    ListQueuesRequest, ListRunsRequest, Queue, QueueBudget, Run, UpdateQueueRequest, job::State,
+    ListQueuesRequest, ListRunsRequest, Queue, QueueBudget, Run, RunPart, UpdateQueueRequest, job::State,
     job_service_client::JobServiceClient, queue_budget::Unit, queue_service_client::QueueServiceClient,
 };
 
@@ -101,6 +101,14 @@ fn job_standing(state: State) -> Standing {
     }
 }
 
+/// The cluster, or all clusters of a run that is in several.
+fn place(cluster: &str, parts: &[RunPart]) -> String {
+    match parts {
+        [] => short(cluster),
+        parts => parts.iter().map(|part| short(&part.cluster)).collect::<Vec<_>>().join(", "),
+    }
+}
+
 impl Resource for Job {
     common_fields!(name, etag, manifest);
 
@@ -112,7 +120,7 @@ impl Resource for Job {
             name,
             short(&self.queue),
             human::state(self.state().as_str_name()),
-            short(&self.cluster),
+            place(&self.cluster, &self.parts),
             self.flavor.clone(),
             self.gpus.to_string(),
             self.run_epoch.to_string(),
@@ -124,7 +132,7 @@ impl Resource for Job {
     }
 
     fn standing(&self) -> (Standing, String) {
-        let cluster = short(&self.cluster);
+        let cluster = place(&self.cluster, &self.parts);
         let place = if cluster.is_empty() { String::new() } else { format!(" on {cluster}") };
         let state = human::state(self.state().as_str_name());
         let reason = if self.reason.is_empty() { String::new() } else { format!(": {}", self.reason) };
@@ -145,7 +153,7 @@ impl Resource for Run {
             job,
             epoch,
             human::state(self.state().as_str_name()),
-            short(&self.cluster),
+            place(&self.cluster, &self.parts),
             self.flavor.clone(),
             self.gpus.to_string(),
             pods.join(", "),

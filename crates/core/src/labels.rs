@@ -8,6 +8,12 @@ pub const ITEM: &str = "muster.dev/item";
 pub const RUN: &str = "muster.dev/run";
 /// The epoch of the run a pod belongs to; results count only from the current one.
 pub const RUN_EPOCH: &str = "muster.dev/run-epoch";
+/// Which part of its run an object or a pod is, from 0, of a job that may span clusters.
+pub const PART: &str = "muster.dev/part";
+/// Annotation: how many parts that run has, each in a cluster of its own.
+pub const PARTS: &str = "muster.dev/parts";
+/// Annotation: workers of all parts of that run.
+pub const WORKERS: &str = "muster.dev/workers";
 /// The queue a job was charged to.
 pub const QUEUE: &str = "muster.dev/queue";
 /// The revision of a workload copy: a hash of its pod template and the configuration it names.
@@ -28,6 +34,14 @@ pub const GPU_PRODUCT: &str = "nvidia.com/gpu.product";
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The environment variable in which a pod finds its run epoch.
 pub const RUN_EPOCH_ENV: &str = "MUSTER_RUN_EPOCH";
+/// The environment variable in which a pod finds which part of its run it is in, from 0, of a job that may span clusters.
+pub const PART_ENV: &str = "MUSTER_PART";
+/// How many parts that run has.
+pub const PARTS_ENV: &str = "MUSTER_PARTS";
+/// How many workers of the pod's group that run has in all parts.
+pub const WORKERS_ENV: &str = "MUSTER_WORKERS";
+/// How many of these are in the parts before: its own number within its part is counted from there.
+pub const FIRST_WORKER_ENV: &str = "MUSTER_FIRST_WORKER";
 
 /// One of these words in its key makes a node label one that says where the node stands.
 const WHERE: [&str; 15] = [

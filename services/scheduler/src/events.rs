@@ -9,7 +9,8 @@ use muster_proto::scheduler::v1 as wire;
 use crate::app::budgets::BudgetView;
 use crate::domain::cost::Charge;
 use crate::domain::job::JobState;
-use crate::domain::record::{Job, Run};
+use crate::domain::parts::Parts;
+use crate::domain::record::Job;
 use crate::grpc::convert;
 
 /// Topic of everything that happens to jobs, and to queues for their sake.
@@ -51,7 +52,7 @@ pub fn budget_reached(queue: &str, number: u32, view: &BudgetView, now: Timestam
 
 /// A job's new state; `run` is its latest.
 #[must_use]
-pub fn job_changed(job: &Job, run: Option<&Run>, charges: &[Charge], now: Timestamp) -> NewEvent {
+pub fn job_changed(job: &Job, run: Option<&Parts>, charges: &[Charge], now: Timestamp) -> NewEvent {
     let state = convert::job(job, run, charges.iter(), None, now);
     NewEvent { kind: kind(job.state), job: job.resource(), version: job.version, deleted: false, state }
 }
@@ -64,7 +65,7 @@ pub fn job_submitted(job: &Job, now: Timestamp) -> NewEvent {
 
 /// A job that is no more.
 #[must_use]
-pub fn job_deleted(job: &Job, run: Option<&Run>, charges: &[Charge], now: Timestamp) -> NewEvent {
+pub fn job_deleted(job: &Job, run: Option<&Parts>, charges: &[Charge], now: Timestamp) -> NewEvent {
     NewEvent { kind: "job.deleted", version: job.version + 1, deleted: true, ..job_changed(job, run, charges, now) }
 }
 

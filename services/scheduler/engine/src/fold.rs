@@ -7,6 +7,7 @@ use crate::engine::{Engine, Job, Run, State, Timer};
 use crate::event::{Epoch, Event, JobId, Refused, RunEnd, Time};
 use crate::nodes::Nodes;
 use crate::queues::{Charge, QueueIndex};
+use crate::rows::GrowthRefused;
 use crate::spec::{ClusterSpec, Elastic, JobSpec, Prefers, QueueSpec};
 use crate::vector::Vector;
 
@@ -65,7 +66,10 @@ impl Engine {
                 }
                 Ok(())
             }
-            Event::GrowthRefused { job, epoch, workers } => self.note_refusal(job, epoch, workers),
+            Event::GrowthRefused { job, epoch, workers, at } => {
+                self.tell(at);
+                self.note_refusal(job, epoch, GrowthRefused { at, workers: Some(workers) })
+            }
             Event::Bound { job, epoch, nodes } => self.bind(job, epoch, nodes),
             Event::BoundOn { job, epoch, cluster, nodes } => self.bind_named(job, epoch, &cluster, nodes),
             Event::Ended { job, epoch, end } => self.end_run(job, epoch, end),

@@ -17,14 +17,13 @@ impl Run {
 }
 
 impl Engine {
-    /// Notes that a cluster has so many workers of the elastic group of a run, and refuses the others.
-    pub(crate) fn note_refusal(&mut self, id: JobId, epoch: Epoch, workers: u32) -> Result<(), Refused> {
-        let now = self.now;
+    /// Notes that a cluster refuses workers of the elastic group of a run.
+    pub(crate) fn note_refusal(&mut self, id: JobId, epoch: Epoch, refused: GrowthRefused) -> Result<(), Refused> {
         self.run_mut(id, epoch)?;
         if !self.jobs.held(id).is_elastic() {
             return Err(Refused::new("job", format!("job {} has one size", id.0)));
         }
-        self.run_mut(id, epoch)?.refused = Some(GrowthRefused { at: now, workers: Some(workers) });
+        self.run_mut(id, epoch)?.refused = Some(refused);
         self.refusals.insert(id);
         Ok(())
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use muster_kit::{Clock, Result, Tx, event, telemetry};
 
 use crate::domain::cost::Charge;
+use crate::domain::parts::Parts;
 use crate::domain::record::{Job, Run};
 use crate::events;
 use crate::store::cost::{self, Begun, Ended};
@@ -21,7 +22,8 @@ pub struct Batch {
     placed: Vec<Placed>,
     resized: BTreeMap<(i64, u32), Resized>,
     sizes: BTreeMap<(i64, u32), cost::Resized>,
-    runs: BTreeMap<(i64, u32), Run>,
+    /// By job, epoch and part.
+    runs: BTreeMap<(i64, u32, u32), Run>,
     begun: Vec<Begun>,
     ended: Vec<Ended>,
     subjects: BTreeSet<Subject>,
@@ -30,14 +32,14 @@ pub struct Batch {
 
 struct Changed {
     job: Job,
-    run: Option<Run>,
+    run: Option<Parts>,
     traceparent: String,
     told: bool,
 }
 
 impl Batch {
     /// A job has changed, and everybody is told; `run` is its latest one. The present span is the cause.
-    pub fn job(&mut self, job: &Job, run: Option<&Run>) {
+    pub fn job(&mut self, job: &Job, run: Option<&Parts>) {
         let traceparent = telemetry::current_traceparent();
         self.jobs.insert(job.id, Changed { job: job.clone(), run: run.cloned(), traceparent, told: true });
     }
@@ -49,7 +51,7 @@ impl Batch {
         self.jobs.insert(job.id, Changed { job: job.clone(), run, traceparent, told });
     }
 
-    /// A new run.
+    /// A new run, or a part of one.
     pub fn place(&mut self, placed: Placed) {
         self.placed.push(placed);
     }
@@ -65,9 +67,9 @@ impl Batch {
         self.sizes.insert((job_id, epoch), cost::Resized { job_id, epoch, at, gpus });
     }
 
-    /// A run has changed.
+    /// A run, or a part of one, has changed.
     pub fn run(&mut self, run: &Run) {
-        self.runs.insert((run.job_id, run.epoch), run.clone());
+        self.runs.insert((run.job_id, run.epoch, run.part), run.clone());
     }
 
     /// A run is charged from `start` on.
@@ -77,9 +79,9 @@ impl Batch {
 
     /// A run's charge is final.
     pub fn end_charge(&mut self, run: &Run, start: Timestamp, finish: Timestamp) {
-        let (job_id, epoch) = (run.job_id, run.epoch);
-        self.ended.retain(|ended| (ended.job_id, ended.epoch) != (job_id, epoch));
-        self.ended.push(Ended { job_id, epoch, started_at: start, finished_at: finish });
+        let Run { job_id, epoch, part, .. } = *run;
+        self.ended.retain(|ended| (ended.job_id, ended.epoch, ended.part) != (job_id, epoch, part));
+        self.ended.push(Ended { job_id, epoch, part, started_at: start, finished_at: finish });
     }
 
     /// The leader is to look at something.

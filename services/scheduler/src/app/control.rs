@@ -1,6 +1,8 @@
 //! Changing a job: cancel, suspend, resume, priority, delete. A run that is told to stop stays charged until its cluster
 //! confirms that it is gone; only one that no cluster was told of ends at once.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use muster_core::name::JobName;
 use muster_kit::idempotency::{Begun, Pending};
@@ -11,6 +13,7 @@ use super::batch::Batch;
 use super::{App, JobView, Once};
 use crate::domain::desired::run_item;
 use crate::domain::job::{JobState, StopReason};
+use crate::domain::parts::Parts;
 use crate::domain::record::{Job, Run};
 use crate::store;
 use crate::store::inbox::Subject;
@@ -116,7 +119,7 @@ impl App {
         tx: &mut Tx,
         batch: &mut Batch,
         job: &mut Job,
-        run: Option<&mut Run>,
+        run: Option<&mut Parts>,
         order: Order<'_>,
         caller: &Caller,
     ) -> Result<bool> {
@@ -178,33 +181,42 @@ async fn stop_current(
     tx: &mut Tx,
     batch: &mut Batch,
     job: &mut Job,
-    run: Option<&mut Run>,
+    run: Option<&mut Parts>,
     why: StopReason,
     now: Timestamp,
 ) -> Result<()> {
     let Some(run) = run.filter(|_| job.charged) else { return Ok(()) };
-    let item = item_of(job, run);
-    let told = store::desired::told(tx, &[item]).await?;
-    stop(batch, job, run, why, !told.is_empty(), now);
+    let told = store::desired::told(tx, &items_of(job, run)).await?;
+    stop(batch, job, run, why, &told, now);
     Ok(())
 }
 
-/// Where a run is held: its cluster and its item there.
+/// Where a run is held, or a part of it: a cluster, and its item there.
+pub type Item = (String, String);
+
+/// Where a run is held.
 #[must_use]
-pub fn item_of(job: &Job, run: &Run) -> (String, String) {
-    (run.cluster.clone(), run_item(&job.namespace, &job.name, run.epoch))
+pub fn items_of(job: &Job, run: &Parts) -> Vec<Item> {
+    run.iter().map(|part| item_of(job, part)).collect()
 }
 
-/// Tells a run to stop. The job keeps its charge, unless no cluster was `told` of the run: [`store::desired::told`] says so,
-/// and locks the writer of desired state out, so that it is certain.
-pub fn stop(batch: &mut Batch, job: &mut Job, run: &mut Run, why: StopReason, told: bool, now: Timestamp) {
-    run.stopping = Some(why);
-    run.wanted = false;
-    batch.touch(&run.cluster);
-    if told || run.removed_generation.is_some() {
-        batch.run(run);
-    } else {
-        end(batch, job, run, stopped_state(why), "ended before its cluster was told", now);
+fn item_of(job: &Job, part: &Run) -> Item {
+    (part.cluster.clone(), run_item(&job.namespace, &job.name, part.epoch))
+}
+
+/// Tells all parts of a run to stop that go on. The job keeps its charge, unless no cluster was `told` of any: [`store::desired::told`]
+/// says so, and locks the writer of desired state out, so that it is certain.
+pub fn stop(batch: &mut Batch, job: &mut Job, run: &mut Parts, why: StopReason, told: &BTreeSet<Item>, now: Timestamp) {
+    for number in run.going_on() {
+        let part = run.part_mut(number);
+        part.stopping = Some(why);
+        part.wanted = false;
+        batch.touch(&part.cluster);
+        if told.contains(&item_of(job, part)) || part.removed_generation.is_some() {
+            batch.run(part);
+        } else {
+            end(batch, job, run, number, stopped_state(why), "ended before its cluster was told", now);
+        }
     }
 }
 
@@ -212,22 +224,23 @@ pub fn stop(batch: &mut Batch, job: &mut Job, run: &mut Run, why: StopReason, to
 #[must_use]
 pub fn stopped_state(why: StopReason) -> JobState {
     match why {
-        StopReason::Cancel | StopReason::Move | StopReason::Interrupt => JobState::Cancelled,
+        StopReason::Cancel | StopReason::Move | StopReason::Interrupt | StopReason::Broken => JobState::Cancelled,
         StopReason::Suspend => JobState::Suspended,
         StopReason::Refuse => JobState::Refused,
     }
 }
 
-/// A run is over: it is charged no more, its cost is final.
-pub fn end(batch: &mut Batch, job: &mut Job, run: &mut Run, state: JobState, reason: &str, finish: Timestamp) {
-    run.state = state;
-    reason.clone_into(&mut run.reason);
-    run.finished_at = Some(finish);
-    job.charged = false;
-    if let Some(start) = run.started_at {
-        batch.begin_charge(job, run, start);
-        batch.end_charge(run, start, finish.max(start));
+/// A part of a run is over, and its cost is final. With the last one the run is over: the job is charged no more.
+pub fn end(batch: &mut Batch, job: &mut Job, run: &mut Parts, number: usize, state: JobState, reason: &str, finish: Timestamp) {
+    let part = run.part_mut(number);
+    part.state = state;
+    reason.clone_into(&mut part.reason);
+    part.finished_at = Some(finish);
+    if let Some(start) = part.started_at {
+        batch.begin_charge(job, part, start);
+        batch.end_charge(part, start, finish.max(start));
     }
-    batch.run(run);
+    batch.run(part);
     batch.look_at(Subject::Job(job.id));
+    job.charged = run.finished_at().is_none();
 }

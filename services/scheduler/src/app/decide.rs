@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use muster_kit::{Result, Tx, db, lease, telemetry};
-use muster_scheduler_engine::{Cause, Decision, Epoch, Event, Interruption, JobId, Placement, Resize, SizeChange};
+use muster_scheduler_engine::{Cause, Decision, Epoch, Event, Interruption, JobId, Part, Placement, Resize, SizeChange, Slot};
 
 use super::App;
 use super::batch::Batch;
-use super::control::{item_of, stop};
+use super::control::{Item, items_of, stop};
 use super::mind::Mind;
 use crate::crash;
 use crate::domain::cluster::HourOfDay;
 use crate::domain::cost::{Egress, Rates};
 use crate::domain::job::{JobState, StopReason};
-use crate::domain::record::{Job, Run, time};
+use crate::domain::parts::{Parts, listed};
+use crate::domain::record::{GrowthRefused, Job, Run, time};
 use crate::store;
 use crate::store::run::write::Placed;
 
@@ -118,9 +119,9 @@ struct Pass {
 /// What is known of the jobs that decisions are about; changed as they are carried out.
 struct Facts {
     jobs: BTreeMap<i64, Job>,
-    runs: BTreeMap<(i64, u32), Run>,
+    runs: BTreeMap<(i64, u32), Parts>,
     /// Items of runs to be interrupted that their clusters were told of.
-    told: BTreeSet<(String, String)>,
+    told: BTreeSet<Item>,
 }
 
 impl Facts {
@@ -148,8 +149,8 @@ impl Facts {
         }
         let jobs = store::job::lock_rows(tx, &ids.into_iter().collect::<Vec<_>>()).await?;
         let runs = store::run::some(tx, &changed.into_iter().collect::<Vec<_>>()).await?;
-        let items: Vec<_> = runs.values().filter_map(|run| Some(item_of(jobs.get(&run.job_id)?, run))).collect();
-        let told = store::desired::told(tx, &items).await?;
+        let items = runs.iter().filter_map(|((job, _), run)| Some(items_of(jobs.get(job)?, run))).flatten();
+        let told = store::desired::told(tx, &items.collect::<Vec<_>>()).await?;
         Ok(Self { jobs, runs, told })
     }
 
@@ -162,32 +163,31 @@ impl Facts {
 /// The run that a decision is about, with its job, unless it is over or ending already.
 fn going_on<'f>(
     jobs: &'f mut BTreeMap<i64, Job>,
-    runs: &'f mut BTreeMap<(i64, u32), Run>,
+    runs: &'f mut BTreeMap<(i64, u32), Parts>,
     id: JobId,
     epoch: Epoch,
-) -> Option<(&'f mut Job, &'f mut Run)> {
+) -> Option<(&'f mut Job, &'f mut Parts)> {
     let job = jobs.get_mut(&id.0.cast_signed())?;
     if !job.charged || job.epoch != epoch.0 || !job.state.has_run() {
         return None;
     }
-    let run = runs.get_mut(&(job.id, job.epoch)).filter(|run| run.stopping.is_none())?;
+    let run = runs.get_mut(&(job.id, job.epoch)).filter(|run| !run.is_stopping())?;
     Some((job, run))
 }
 
 /// Puts a placement into the batch, or takes it back where its job was cancelled or suspended meanwhile: `false` then.
 fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Placement, now: Timestamp) -> Result<bool> {
-    // No gang may be split as long as no manifest says so: nothing of it is elsewhere.
     let Placement {
         job: id,
         epoch,
         cluster,
         flavor,
-        price_micros,
-        egress_micros,
+        price_micros: _,
+        egress_micros: _,
         tier: _,
-        gpus,
+        gpus: _,
         counted_ms,
-        slots,
+        slots: _,
         elsewhere: _,
     } = placement;
     let Some(job) = facts.jobs.get_mut(&id.0.cast_signed()) else {
@@ -201,51 +201,97 @@ fn place(batch: &mut Batch, facts: &mut Facts, mind: &mut Mind, placement: &Plac
     }
     let span = tracing::info_span!("place job", job.name = job.resource(), run.epoch = epoch.0, cluster.name = cluster);
     telemetry::continue_trace(&span, &job.traceparent);
-    let known = mind.clusters.get(cluster).and_then(|facts| facts.prices.get(flavor.as_deref()?));
-    let price = price_micros.and_then(|micros| Some((micros, known?.currency.clone())));
-    let rates = known.map_or_else(Rates::default, |known| Rates::of(known, HourOfDay::of(now)));
-    let run = Run {
-        job_id: job.id,
-        epoch: epoch.0,
-        cluster: cluster.clone(),
-        flavor: flavor.clone().unwrap_or_default(),
-        gpus: u32::try_from(*gpus).unwrap_or(u32::MAX),
-        slots: slots.clone(),
-        leaving: Vec::new(),
-        sized: None,
-        resizing: false,
-        price,
-        state: JobState::Placed,
-        reason: String::new(),
-        stopping: None,
-        wanted: true,
-        bundle_digest: None,
-        removed_generation: None,
-        pods: BTreeMap::new(),
-        traceparent: telemetry::traceparent_of(&span),
-        placed_at: now,
-        started_at: None,
-        finished_at: None,
-    };
+    let traceparent = telemetry::traceparent_of(&span);
+    let mut parts = Vec::with_capacity(1 + placement.elsewhere.len());
+    for (number, share) in (0..).zip(shares(placement)) {
+        let Share { cluster, price_micros, egress_micros, gpus, slots } = share;
+        let known = mind.clusters.get(cluster).and_then(|facts| facts.prices.get(flavor.as_deref()?));
+        let price = price_micros.and_then(|micros| Some((micros, known?.currency.clone())));
+        let rates = known.map_or_else(Rates::default, |known| Rates::of(known, HourOfDay::of(now)));
+        let run = Run {
+            job_id: job.id,
+            epoch: epoch.0,
+            part: number,
+            cluster: cluster.to_owned(),
+            flavor: flavor.clone().unwrap_or_default(),
+            gpus: u32::try_from(gpus).unwrap_or(u32::MAX),
+            slots: slots.to_vec(),
+            leaving: Vec::new(),
+            sized: None,
+            resizing: false,
+            grown_from: None,
+            refused: None,
+            price,
+            state: JobState::Placed,
+            reason: String::new(),
+            stopping: None,
+            wanted: true,
+            bundle_digest: None,
+            removed_generation: None,
+            pods: BTreeMap::new(),
+            traceparent: traceparent.clone(),
+            placed_at: now,
+            started_at: None,
+            finished_at: None,
+        };
+        let dataset = job.gang.dataset.as_ref().filter(|_| egress_micros > 0);
+        let from = dataset.map(|dataset| dataset.region.as_str());
+        let currency = from.and_then(|from| mind.clusters.get(cluster)?.egress_currency(from));
+        let egress = currency.map(|currency| Egress { micros: egress_micros, currency: currency.to_owned() });
+        let part_permille = job.gang.permille_of(&run.slots);
+        batch.place(Placed { run: run.clone(), counted_ms: *counted_ms, rates, egress, part_permille });
+        parts.push(run);
+    }
     job.epoch = epoch.0;
     job.charged = true;
     job.not_before = None;
     job.started_at = None;
-    let words = match size_in_words(job, &run) {
-        Some(size) => format!("placed on {cluster} with {size}"),
-        None => format!("placed on {cluster}"),
-    };
-    job.go(JobState::Placed, words, now);
+    let run = Parts::of(parts).expect("a placement is somewhere");
+    job.go(JobState::Placed, placed_in_words(job, &run), now);
     mind.charge(job, &run);
-    let dataset = job.gang.dataset.as_ref().filter(|_| *egress_micros > 0);
-    let from = dataset.map(|dataset| dataset.region.as_str());
-    let currency = from.and_then(|from| mind.clusters.get(cluster)?.egress_currency(from));
-    let egress = currency.map(|currency| Egress { micros: *egress_micros, currency: currency.to_owned() });
-    let part_permille = job.gang.permille_of(&run.slots);
-    batch.place(Placed { run: run.clone(), counted_ms: *counted_ms, rates, egress, part_permille });
     span.in_scope(|| batch.job(job, Some(&run)));
-    facts.runs.insert((job.id, run.epoch), run);
+    facts.runs.insert((job.id, epoch.0), run);
     Ok(true)
+}
+
+/// What of a placement is in one cluster.
+struct Share<'p> {
+    cluster: &'p str,
+    price_micros: Option<i64>,
+    egress_micros: i64,
+    gpus: i64,
+    slots: &'p [Slot],
+}
+
+/// A placement cluster by cluster.
+fn shares(placement: &Placement) -> impl Iterator<Item = Share<'_>> {
+    let Placement { cluster, price_micros, egress_micros, gpus, slots, elsewhere, .. } = placement;
+    let first = Share { cluster, price_micros: *price_micros, egress_micros: *egress_micros, gpus: *gpus, slots };
+    let further = elsewhere.iter().map(|Part { cluster, price_micros, egress_micros, gpus, slots }| Share {
+        cluster,
+        price_micros: *price_micros,
+        egress_micros: *egress_micros,
+        gpus: *gpus,
+        slots,
+    });
+    std::iter::once(first).chain(further)
+}
+
+/// Where a run is placed, and how large, where that could be otherwise: `placed on idc`, `placed on idc (8 workers) and cloud (1 worker)`.
+fn placed_in_words(job: &Job, run: &Parts) -> String {
+    if run.spans() {
+        let share = |part: &Run| match part.slots.iter().map(|slot| slot.workers).sum::<u32>() {
+            1 => format!("{} (1 worker)", part.cluster),
+            workers => format!("{} ({workers} workers)", part.cluster),
+        };
+        let shares: Vec<String> = run.iter().map(share).collect();
+        return format!("placed on {}", listed(&shares));
+    }
+    let first = run.first();
+    match size_in_words(job, first) {
+        Some(size) => format!("placed on {} with {size}", first.cluster),
+        None => format!("placed on {}", first.cluster),
+    }
 }
 
 /// The size of a run of an elastic gang: `5 of 8 "worker" workers`.
@@ -260,9 +306,19 @@ fn resized(batch: &mut Batch, facts: &mut Facts, resize: &Resize, now: Timestamp
     let Resize { job: id, epoch, workers: _, slots, leaving, sized, change } = resize;
     let for_whom = match change {
         SizeChange::Shrinks { in_favour_of, cause } => format!(", for {}, which {}", facts.called(*in_favour_of), cause.words()),
-        SizeChange::Grows | SizeChange::HasShrunk => String::new(),
+        SizeChange::Grows | SizeChange::Refused | SizeChange::HasShrunk => String::new(),
     };
-    let Some((job, run)) = going_on(&mut facts.jobs, &mut facts.runs, *id, *epoch) else { return };
+    let Some((job, parts)) = going_on(&mut facts.jobs, &mut facts.runs, *id, *epoch) else { return };
+    // It is in one cluster: a gang that may be smaller is never split.
+    let run = parts.first_mut();
+    match change {
+        SizeChange::Grows => run.grown_from = run.grown_from.or(job.gang.size_of(&run.slots)),
+        SizeChange::Refused => {
+            run.grown_from = None;
+            run.refused = run.refused.map(|refused| GrowthRefused { workers: None, ..refused });
+        }
+        SizeChange::Shrinks { .. } | SizeChange::HasShrunk => {}
+    }
     run.slots = slots.iter().chain(leaving).cloned().collect();
     run.leaving.clone_from(leaving);
     run.sized = sized.and_then(|sized| Some((Timestamp::from_millisecond(sized.at.0).ok()?, sized.done_ms)));
@@ -272,6 +328,7 @@ fn resized(batch: &mut Batch, facts: &mut Facts, resize: &Resize, now: Timestamp
     let words = match change {
         SizeChange::Grows => format!("grows to {size}"),
         SizeChange::Shrinks { .. } => format!("goes on with {size}{for_whom}"),
+        SizeChange::Refused => format!("goes on with {size}: its cluster refused to have it larger"),
         SizeChange::HasShrunk => format!("runs with {size}"),
     };
     // Its cluster is told once its object was allowed at this size; of workers that have left it knows.
@@ -281,7 +338,7 @@ fn resized(batch: &mut Batch, facts: &mut Facts, resize: &Resize, now: Timestamp
     batch.change_charge(run, now);
     batch.run(run);
     job.go(job.state, words, now);
-    batch.job(job, Some(run));
+    batch.job(job, Some(parts));
 }
 
 /// Ends a run early, unless it is ending already. Its job is queued again at once, and charged until its cluster confirms.
@@ -289,8 +346,7 @@ fn interrupt(batch: &mut Batch, facts: &mut Facts, interruption: &Interruption, 
     let Interruption { job: id, epoch, in_favour_of, cause } = interruption;
     let other = facts.called(*in_favour_of);
     let Some((job, run)) = going_on(&mut facts.jobs, &mut facts.runs, *id, *epoch) else { return };
-    let told = facts.told.contains(&item_of(job, run));
-    stop(batch, job, run, StopReason::Interrupt, told, now);
+    stop(batch, job, run, StopReason::Interrupt, &facts.told, now);
     let why = match cause {
         Cause::Better => format!("interrupted: it {}", cause.words()),
         Cause::Sooner | Cause::Overdue | Cause::Priority | Cause::Share | Cause::Surplus => {

@@ -15,6 +15,7 @@ use super::forecast::{ForeseenStart, expected_start, may_be_copied};
 use super::lately::half_life_ms;
 use super::mind::Mind;
 use crate::domain::job::JobState;
+use crate::domain::parts::listed;
 use crate::domain::queue::Window;
 use crate::domain::record::{Job, engine_id};
 use crate::store;
@@ -42,6 +43,8 @@ pub struct JobExplanation {
     pub size: Option<SizeVerdict>,
     /// Why it is not larger; empty where it is as large as it may be, or does not run.
     pub not_larger_because: String,
+    /// In which clusters of a region its workers would be, or what these lack; empty where it stays in one, or has room in one.
+    pub span: String,
     /// When it is expected to start.
     pub expected_start: Option<ForeseenStart>,
     /// When it starts if every run lasts long.
@@ -145,6 +148,7 @@ fn unknown(job: &Job, waiting: u32, queue_exists: bool) -> JobExplanation {
         preference: String::new(),
         size: None,
         not_larger_because: String::new(),
+        span: String::new(),
         expected_start: None,
         late_start: None,
     }
@@ -185,13 +189,21 @@ fn tell(job: &Job, known: &Known, waiting: u32, now: Timestamp) -> JobExplanatio
     let position =
         if explanation.standing == Standing::Waiting { u32::try_from(explanation.ahead + 1).unwrap_or(u32::MAX) } else { 0 };
     let summary = match &explanation.standing {
-        Standing::Placed { cluster, .. } => match job.state {
-            JobState::Cancelled | JobState::Suspended | JobState::Refused => {
-                format!("{}: its run on {cluster} is being stopped", job.state)
+        Standing::Placed { cluster, .. } => match (job.state, place(cluster, &explanation.clusters)) {
+            (JobState::Cancelled | JobState::Suspended | JobState::Refused, place) => {
+                format!("{}: its run on {place} is being stopped", job.state)
             }
-            JobState::Queued | JobState::Placed | JobState::Running | JobState::Succeeded | JobState::Failed | JobState::Lost => {
+            (
+                state @ (JobState::Queued
+                | JobState::Placed
+                | JobState::Running
+                | JobState::Succeeded
+                | JobState::Failed
+                | JobState::Lost),
+                place,
+            ) => {
                 let why = if job.reason.is_empty() { String::new() } else { format!(": {}", job.reason) };
-                format!("{} on {cluster}{why}", job.state)
+                format!("{state} on {place}{why}")
             }
         },
         Standing::Suspended => format!("suspended: {}", job.reason),
@@ -214,14 +226,25 @@ fn tell(job: &Job, known: &Known, waiting: u32, now: Timestamp) -> JobExplanatio
         preference,
         not_larger_because: explanation.size.as_ref().and_then(|size| size.why.as_ref()).map_or_else(String::new, smaller),
         size: explanation.size.clone(),
+        span: explanation.span.as_ref().map_or_else(String::new, ToString::to_string),
         expected_start: None,
         late_start: None,
     }
 }
 
+/// The cluster, or all clusters of a run that is in several.
+fn place(first: &str, verdicts: &[ClusterVerdict]) -> String {
+    let here = verdicts.iter().filter(|verdict| verdict.reason == Reason::Here);
+    let here: Vec<String> = here.map(|verdict| verdict.cluster.clone()).collect();
+    if here.len() > 1 { listed(&here) } else { first.to_owned() }
+}
+
 fn smaller(why: &Smaller) -> String {
     match why {
         Smaller::TooSoon { at } => format!("its size is left as it is until {}", instant(*at)),
+        Smaller::Refused { until } => {
+            format!("its cluster refused to have it larger; its size is left as it is until {}", instant(*until))
+        }
         Smaller::NotRunning
         | Smaller::Leaving { .. }
         | Smaller::Limit(_)
@@ -281,6 +304,7 @@ fn hold(hold: &Hold) -> String {
         }
         Hold::Together { .. } => format!("no cluster it may use has {hold}").replace(" of a cluster it may use", ""),
         Hold::NoCluster => "no cluster it may use could hold it".to_owned(),
+        Hold::Region(verdict) => format!("several clusters of one region have no room for it either: {verdict}"),
         Hold::Capability { .. } | Hold::Borrowing { .. } | Hold::Lending { .. } | Hold::Budget { .. } | Hold::Resume => {
             hold.to_string()
         }
@@ -316,6 +340,7 @@ fn unblock(hold: &Hold, budget_windows: &BTreeMap<(String, usize), Window>, now:
         }
         Hold::Together { .. } => format!("there is {hold}"),
         Hold::NoCluster => "a cluster that can hold it joins its queue's tiers".to_owned(),
+        Hold::Region(verdict) => format!("more is freed on clusters of one region: {verdict}"),
         Hold::TierOpens { tier, at } => format!("tier {} opens at {}", tier + 1, instant(*at)),
         Hold::MoreWaiting { tier, threshold } => format!("tier {} {threshold}", tier + 1),
         Hold::BackOff { until } => format!("its back-off ends at {}", instant(*until)),

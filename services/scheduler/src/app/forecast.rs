@@ -28,13 +28,15 @@ const HOUR_MS: i128 = 3_600_000;
 pub struct ForeseenStart {
     /// When.
     pub time: Timestamp,
-    /// In which cluster.
+    /// In which cluster, or in which first.
     pub cluster: String,
+    /// In which others too.
+    pub further: Vec<String>,
     /// On which model; empty without GPUs.
     pub flavor: String,
     /// In the queue's which tier, from 1.
     pub tier: u32,
-    /// At what price; 0 without one.
+    /// At what price in the first cluster; 0 without one.
     pub micros_per_gpu_hour: i64,
     /// How long the run is taken to last.
     pub lasts_ms: i64,
@@ -52,11 +54,16 @@ impl ForeseenStart {
     pub(super) fn new(start: &Start) -> Self {
         let Start { at, placement, lasts_ms, learned, ends: (ends_before, ends_learned) } = start;
         let price = placement.price_micros.unwrap_or(0);
-        let cost = i128::from(*lasts_ms) * i128::from(placement.gpus) * i128::from(price) / HOUR_MS;
-        let cost = cost + i128::from(placement.egress_micros);
+        let share = |gpus: i64, price: Option<i64>, egress: i64| {
+            i128::from(*lasts_ms) * i128::from(gpus) * i128::from(price.unwrap_or(0)) / HOUR_MS + i128::from(egress)
+        };
+        let first = share(placement.gpus, placement.price_micros, placement.egress_micros);
+        let elsewhere = placement.elsewhere.iter();
+        let cost = elsewhere.fold(first, |sum, part| sum + share(part.gpus, part.price_micros, part.egress_micros));
         Self {
             time: Timestamp::from_millisecond(at.0).unwrap_or(Timestamp::MAX),
             cluster: placement.cluster.clone(),
+            further: placement.elsewhere.iter().map(|part| part.cluster.clone()).collect(),
             flavor: placement.flavor.clone().unwrap_or_default(),
             tier: u32::try_from(placement.tier + 1).unwrap_or(u32::MAX),
             micros_per_gpu_hour: price,

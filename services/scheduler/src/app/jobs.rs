@@ -10,7 +10,8 @@ use muster_kit::{Error, Result};
 
 use super::{App, JobView};
 use crate::domain::cost::Charge;
-use crate::domain::record::{Job, Run};
+use crate::domain::parts::Parts;
+use crate::domain::record::Job;
 use crate::store::{self, job::Filter};
 
 /// Jobs read at a time.
@@ -53,11 +54,11 @@ impl App {
         Ok(JobView { job, run, charges, manifest })
     }
 
-    /// One run, with its job and its charges, one for each size that it has had.
+    /// One run, with its job and its charges, one for each part and each size that it has had.
     ///
     /// # Errors
     /// A run that isn't there.
-    pub async fn get_run(&self, name: &RunName) -> Result<(Job, Run, Vec<Charge>)> {
+    pub async fn get_run(&self, name: &RunName) -> Result<(Job, Parts, Vec<Charge>)> {
         let missing = || Error::not_found(name);
         let epoch: u32 = name.epoch().parse().map_err(|_| Error::invalid("name", "a run's number is a whole number"))?;
         let job = store::job::get(&self.pool, name.namespace(), name.job()).await?.ok_or_else(missing)?;
@@ -73,16 +74,16 @@ impl App {
     ///
     /// # Errors
     /// A job that isn't there.
-    pub async fn list_runs(&self, name: &JobName, page: &Page) -> Result<(Job, Vec<(Run, Vec<Charge>)>, String)> {
+    pub async fn list_runs(&self, name: &JobName, page: &Page) -> Result<(Job, Vec<(Parts, Vec<Charge>)>, String)> {
         let job = store::job::get(&self.pool, name.namespace(), name.job()).await?.ok_or_else(|| Error::not_found(name))?;
         let after = page.after.parse().unwrap_or(0);
         let mut runs = store::run::list(&self.pool, job.id, after, page.limit()).await?;
-        let next = page.finish(&mut runs, |run| run.epoch.to_string());
+        let next = page.finish(&mut runs, |run| run.first().epoch.to_string());
         let mut charges: BTreeMap<u32, Vec<Charge>> = BTreeMap::new();
         for (_, epoch, charge) in store::cost::of_jobs(&self.pool, &[job.id]).await? {
             charges.entry(epoch).or_default().push(charge);
         }
-        let runs = runs.into_iter().map(|run| (charges.remove(&run.epoch).unwrap_or_default(), run));
+        let runs = runs.into_iter().map(|run| (charges.remove(&run.first().epoch).unwrap_or_default(), run));
         let runs = runs.map(|(charges, run)| (run, charges)).collect();
         Ok((job, runs, next))
     }

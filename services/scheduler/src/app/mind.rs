@@ -6,23 +6,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use muster_kit::{Error, Result, Tx};
 use muster_scheduler_engine::{
-    Engine, Epoch, Event, JobId, JobRow, JobState as EngineState, QueueSpec, Refused, Resized, Rows, RunEnd, Slot, histories,
+    Engine, Epoch, Event, JobId, JobState as EngineState, PartRow, QueueSpec, Refused, Rows, RunEnd, histories,
 };
 
 use super::budgets::Counting;
+use super::fold::{attained_ms, row};
 use super::queues::read;
 use crate::domain::cluster::{ClusterFacts, HourOfDay};
 use crate::domain::job::JobState;
+use crate::domain::parts::Parts;
 use crate::domain::queue::{QueueDefinition, specs};
-use crate::domain::record::{Job, Run, engine_id, run_resource, time};
+use crate::domain::record::{GrowthRefused, Job, engine_id, run_resource, time};
 use crate::store;
 use crate::store::inbox::Subject;
 
 /// Jobs read at a time when the engine is rebuilt.
 const BATCH: i64 = 1_000;
-/// Earlier runs whose length counts; a job interrupted more often than that has lasted long by any measure.
-const RUNS_COUNTED: u32 = 64;
-
 /// Ended jobs that a new leader learns from.
 const LEARNED_FROM: i64 = 10_000;
 
@@ -195,10 +194,12 @@ impl Mind {
         let job = engine_id(id);
         let event = match self.engine.job(job).map(|known| (known.epoch, known.state)) {
             None => return Ok(()),
-            Some((epoch, EngineState::Placed { cluster, .. })) => {
+            Some((epoch, EngineState::Placed { cluster, elsewhere, .. })) => {
                 self.counting.run_ended();
-                if let Some(runs) = self.charged.get_mut(&cluster) {
-                    runs.retain(|_, run| *run != (job, epoch));
+                for cluster in clusters(cluster, elsewhere) {
+                    if let Some(runs) = self.charged.get_mut(&cluster) {
+                        runs.retain(|_, run| *run != (job, epoch));
+                    }
                 }
                 Event::Ended { job, epoch, end: RunEnd::Finished }
             }
@@ -211,15 +212,20 @@ impl Mind {
     ///
     /// # Errors
     /// A row that can't follow from what the engine knows.
-    pub fn tell_job(&mut self, job: &Job, run: Option<&Run>, now: Timestamp) -> Result<()> {
+    pub fn tell_job(&mut self, job: &Job, run: Option<&Parts>, now: Timestamp) -> Result<()> {
         let id = engine_id(job.id);
         let known = self.engine.job(id);
         let event = match (run, known.map(|known| (known.epoch, known.state, known.spec))) {
-            (Some(run), Some((epoch, EngineState::Placed { started_at, stopping, .. }, _))) if epoch.0 == job.epoch => {
-                if run.stopping.is_some() && !stopping {
+            (Some(run), Some((epoch, EngineState::Placed { started_at, stopping, refused, .. }, _))) if epoch.0 == job.epoch => {
+                if run.is_stopping() && !stopping {
                     self.engine.apply(Event::Stopping { job: id, epoch }).map_err(out_of_step)?;
                 }
-                match run.started_at {
+                if let Some(GrowthRefused { at, workers: Some(workers) }) = run.first().refused
+                    && refused.is_none_or(|known| known.at < time(at))
+                {
+                    self.engine.apply(Event::GrowthRefused { job: id, epoch, workers, at: time(at) }).map_err(out_of_step)?;
+                }
+                match run.started_at() {
                     Some(at) if started_at.is_none() => Event::Started { job: id, epoch, at: time(at) },
                     Some(_) | None => return Ok(()),
                 }
@@ -227,7 +233,7 @@ impl Mind {
             (Some(_), _) => {
                 return Err(Error::internal(anyhow::anyhow!("job {} has a charged run that the engine did not place", job.id)));
             }
-            (None, Some((epoch, EngineState::Placed { cluster, .. }, _))) => {
+            (None, Some((epoch, EngineState::Placed { cluster, elsewhere, .. }, _))) => {
                 let end = match job.state {
                     JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Refused => RunEnd::Finished,
                     JobState::Suspended => RunEnd::Suspended,
@@ -236,7 +242,10 @@ impl Mind {
                     }
                 };
                 self.engine.apply(Event::Ended { job: id, epoch, end }).map_err(out_of_step)?;
-                self.discharge(&cluster, job, epoch)?;
+                self.counting.run_ended();
+                for cluster in clusters(cluster, elsewhere) {
+                    self.discharge(&cluster, job, epoch)?;
+                }
                 return Ok(());
             }
             (None, known) => match (job.state, known) {
@@ -278,14 +287,15 @@ impl Mind {
     }
 
     /// Writes down that a run is charged.
-    pub fn charge(&mut self, job: &Job, run: &Run) {
-        let runs = self.charged.entry(run.cluster.clone()).or_default();
-        runs.insert(job.run_resource(), (engine_id(job.id), Epoch(run.epoch)));
+    pub fn charge(&mut self, job: &Job, run: &Parts) {
+        for part in run.iter() {
+            let runs = self.charged.entry(part.cluster.clone()).or_default();
+            runs.insert(job.run_resource(), (engine_id(job.id), Epoch(part.epoch)));
+        }
     }
 
-    /// A run is charged no more: what its pods still use is used by others until the inventory shows that they are gone.
+    /// A run is charged no more in a cluster: what its pods still use is used by others until the inventory shows that they are gone.
     fn discharge(&mut self, cluster: &str, job: &Job, epoch: Epoch) -> Result<()> {
-        self.counting.run_ended();
         let name = run_resource(&job.namespace, &job.name, epoch.0);
         if self.charged.get_mut(cluster).is_none_or(|runs| runs.remove(&name).is_none()) {
             return Ok(());
@@ -314,7 +324,8 @@ impl Mind {
         let (Some(facts), Some(runs)) = (self.clusters.get(cluster), self.charged.get(cluster)) else { return };
         for name in facts.runs_seen() {
             if let Some((job, epoch)) = runs.get(name).copied()
-                && let Err(refused) = self.engine.apply(Event::Bound { job, epoch, nodes: facts.bound(name) })
+                && let Err(refused) =
+                    self.engine.apply(Event::BoundOn { job, epoch, cluster: cluster.to_owned(), nodes: facts.bound(name) })
             {
                 tracing::debug!(run.name = name, error = %refused, "a binding is of a run that the engine does not hold");
             }
@@ -359,47 +370,9 @@ pub fn fold_queues(engine: &mut Engine, definitions: &BTreeMap<String, QueueDefi
     }
 }
 
-/// The work of the runs before the current one, of a job that goes on from checkpoints: how long each lasted times its speed.
-async fn attained_ms(tx: &mut Tx, job: &Job) -> Result<i64> {
-    if job.gang.restart_ms.is_none() {
-        return Ok(0);
-    }
-    let last = if job.charged { job.epoch.saturating_sub(1) } else { job.epoch };
-    let mut attained_ms = 0;
-    for epoch in last.saturating_sub(RUNS_COUNTED) + 1..=last {
-        if let Some(Run { started_at: Some(began), finished_at: Some(ended), flavor, slots, sized, .. }) =
-            store::run::get(tx, job.id, epoch).await?
-        {
-            // At its last size since it got that, and what it had done before.
-            let (since, done_ms) = sized.unwrap_or((began, 0));
-            let lasted_ms = (ended.as_millisecond() - since.as_millisecond()).max(0);
-            let work_ms = job.gang.work_ms(&flavor, lasted_ms);
-            let part = if job.gang.elastic.is_some() { i64::from(job.gang.permille_of(&slots)) } else { 1_000 };
-            attained_ms += done_ms + work_ms.saturating_mul(part) / 1_000;
-        }
-    }
-    Ok(attained_ms)
-}
-
-/// A job's row as the engine is restored from it.
-fn row(job: &Job, run: Option<&Run>, attained_ms: i64) -> JobRow {
-    let state = match run {
-        Some(run) => EngineState::Placed {
-            cluster: run.cluster.clone(),
-            slots: run.slots.iter().filter(|slot| slot.group < job.gang.groups.len()).cloned().collect::<Vec<Slot>>(),
-            bound: None,
-            elsewhere: Vec::new(),
-            started_at: run.started_at.map(time),
-            stopping: run.stopping.is_some(),
-            remaining: None,
-            leaving: run.leaving.iter().filter(|slot| slot.group < job.gang.groups.len()).cloned().collect(),
-            sized: run.sized.map(|(at, done_ms)| Resized { at: time(at), done_ms, scattered_for: None }),
-            promised: None,
-        },
-        None if job.state == JobState::Suspended => EngineState::Suspended,
-        None => EngineState::Waiting { not_before: job.not_before.map(time), expected_ms: None, promised: None },
-    };
-    JobRow { spec: job.spec(), epoch: Epoch(job.epoch), attained_ms, learned_speeds: None, state }
+/// All clusters that a run is in, as the engine says it.
+fn clusters(first: String, elsewhere: Vec<PartRow>) -> impl Iterator<Item = String> {
+    std::iter::once(first).chain(elsewhere.into_iter().map(|part| part.cluster))
 }
 
 pub(super) fn out_of_step(refused: Refused) -> Error {

@@ -8,6 +8,7 @@ pub mod costs;
 pub mod decide;
 mod emissions;
 pub mod explain;
+mod fold;
 pub mod forecast;
 pub mod jobs;
 mod lately;
@@ -31,7 +32,8 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::domain::cost::Charge;
-use crate::domain::record::{Job, Run};
+use crate::domain::parts::Parts;
+use crate::domain::record::Job;
 use crate::peers::Policy;
 use mind::Mind;
 
@@ -107,7 +109,7 @@ pub struct JobView {
     /// The job.
     pub job: Job,
     /// Its latest run.
-    pub run: Option<Run>,
+    pub run: Option<Parts>,
     /// What its runs are charged for.
     pub charges: Vec<Charge>,
     /// Its manifest, where it is asked for.

@@ -1,6 +1,6 @@
 //! What clusters say of our items. An observation counts only for the generation it names, and for the current run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use muster_core::name::JobName;
@@ -8,11 +8,12 @@ use muster_kit::{Result, Tx, db, lease, telemetry};
 
 use super::App;
 use super::batch::Batch;
-use super::control::{end, stopped_state};
+use super::control::{Item, end, items_of, stop, stopped_state};
 use super::decide::LEASE;
 use crate::domain::backoff::wait_ms;
-use crate::domain::job::{self, JobState, RunPhase, Step};
-use crate::domain::record::{Job, Run, parse_run};
+use crate::domain::job::{self, JobState, RunPhase, Step, StopReason};
+use crate::domain::parts::Parts;
+use crate::domain::record::{GrowthRefused, Job, Run, parse_run};
 use crate::store;
 use crate::store::inbox::Subject;
 
@@ -82,15 +83,16 @@ impl App {
         let mut facts = Facts::load(&mut tx, &seen).await?;
         let mut batch = Batch::default();
         for (name, epoch, seen) in seen {
-            let Some((job, run)) = facts.current(&name, epoch) else { continue };
-            let Some(phase) = phase(&facts.generations, &run, seen) else { continue };
+            let Some((job, run, number)) = facts.current(&name, epoch, &seen.cluster) else { continue };
+            let part = run.part(number);
+            let Some(phase) = phase(&facts.generations, part, seen) else { continue };
             let span = tracing::info_span!("observe run", job.name = %name, run.epoch = epoch, cluster.name = seen.cluster);
             telemetry::continue_trace(&span, &seen.traceparent);
-            if !run.leaving.is_empty() {
+            if !part.leaving.is_empty() {
                 // Where a pod came and went between two inventories these are alike: nobody tells of the cluster again.
-                batch.look_at(Subject::Cluster(run.cluster.clone()));
+                batch.look_at(Subject::Cluster(part.cluster.clone()));
             }
-            span.in_scope(|| self.advance(&mut batch, &mut facts, (job, run), phase, seen));
+            span.in_scope(|| self.advance(&mut batch, &mut facts, (job, run, number), phase, seen));
         }
         if !batch.is_empty() {
             let (decide, tell) = (batch.wakes_the_leader(), batch.touches_clusters());
@@ -107,99 +109,159 @@ impl App {
     }
 
     /// Puts what the phase makes of a job into the batch.
-    fn advance(&self, batch: &mut Batch, facts: &mut Facts, (mut job, mut run): (Job, Run), phase: RunPhase, seen: &Observed) {
-        if self.step(batch, &mut job, &mut run, phase, seen) {
+    fn advance(
+        &self,
+        batch: &mut Batch,
+        facts: &mut Facts,
+        (mut job, mut run, number): (Job, Parts, usize),
+        phase: RunPhase,
+        seen: &Observed,
+    ) {
+        if self.step(batch, &mut job, (&mut run, number), (phase, seen), &facts.told) {
             batch.job(&job, Some(&run));
-            facts.runs.insert((job.id, run.epoch), run);
+            facts.runs.insert((job.id, job.epoch), run);
             facts.jobs.insert((job.namespace.clone(), job.name.clone()), job);
         }
     }
 
-    /// What the phase makes of the job; `true` if anything is to be stored.
-    fn step(&self, batch: &mut Batch, job: &mut Job, run: &mut Run, phase: RunPhase, seen: &Observed) -> bool {
+    /// What the phase of a part makes of the job; `true` if anything is to be stored.
+    fn step(
+        &self,
+        batch: &mut Batch,
+        job: &mut Job,
+        (run, number): (&mut Parts, usize),
+        (phase, seen): (RunPhase, &Observed),
+        told: &BTreeSet<Item>,
+    ) -> bool {
         let now = self.now();
         let seen_at = seen.at.unwrap_or(now);
-        let before = (run.pods.clone(), run.started_at, run.reason.clone(), job.reason.clone(), run.state);
+        let others = run.others(number);
+        let part = run.part_mut(number);
+        let before = noted(part, job);
         if !seen.pods.is_empty() {
-            run.pods.clone_from(&seen.pods);
+            part.pods.clone_from(&seen.pods);
+        }
+        if let Some(workers) = refused_growth(part, seen) {
+            part.refused = Some(GrowthRefused { at: now, workers: Some(workers) });
+            batch.look_at(Subject::Job(job.id));
+        } else if seen.phase == ItemPhase::There && !part.resizing {
+            part.grown_from = None;
         }
         let began = match phase {
-            RunPhase::Running => seen.start.or(run.started_at).or(Some(seen_at)),
-            RunPhase::Pending => run.started_at,
+            RunPhase::Running => seen.start.or(part.started_at).or(Some(seen_at)),
+            RunPhase::Pending => part.started_at,
             // A run that was never seen running is charged only where its object says when it began.
-            RunPhase::Succeeded | RunPhase::Failed | RunPhase::Stopped => seen.start.or(run.started_at),
+            RunPhase::Succeeded | RunPhase::Failed | RunPhase::Stopped => seen.start.or(part.started_at),
         };
-        if began != run.started_at {
-            run.started_at = began;
-            job.started_at = began;
+        if began != part.started_at {
+            part.started_at = began;
             if let Some(start) = began {
-                batch.begin_charge(job, run, start);
+                batch.begin_charge(job, part, start);
             }
+            job.started_at = run.started_at();
             batch.look_at(Subject::Job(job.id));
         }
-        let finish = seen.finish.unwrap_or(seen_at).max(run.started_at.unwrap_or(run.placed_at));
+        let part = run.part_mut(number);
+        let finish = seen.finish.unwrap_or(seen_at).max(part.started_at.unwrap_or(part.placed_at));
         let reason = match seen.exit_code {
             Some(code) if seen.reason.is_empty() => format!("exit code {code}"),
             Some(code) => format!("{} (exit code {code})", seen.reason),
             None => seen.reason.clone(),
         };
-        match job::step(job.state, run.stopping.is_some(), phase, job.retries < job.max_retries) {
+        match job::step(job.state, part.stopping.is_some(), phase, others, job.retries < job.max_retries) {
             Step::Stay => {
-                reason.clone_into(&mut run.reason);
-                if run.stopping.is_none() {
-                    job.reason = reason;
-                }
-                if before == (run.pods.clone(), run.started_at, run.reason.clone(), job.reason.clone(), run.state) {
+                part.reason = reason;
+                say(job, run);
+                if before == noted(run.part(number), job) {
                     return false;
                 }
-                batch.run(run);
+                batch.run(run.part(number));
             }
             Step::Goes(state) => {
-                run.state = state;
-                reason.clone_into(&mut run.reason);
-                batch.run(run);
-                job.go(state, reason, now);
+                part.state = state;
+                part.reason = reason;
+                batch.run(part);
+                job.go(state, run.reason(), now);
+            }
+            Step::PartGoes(state) => {
+                part.state = state;
+                part.reason = reason;
+                say(job, run);
+                if before == noted(run.part(number), job) {
+                    return false;
+                }
+                batch.run(run.part(number));
+            }
+            Step::PartEnds(state) => {
+                end(batch, job, run, number, state, &reason, finish);
+                say(job, run);
             }
             Step::Ends(state) => {
-                end(batch, job, run, state, &reason, finish);
-                job.go(state, reason, now);
-                job.finished_at = Some(finish);
+                end(batch, job, run, number, state, &reason, finish);
+                let words = if state == JobState::Succeeded { run.reason() } else { run.said_by(run.part(number), &reason) };
+                stop(batch, job, run, StopReason::Broken, told, now);
+                job.go(state, words, now);
+                job.finished_at = run.finished_at().or(Some(finish));
             }
             Step::Retries => {
                 job.retries += 1;
                 let wait = wait_ms(job.retries, self.settings.retry_base_ms, self.settings.retry_most_ms);
                 job.not_before = Some(now + SignedDuration::from_millis(wait));
-                end(batch, job, run, JobState::Failed, &reason, finish);
+                end(batch, job, run, number, JobState::Failed, &reason, finish);
                 let words = format!(
-                    "run {} failed: {reason}; retry {} of {} in {} s",
-                    run.epoch,
+                    "run {} failed: {}; retry {} of {} in {} s",
+                    job.epoch,
+                    run.said_by(run.part(number), &reason),
                     job.retries,
                     job.max_retries,
                     wait / 1_000
                 );
+                stop(batch, job, run, StopReason::Broken, told, now);
                 job.go(JobState::Queued, words, now);
             }
             Step::Stops => {
-                let state = run.stopping.map_or(JobState::Cancelled, stopped_state);
-                end(batch, job, run, state, &reason, finish);
+                let state = part.stopping.map_or(JobState::Cancelled, stopped_state);
+                end(batch, job, run, number, state, &reason, finish);
             }
             Step::Requeues => {
-                run.wanted = false;
-                batch.touch(&run.cluster);
-                end(batch, job, run, JobState::Failed, &reason, finish);
+                part.wanted = false;
+                batch.touch(&part.cluster);
+                end(batch, job, run, number, JobState::Failed, &reason, finish);
                 let words = if reason.is_empty() { "its object is gone from the cluster".to_owned() } else { reason };
-                job.go(JobState::Queued, format!("run {} stopped: {words}; it is started anew", run.epoch), now);
+                let words = run.said_by(run.part(number), &words);
+                stop(batch, job, run, StopReason::Broken, told, now);
+                job.go(JobState::Queued, format!("run {} stopped: {words}; it is started anew", job.epoch), now);
             }
         }
         true
     }
 }
 
+/// What an observation may change of a part and its job without changing where they stand.
+fn noted(part: &Run, job: &Job) -> (Run, String) {
+    (part.clone(), job.reason.clone())
+}
+
+/// How many workers of its elastic group a run has, where its cluster refuses to have more and that is not known yet.
+fn refused_growth(run: &Run, seen: &Observed) -> Option<u32> {
+    let is_news = run.refused.is_none_or(|refused| refused.workers.is_none());
+    run.grown_from.filter(|_| seen.phase == ItemPhase::Refused && run.leaving.is_empty() && run.stopping.is_none() && is_news)
+}
+
+/// A job says what its clusters say, unless it has a reason of its own to be where it is.
+fn say(job: &mut Job, run: &Parts) {
+    if !run.is_stopping() && job.state != JobState::Lost {
+        job.reason = run.reason();
+    }
+}
+
 /// What is known of the jobs that observations are about; changed as they are taken in.
 struct Facts {
     jobs: BTreeMap<(String, String), Job>,
-    runs: BTreeMap<(i64, u32), Run>,
-    generations: BTreeMap<(String, String), (Option<i64>, i64)>,
+    runs: BTreeMap<(i64, u32), Parts>,
+    generations: BTreeMap<Item, (Option<i64>, i64)>,
+    /// Items of runs in several clusters that may have to end for what is seen, of which their clusters were told.
+    told: BTreeSet<Item>,
 }
 
 impl Facts {
@@ -207,22 +269,47 @@ impl Facts {
         let names: Vec<(String, String)> =
             seen.iter().map(|(name, _, _)| (name.namespace().to_owned(), name.job().to_owned())).collect();
         let jobs = store::job::lock_named(tx, &names).await?;
-        let runs = store::run::charged(tx, &jobs).await?.into_values().map(|run| ((run.job_id, run.epoch), run)).collect();
-        let items: Vec<(String, String)> = seen.iter().map(|(_, _, seen)| (seen.cluster.clone(), seen.item.clone())).collect();
+        let mut runs = store::run::charged(tx, &jobs).await?;
+        let items: Vec<Item> = seen.iter().map(|(_, _, seen)| (seen.cluster.clone(), seen.item.clone())).collect();
         let generations = store::desired::generations(tx, &items).await?;
-        Ok(Self {
-            jobs: jobs.into_iter().map(|job| ((job.namespace.clone(), job.name.clone()), job)).collect(),
-            runs,
-            generations,
-        })
+        let told = told(tx, seen, jobs.iter().filter_map(|job| Some((job, runs.get(&job.id)?)))).await?;
+        let runs = jobs.iter().filter_map(|job| Some(((job.id, job.epoch), runs.remove(&job.id)?))).collect();
+        let jobs = jobs.into_iter().map(|job| ((job.namespace.clone(), job.name.clone()), job)).collect();
+        Ok(Self { jobs, runs, generations, told })
     }
 
-    /// The job and its run, while this is the run that counts.
-    fn current(&self, name: &JobName, epoch: u32) -> Option<(Job, Run)> {
+    /// The job, its run and which part of that is in the cluster, while this is the run that counts and the part goes on.
+    fn current(&self, name: &JobName, epoch: u32, cluster: &str) -> Option<(Job, Parts, usize)> {
         let job = self.jobs.get(&(name.namespace().to_owned(), name.job().to_owned()))?;
-        let run = self.runs.get(&(job.id, epoch))?;
-        (job.charged && job.epoch == epoch).then(|| (job.clone(), run.clone()))
+        let run = self.runs.get(&(job.id, epoch)).filter(|_| job.charged && job.epoch == epoch)?;
+        let number = run.number_in(cluster).filter(|number| run.part(*number).finished_at.is_none())?;
+        Some((job.clone(), run.clone(), number))
     }
+}
+
+/// Which items of runs in several clusters these were told of, where a part of the run is seen to be over: then the others are to end.
+/// Locks all clusters at once that the transaction may touch, in name order.
+async fn told<'a>(
+    tx: &mut Tx,
+    seen: &[(JobName, u32, &Observed)],
+    runs: impl Iterator<Item = (&'a Job, &'a Parts)>,
+) -> Result<BTreeSet<Item>> {
+    let is_over = |job: &Job| {
+        seen.iter().any(|(name, _, seen)| {
+            let of_job = name.namespace() == job.namespace && name.job() == job.name;
+            let goes_on = seen.phase == ItemPhase::Pending
+                || seen.phase == ItemPhase::There && matches!(seen.run_phase, None | Some(RunPhase::Pending | RunPhase::Running));
+            of_job && !goes_on
+        })
+    };
+    let ending = runs.filter(|(job, run)| run.spans() && !run.is_stopping() && is_over(job));
+    let items: Vec<Item> = ending.flat_map(|(job, run)| items_of(job, run)).collect();
+    if items.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let clusters = items.iter().map(|(cluster, _)| cluster).chain(seen.iter().map(|(_, _, seen)| &seen.cluster));
+    store::desired::touch(tx, &clusters.cloned().collect::<Vec<_>>()).await?;
+    store::desired::told(tx, &items).await
 }
 
 /// The run that an item is.
@@ -232,8 +319,8 @@ fn parse_item(item: &str) -> Option<(JobName, u32)> {
     parse_run(&format!("namespaces/{namespace}/jobs/{job}/runs/{epoch}"))
 }
 
-/// The run's phase, if the observation is of the generation that is desired now.
-fn phase(generations: &BTreeMap<(String, String), (Option<i64>, i64)>, run: &Run, seen: &Observed) -> Option<RunPhase> {
+/// The phase of a run or of its part in a cluster, if the observation is of the generation that is desired now.
+fn phase(generations: &BTreeMap<Item, (Option<i64>, i64)>, run: &Run, seen: &Observed) -> Option<RunPhase> {
     let (incarnation, n) = seen.generation;
     if !run.wanted {
         // Only the removal counts from now on: what was seen before it may still change.

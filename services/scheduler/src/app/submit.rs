@@ -238,6 +238,7 @@ impl App {
             gang: &job.gang,
             require_model: None,
             domains: None,
+            part: None,
         };
         let composed = compose(manifest, &marks).map_err(|fault| in_field(MANIFEST, fault))?;
         let question = Question { manifest: composed.to_string(), clusters, namespace: job.namespace.clone() };

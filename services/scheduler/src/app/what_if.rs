@@ -114,7 +114,9 @@ impl App {
         for (id, named) in &names {
             let (today, then) = (start(&today, id), start(&then, id));
             let place = |start: &Option<ForeseenStart>| {
-                start.as_ref().map(|start| (start.time, start.cluster.clone(), start.flavor.clone(), start.cost_micros))
+                start.as_ref().map(|start| {
+                    (start.time, (start.cluster.clone(), start.further.clone()), start.flavor.clone(), start.cost_micros)
+                })
             };
             if place(&today) != place(&then) {
                 jobs.push(ChangedStart { job: named.resource.clone(), queue: named.queue.clone(), today, then });

@@ -9,6 +9,7 @@ pub mod desired;
 pub mod fault;
 pub mod job;
 pub mod manifest;
+pub mod parts;
 pub mod queue;
 pub mod record;
 

@@ -153,18 +153,20 @@ pub fn parse_run(name: &str) -> Option<(JobName, u32)> {
     Some((JobName::new(run.namespace(), run.job()).ok()?, run.epoch().parse().ok()?))
 }
 
-/// One attempt at a job.
+/// One attempt at a job in one cluster: all of it, unless the gang spans several ([`Parts`](super::parts::Parts)).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// The job's row.
     pub job_id: i64,
     /// Which attempt, from 1.
     pub epoch: u32,
+    /// Which part of it, from 0; 0 of one in one cluster.
+    pub part: u32,
     /// Where.
     pub cluster: String,
     /// GPU model; empty without GPUs.
     pub flavor: String,
-    /// GPUs of all workers at its present size.
+    /// GPUs of all its workers at its present size.
     pub gpus: u32,
     /// The plan, of the present size.
     pub slots: Vec<Slot>,
@@ -175,6 +177,10 @@ pub struct Run {
     pub sized: Option<(Timestamp, i64)>,
     /// Whether its object has another number of workers than it should.
     pub resizing: bool,
+    /// Workers of its elastic group that it had before it was told to have more, until its cluster has those.
+    pub grown_from: Option<u32>,
+    /// That its cluster refused to have it larger.
+    pub refused: Option<GrowthRefused>,
     /// Millionths of a currency per GPU-hour at the decision, and the currency (ISO 4217).
     pub price: Option<(i64, String)>,
     /// How it stands or ended.
@@ -199,6 +205,15 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// That a cluster refused to have a run larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrowthRefused {
+    /// When.
+    pub at: Timestamp,
+    /// Workers of its elastic group that were there; `None` once it was decided what it gives back.
+    pub workers: Option<u32>,
 }
 
 impl Run {

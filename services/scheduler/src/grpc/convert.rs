@@ -16,6 +16,7 @@ use crate::app::what_if::{Answer, ChangedStart, Outcome};
 use crate::domain::cost::{Charge, Usage};
 use crate::domain::job::JobState;
 use crate::domain::manifest::totals;
+use crate::domain::parts::Parts;
 use crate::domain::queue::{BudgetDefinition, shown};
 use crate::domain::record::{Job, Run, Transition};
 
@@ -74,7 +75,7 @@ pub fn view(view: &JobView, now: Timestamp) -> wire::Job {
 /// A job on the wire; without its manifest where none is given, as in events and watches.
 pub fn job<'a>(
     job: &Job,
-    run: Option<&Run>,
+    run: Option<&Parts>,
     charges: impl Iterator<Item = &'a Charge>,
     manifest: Option<&str>,
     now: Timestamp,
@@ -122,7 +123,7 @@ pub fn job<'a>(
         model: if model.is_empty() { String::new() } else { format!("models/{model}") },
         state: state(*standing).into(),
         reason: reason.clone(),
-        cluster: run.map_or_else(String::new, |run| format!("clusters/{}", run.cluster)),
+        cluster: run.map_or_else(String::new, |run| format!("clusters/{}", run.first().cluster)),
         run_epoch: u64::from(*epoch),
         requests: totals(gang),
         gpus: *gpus,
@@ -131,10 +132,16 @@ pub fn job<'a>(
         create_time: Some(to_proto(*submitted_at)),
         start_time: started_at.map(to_proto),
         finish_time: finished_at.map(to_proto),
-        flavor: run.map_or_else(String::new, |run| run.flavor.clone()),
+        flavor: run.map_or_else(String::new, |run| run.first().flavor.clone()),
         deadline: deadline.map(to_proto),
-        size: size(job, run.filter(|run| *charged && run.epoch == *epoch)),
+        size: size(job, run.map(Parts::first).filter(|run| *charged && run.epoch == *epoch)),
+        parts: run.map_or_else(Vec::new, parts),
     }
+}
+
+/// What each cluster has of a run that is in several; nothing of any other.
+fn parts(run: &Parts) -> Vec<wire::RunPart> {
+    if run.spans() { run.iter().map(part).collect() } else { Vec::new() }
 }
 
 /// How large an elastic job is and may be.
@@ -163,17 +170,43 @@ fn transition(transition: &Transition) -> wire::JobTransition {
 
 /// A run on the wire.
 #[must_use]
-pub fn run(of: &Job, run: &Run, charges: &[Charge], now: Timestamp) -> wire::Run {
+pub fn run(of: &Job, run: &Parts, charges: &[Charge], now: Timestamp) -> wire::Run {
+    let first = run.first();
+    let mut used = Usage::default();
+    for charge in charges {
+        used.add(charge, (None, None), now);
+    }
+    wire::Run {
+        name: format!("{}/runs/{}", of.resource(), first.epoch),
+        cluster: format!("clusters/{}", first.cluster),
+        flavor: first.flavor.clone(),
+        gpus: run.gpus(),
+        state: state(run.state()).into(),
+        reason: run.reason(),
+        place_time: Some(to_proto(first.placed_at)),
+        start_time: run.started_at().map(to_proto),
+        finish_time: run.finished_at().map(to_proto),
+        usage: Some(usage(&used)),
+        pods: run.pods(),
+        size: size(of, Some(first).filter(|run| run.finished_at.is_none())),
+        parts: parts(run),
+    }
+}
+
+fn part(part: &Run) -> wire::RunPart {
     let Run {
         job_id: _,
-        epoch,
+        epoch: _,
+        part: _,
         cluster,
-        flavor,
+        flavor: _,
         gpus,
-        slots: _,
+        slots,
         leaving: _,
         sized: _,
         resizing: _,
+        grown_from: _,
+        refused: _,
         price: _,
         state: standing,
         reason,
@@ -183,27 +216,19 @@ pub fn run(of: &Job, run: &Run, charges: &[Charge], now: Timestamp) -> wire::Run
         removed_generation: _,
         pods,
         traceparent: _,
-        placed_at,
+        placed_at: _,
         started_at,
         finished_at,
-    } = run;
-    let mut used = Usage::default();
-    for charge in charges {
-        used.add(charge, (None, None), now);
-    }
-    wire::Run {
-        name: format!("{}/runs/{epoch}", of.resource()),
+    } = part;
+    wire::RunPart {
         cluster: format!("clusters/{cluster}"),
-        flavor: flavor.clone(),
+        workers: slots.iter().map(|slot| slot.workers).sum(),
         gpus: *gpus,
         state: state(*standing).into(),
         reason: reason.clone(),
-        place_time: Some(to_proto(*placed_at)),
         start_time: started_at.map(to_proto),
         finish_time: finished_at.map(to_proto),
-        usage: Some(usage(&used)),
         pods: pods.clone(),
-        size: size(of, Some(run).filter(|run| run.finished_at.is_none())),
     }
 }
 
@@ -267,6 +292,7 @@ pub fn explanation(job: String, explanation: JobExplanation) -> wire::JobExplana
         preference,
         size,
         not_larger_because,
+        span,
         expected_start,
         late_start,
     } = explanation;
@@ -284,6 +310,7 @@ pub fn explanation(job: String, explanation: JobExplanation) -> wire::JobExplana
         queue_shares,
         size: size.map(size_verdict),
         not_larger_because,
+        span,
     }
 }
 
@@ -294,6 +321,7 @@ fn size_verdict(size: SizeVerdict) -> wire::JobSize {
         Some(
             Smaller::NotRunning
             | Smaller::TooSoon { .. }
+            | Smaller::Refused { .. }
             | Smaller::Limit(_)
             | Smaller::Elsewhere
             | Smaller::NotLive
@@ -308,6 +336,7 @@ fn start(start: ForeseenStart) -> wire::ForeseenStart {
     let ForeseenStart {
         time,
         cluster,
+        further,
         flavor,
         tier,
         micros_per_gpu_hour,
@@ -328,6 +357,7 @@ fn start(start: ForeseenStart) -> wire::ForeseenStart {
         cost_micros,
         ends_before,
         ends_learned,
+        further_clusters: further.iter().map(|cluster| format!("clusters/{cluster}")).collect(),
     }
 }
 

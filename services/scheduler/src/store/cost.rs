@@ -18,6 +18,7 @@ use crate::domain::record::{Job, Run};
 pub struct Begun {
     job_id: i64,
     epoch: i32,
+    part: i32,
     namespace: String,
     job: String,
     queue: String,
@@ -36,6 +37,7 @@ impl Begun {
         Self {
             job_id: run.job_id,
             epoch: column(run.epoch),
+            part: column(run.part),
             namespace: job.namespace.clone(),
             job: job.name.clone(),
             queue: job.queue.clone(),
@@ -56,6 +58,8 @@ pub struct Ended {
     pub job_id: i64,
     /// The run.
     pub epoch: u32,
+    /// Which part of it.
+    pub part: u32,
     /// When its pods began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -70,15 +74,15 @@ pub async fn begin(tx: &mut Tx, begun: &[Begun]) -> Result<()> {
     sqlx::query!(
         r#"
         insert into cost (
-            job_id, epoch, namespace, job, queue, model, cluster, gpus, price_micros, currency, started_at, watts, emissions_mg,
+            job_id, epoch, part, namespace, job, queue, model, cluster, gpus, price_micros, currency, started_at, watts, emissions_mg,
             egress_micros, egress_currency
         )
         select n.*, r.watts, r.emissions_mg, r.egress_micros, r.egress_currency
         from jsonb_to_recordset($1) as n (
-            job_id bigint, epoch integer, namespace text, job text, queue text, model text, cluster text, gpus integer,
+            job_id bigint, epoch integer, part integer, namespace text, job text, queue text, model text, cluster text, gpus integer,
             price_micros bigint, currency text, started_at timestamptz
         )
-        left join run r using (job_id, epoch)
+        left join run r using (job_id, epoch, part)
         on conflict do nothing
         "#,
         Json(begun) as _
@@ -88,7 +92,7 @@ pub async fn begin(tx: &mut Tx, begun: &[Begun]) -> Result<()> {
     Ok(())
 }
 
-/// A charge that goes on with other GPUs.
+/// A charge that goes on with other GPUs: of a run in one cluster.
 #[derive(Clone, Debug, Serialize)]
 pub struct Resized {
     /// The job's row.
@@ -143,9 +147,12 @@ pub async fn finish(tx: &mut Tx, ended: &[Ended]) -> Result<()> {
         update cost c
         set started_at = case when c.piece = 0 then n.started_at else c.started_at end,
             finished_at = least(c.finished_at, n.finished_at)
-        from jsonb_to_recordset($1) as n (job_id bigint, epoch integer, started_at timestamptz, finished_at timestamptz)
+        from jsonb_to_recordset($1) as n (
+            job_id bigint, epoch integer, part integer, started_at timestamptz, finished_at timestamptz
+        )
         where c.job_id = n.job_id
         and c.epoch = n.epoch
+        and c.part = n.part
         "#,
         Json(ended) as _
     )
@@ -156,7 +163,7 @@ pub async fn finish(tx: &mut Tx, ended: &[Ended]) -> Result<()> {
 
 /// A charge with what it can be summed by.
 pub struct Row {
-    /// Whether it is the first piece of its run in the window: runs are counted by these.
+    /// Whether it is the first of its run under its key in the window: runs are counted by these.
     pub is_first: bool,
     /// `queues/q`, `namespaces/n/jobs/j`, `models/m` (empty if none) or `clusters/c`, as asked.
     pub key: String,
@@ -215,7 +222,7 @@ pub async fn report(
                     when 'model' then case when model = '' then '' else 'models/' || model end
                     else 'clusters/' || cluster
                 end collate "C" as key,
-                job_id, epoch, piece, gpus, price_micros, currency, watts, emissions_mg, egress_micros, egress_currency,
+                job_id, epoch, part, piece, gpus, price_micros, currency, watts, emissions_mg, egress_micros, egress_currency,
                 started_at, finished_at
             from cost
             where ($2::timestamptz is null or finished_at is null or finished_at > $2)
@@ -225,7 +232,7 @@ pub async fn report(
         )
         select
             c.key as "key!",
-            row_number() over (partition by c.job_id, c.epoch order by c.piece) = 1 as "is_first!",
+            row_number() over (partition by c.key, c.job_id, c.epoch order by c.part, c.piece) = 1 as "is_first!",
             c.gpus, c.price_micros, c.currency, c.watts, c.emissions_mg, c.egress_micros, c.egress_currency,
             c.started_at, c.finished_at
         from charged c
@@ -267,7 +274,7 @@ pub async fn of_jobs<'e>(executor: impl PgExecutor<'e>, jobs: &[i64]) -> Result<
             job_id, epoch, gpus, price_micros, currency, watts, emissions_mg, egress_micros, egress_currency, started_at, finished_at
         from cost
         where job_id = any($1)
-        order by job_id, epoch, piece
+        order by job_id, epoch, part, piece
         "#,
         jobs
     )
@@ -388,7 +395,7 @@ pub async fn counted(executor: impl PgExecutor<'_>, queues: &[String], from: Tim
                 -- It is moved when the run begins.
                 case when c.started_at >= $2 then coalesce(c.egress_micros, 0) else 0 end as egress_micros
             from cost c
-            left join run r using (job_id, epoch)
+            left join run r using (job_id, epoch, part)
             where c.queue = any($1)
             and (c.finished_at is null or c.finished_at > $2)
             union all
@@ -397,7 +404,8 @@ pub async fn counted(executor: impl PgExecutor<'_>, queues: &[String], from: Tim
             join run r on r.job_id = j.job_id and r.epoch = j.epoch
             where j.charged
             and j.queue = any($1)
-            and not exists (select 1 from cost c where c.job_id = r.job_id and c.epoch = r.epoch)
+            and r.finished_at is null
+            and not exists (select 1 from cost c where c.job_id = r.job_id and c.epoch = r.epoch and c.part = r.part)
         )
         select
             coalesce(ceil(sum(ms * gpus)), 0)::bigint as "gpu_ms!",

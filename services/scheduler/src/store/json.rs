@@ -28,6 +28,9 @@ struct GangRow {
     /// Absent from rows of gangs of one size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     elastic: Option<ElasticRow>,
+    /// Absent from rows of gangs that are in one cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    span: Option<SpanRow>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,6 +44,13 @@ struct DatasetRow {
 struct ElasticRow {
     group: usize,
     least: u32,
+}
+
+/// How far its workers may be apart.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SpanRow {
+    Region,
 }
 
 /// The level, by whether it is required or only preferred.
@@ -76,8 +86,7 @@ fn write<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
-    // No manifest says yet that its gang may be split.
-    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic, span: _ } = gang;
+    let Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic, span } = gang;
     let groups = groups.iter().map(|WorkerGroup { name, replicas, each }| GroupRow {
         name: name.clone(),
         replicas: *replicas,
@@ -96,11 +105,15 @@ pub(super) fn write_gang(gang: &Gang) -> Result<Value> {
         }),
         dataset: dataset.as_ref().map(|Dataset { region, bytes }| DatasetRow { region: region.clone(), bytes: *bytes }),
         elastic: elastic.map(|Elastic { group, least }| ElasticRow { group, least }),
+        span: match span {
+            Span::Cluster => None,
+            Span::Region => Some(SpanRow::Region),
+        },
     })
 }
 
 pub(super) fn read_gang(value: Value) -> Result<Gang> {
-    let GangRow { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic } =
+    let GangRow { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic, span } =
         serde_json::from_value(value).map_err(|error| corrupt("a gang", error))?;
     let groups = groups.into_iter().map(|GroupRow { name, replicas, each }| WorkerGroup {
         name,
@@ -113,8 +126,11 @@ pub(super) fn read_gang(value: Value) -> Result<Gang> {
     });
     let dataset = dataset.map(|DatasetRow { region, bytes }| Dataset { region, bytes });
     let elastic = elastic.map(|ElasticRow { group, least }| Elastic { group, least });
-    let (groups, span) = (groups.collect(), Span::Cluster);
-    Ok(Gang { groups, min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic, span })
+    let span = match span {
+        None => Span::Cluster,
+        Some(SpanRow::Region) => Span::Region,
+    };
+    Ok(Gang { groups: groups.collect(), min_available, flavors, api, restart_ms, speeds, topology, dataset, elastic, span })
 }
 
 pub(super) fn write_slots(slots: &[Slot]) -> Result<Value> {

@@ -148,7 +148,7 @@ pub async fn charged(pool: &PgPool, name: &str) -> Result<Vec<muster_scheduler_e
         r#"
         select j.gang, case when j.gang ? 'elastic' then r.slots end as slots
         from job j
-        join run r on r.job_id = j.job_id and r.epoch = j.epoch
+        join run r on r.job_id = j.job_id and r.epoch = j.epoch and r.part = 0
         where j.queue = $1
         and j.charged
         "#,

@@ -9,6 +9,7 @@ use muster_proto::scheduler::v1::{
     GetQueueRequest, GetRunRequest, Job, JobSize, ReportCostRequest, job::State, report_cost_request::GroupBy,
 };
 use muster_scheduler::app::mind::Mind;
+use muster_scheduler::app::observe::{ItemPhase, Observed};
 use muster_scheduler::domain::job::RunPhase;
 use muster_scheduler_engine::{JobId, JobState};
 use serde_json::json;
@@ -76,10 +77,12 @@ async fn the_fold_agrees(world: &World) {
     for row in kept.rows().jobs {
         let other = folded.job(row.spec.id).expect("a known job");
         assert_eq!(other.spec, row.spec);
-        if let (JobState::Placed { leaving, sized, .. }, JobState::Placed { leaving: others, sized: other, .. }) =
-            (row.state, other.state)
+        if let (
+            JobState::Placed { leaving, sized, refused, .. },
+            JobState::Placed { leaving: others, sized: other, refused: others_refused, .. },
+        ) = (row.state, other.state)
         {
-            assert_eq!((leaving, sized), (others, other));
+            assert_eq!((leaving, sized, refused), (others, other, others_refused));
         }
     }
 }
@@ -319,4 +322,49 @@ async fn what_makes_no_sense_is_refused_by_the_field() {
     let refused = world.create(create("odd", &manifest)).await.expect_err("all is no smaller number");
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     assert!(refused.message().contains("spec.minAvailable"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_its_cluster_refuses_of_a_larger_run_is_given_back_and_charged_no_more() {
+    let mut world = world().await;
+    let shows = |runs: &[(&str, u32)]| showing(member("idc", 1, "V100", 3_600_000), runs);
+    submit_other(&mut world, "short", 5).await;
+    world.settle().await;
+    world.runs("idc", "short", 1).await;
+    submit(&mut world, "long", 8).await;
+    world.settle().await;
+    world.runs("idc", "long", 1).await;
+    world.join(shows(&[("short", 5), ("long", 3)])).await;
+    world.pass(100);
+    world.ends("idc", "short", 1, RunPhase::Succeeded).await;
+    world.join(shows(&[("long", 3)])).await;
+    world.settle().await;
+    assert_eq!(world.job("long").await.size, size(8, 0));
+    let refused = Observed {
+        phase: ItemPhase::Refused,
+        run_phase: None,
+        reason: "exceeded quota: gpus".to_owned(),
+        ..world.seen("idc", "long", 1, RunPhase::Running)
+    };
+    for _ in 0..2 {
+        world.observe(refused.clone()).await;
+    }
+    the_fold_agrees(&world).await;
+    world.settle().await;
+    let job = world.job("long").await;
+    assert_eq!((job.state(), job.size), (State::Running, size(8, 5)));
+    assert_eq!(job.reason, "goes on with 3 of 8 \"worker\" workers: its cluster refused to have it larger");
+    assert_eq!(replicas(&world, "long"), 3, "which is what is there");
+    the_fold_agrees(&world).await;
+    // Its cluster takes that, and has no more pods than that.
+    world.runs("idc", "long", 1).await;
+    world.settle().await;
+    assert_eq!(world.job("long").await.size, size(3, 0));
+    world.pass(600);
+    world.settle().await;
+    assert_eq!(world.job("long").await.size, size(3, 0), "it is not asked again soon");
+    world.submit("next", 1, 5).await;
+    world.settle().await;
+    assert_eq!(world.state("next").await.0, State::Placed, "others get the room");
+    the_fold_agrees(&world).await;
 }

@@ -15,6 +15,7 @@ mod moving;
 mod passes;
 mod policy;
 mod shares;
+mod spanning;
 mod standing;
 mod submitting;
 mod topology;

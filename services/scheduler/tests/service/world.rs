@@ -138,7 +138,11 @@ pub struct PlayedPolicy {
 pub enum Says {
     Yes,
     No(Vec<Violation>),
+    /// Of what is to be made in one cluster only.
+    NoIn(&'static str, Vec<Violation>),
     Away,
+    /// As [`Says::NoIn`].
+    AwayIn(&'static str),
 }
 
 #[async_trait]
@@ -146,9 +150,16 @@ impl Policy for PlayedPolicy {
     async fn evaluate(&self, questions: Vec<Question>) -> Vec<Result<Verdict>> {
         let answer = |question: Question| {
             let manifest = serde_json::from_str(&question.manifest).expect("JSON");
+            let says = match self.says.lock().unwrap().clone() {
+                Says::NoIn(cluster, violations) if question.clusters == [cluster] => Says::No(violations),
+                Says::AwayIn(cluster) if question.clusters == [cluster] => Says::Away,
+                says => says,
+            };
             self.asked.lock().unwrap().push((manifest, question.clusters));
-            match self.says.lock().unwrap().clone() {
-                Says::Yes => Ok(Verdict { revision: "r1".to_owned(), allowed: true, violations: Vec::new() }),
+            match says {
+                Says::Yes | Says::NoIn(..) | Says::AwayIn(_) => {
+                    Ok(Verdict { revision: "r1".to_owned(), allowed: true, violations: Vec::new() })
+                }
                 Says::No(violations) => Ok(Verdict { revision: "r2".to_owned(), allowed: false, violations }),
                 Says::Away => Err(Error::unavailable("PEER_AWAY", "the policy service is away; try again")),
             }

@@ -7,6 +7,7 @@ mod a_bad_version_is_found_out_at_ten_percent;
 mod a_bad_version_stops_at_the_canary;
 mod a_folder_is_one_unordered_set;
 mod a_gang_is_placed_whole_or_not_at_all;
+mod a_gang_spans_two_clusters_of_a_region;
 mod a_job_grows_and_shrinks;
 mod a_release_goes_wave_by_wave;
 mod an_old_generation_is_refused;

@@ -477,7 +477,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
             let elastic: Vec<JobId> = twin.started.iter().copied().filter(is_elastic).collect();
             let Some(id) = dice.pick(&elastic).copied() else { return };
             // However many are there: of what is told nobody is sure.
-            Event::GrowthRefused { job: id, epoch: twin.runs[&id].epoch, workers: dice.roll(6) as u32 }
+            Event::GrowthRefused { job: id, epoch: twin.runs[&id].epoch, workers: dice.roll(6) as u32, at: Time(twin.now) }
         }
         _ => Event::Time(Time(twin.now)),
     };

@@ -19,7 +19,8 @@ fn grown() -> Engine {
 
 fn refuse(engine: &mut Engine, id: u64, workers: u32) {
     let epoch = engine.job(JobId(id)).expect("a known job").epoch;
-    engine.apply(Event::GrowthRefused { job: JobId(id), epoch, workers }).unwrap();
+    let at = engine.now();
+    engine.apply(Event::GrowthRefused { job: JobId(id), epoch, workers, at }).unwrap();
 }
 
 #[test]
@@ -67,11 +68,11 @@ fn it_is_refused_of_an_older_run_and_of_a_gang_of_one_size() {
     let mut engine = grown();
     let epoch = engine.job(JobId(2)).unwrap().epoch;
     let older = muster_scheduler_engine::Epoch(epoch.0 - 1);
-    let refused = engine.apply(Event::GrowthRefused { job: JobId(2), epoch: older, workers: 4 }).unwrap_err();
+    let refused = engine.apply(Event::GrowthRefused { job: JobId(2), epoch: older, workers: 4, at: Time(0) }).unwrap_err();
     assert_eq!(refused.field, "epoch");
     submit(&mut engine, job(3, "b", 1, 4));
     step(&mut engine);
     let epoch = engine.job(JobId(2)).unwrap().epoch;
-    let unknown = engine.apply(Event::GrowthRefused { job: JobId(9), epoch, workers: 4 }).unwrap_err();
+    let unknown = engine.apply(Event::GrowthRefused { job: JobId(9), epoch, workers: 4, at: Time(0) }).unwrap_err();
     assert_eq!(unknown.field, "job");
 }

@@ -7,6 +7,9 @@ mod elastic;
 mod elastic_tests;
 mod pod;
 mod shape;
+mod span;
+#[cfg(test)]
+mod span_tests;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -15,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use muster_core::{Manifest, Quantity};
-use muster_scheduler_engine::{Gang, Span, WorkerGroup};
+use muster_scheduler_engine::{Gang, WorkerGroup};
 use serde_json::Value;
 
 use super::Fault;
@@ -86,17 +89,18 @@ impl Requirements {
         // What a job may have less of may be missing when it counts as running, unless it says that more must be there.
         let least =
             elastic.map_or(workers, |elastic| workers - u64::from(groups[elastic.group].replicas) + u64::from(elastic.least));
+        let topology = topology::read(kind, value, &templates)?.map(|(topology, _)| topology);
         let gang = Gang {
+            span: span::read(kind, value, (elastic, topology.as_ref()))?,
             min_available: shape::min_available(kind, value, (workers, least))?,
             groups,
             flavors: flavors.unwrap_or_default(),
             api: manifest.api_version().to_owned(),
             restart_ms: restart_ms(value)?,
             speeds: speeds(value)?,
-            topology: topology::read(kind, value, &templates)?.map(|(topology, _)| topology),
+            topology,
             dataset: dataset::read(value)?,
             elastic,
-            span: Span::Cluster,
         };
         muster_scheduler_engine::check(&gang).map_err(|refused| in_manifest(kind, value, &templates, refused.into()))?;
         let (queue, priority_class) = (queue(kind, value), priority_class(kind, value, &templates));
@@ -111,6 +115,9 @@ pub fn in_manifest(kind: Kind, value: &Value, templates: &[Template], fault: Fau
         && let Ok(Some((_, path))) = topology::read(kind, value, templates)
     {
         return Fault::new(path, fault.why);
+    }
+    if fault.field == "span" {
+        return Fault::new(span::path(), fault.why);
     }
     if fault.field.starts_with("elastic") {
         let groups: Vec<WorkerGroup> = templates.iter().map(WorkerGroup::from).collect();

@@ -85,8 +85,8 @@ pub async fn changes(tx: &mut Tx, clusters: Vec<String>, incarnation: Option<u64
 struct Compared {
     told: BTreeMap<String, Item>,
     wanted: BTreeMap<String, Item>,
-    /// The runs that were looked at because they are marked, by item.
-    runs: Vec<(String, (i64, u32))>,
+    /// The runs that were looked at because they are marked, by item: (job, epoch, part).
+    runs: Vec<(String, (i64, u32, u32))>,
     /// There are more of them.
     more: bool,
 }
@@ -106,7 +106,7 @@ async fn untold(tx: &mut Tx, clusters: &[String]) -> Result<Vec<(String, Compare
     let mut names = Vec::new();
     for (cluster, runs) in store::run::untold(tx, clusters, MAX_ITEMS).await? {
         let more = runs.len() == MAX_ITEMS;
-        let marked: Vec<(String, (i64, u32))> = runs.iter().map(|run| (run.item(), (run.job_id, run.epoch))).collect();
+        let marked: Vec<_> = runs.iter().map(|run| (run.item(), (run.job_id, run.epoch, run.part))).collect();
         let held: Vec<ToTell> = runs.into_iter().filter(|run| run.wanted).collect();
         let wanted = wanted(tx, &cluster, BTreeSet::new(), &held).await?;
         let of_cluster: BTreeSet<&String> = marked.iter().map(|(name, _)| name).chain(wanted.keys()).collect();

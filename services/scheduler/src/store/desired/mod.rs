@@ -225,21 +225,23 @@ async fn put_items(tx: &mut Tx, items: &[ItemRow<'_>], incarnation: Option<u64>)
     Ok(())
 }
 
-/// Clears the marks of runs that were held against what their cluster was told.
-pub async fn mark_told(tx: &mut Tx, runs: &[(i64, u32)]) -> Result<()> {
+/// Clears the marks of runs, by (job, epoch, part), that were held against what their cluster was told.
+pub async fn mark_told(tx: &mut Tx, runs: &[(i64, u32, u32)]) -> Result<()> {
     if runs.is_empty() {
         return Ok(());
     }
-    let jobs: Vec<i64> = runs.iter().map(|(job, _)| *job).collect();
-    let epochs: Vec<i32> = runs.iter().map(|(_, epoch)| column(*epoch)).collect();
+    let jobs: Vec<i64> = runs.iter().map(|(job, _, _)| *job).collect();
+    let epochs: Vec<i32> = runs.iter().map(|(_, epoch, _)| column(*epoch)).collect();
+    let parts: Vec<i32> = runs.iter().map(|(_, _, part)| column(*part)).collect();
     sqlx::query!(
         r#"
         update run
         set untold = false
-        where (job_id, epoch) in (select * from unnest($1::bigint[], $2::integer[]))
+        where (job_id, epoch, part) in (select * from unnest($1::bigint[], $2::integer[], $3::integer[]))
         "#,
         &jobs,
-        &epochs
+        &epochs,
+        &parts
     )
     .execute(&mut **tx)
     .await?;

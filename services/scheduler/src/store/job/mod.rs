@@ -267,7 +267,7 @@ pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Finished>> {
                                 * coalesce((gang -> 'speeds' ->> run.flavor)::double precision / 1000, 1)
                                 * run.part_permille / 1000
                     from run
-                    where run.job_id = job.job_id and run.epoch = job.epoch
+                    where run.job_id = job.job_id and run.epoch = job.epoch and run.part = 0
                 )
                 else (
                     select sum(
@@ -275,13 +275,24 @@ pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Finished>> {
                             + greatest(run.finished_at - coalesce(run.sized_at, run.started_at), interval '0')
                                 * coalesce((gang -> 'speeds' ->> run.flavor)::double precision / 1000, 1)
                                 * run.part_permille / 1000
-                    ) from run
-                    where run.job_id = job.job_id and run.finished_at > run.started_at
+                    )
+                    from (
+                        -- A run in several clusters lasts from when all its parts run until the last of them ends.
+                        select
+                            min(done_ms) as done_ms, min(sized_at) as sized_at, min(flavor) as flavor, min(part_permille) as part_permille,
+                            case when bool_and(started_at is not null) then max(started_at) end as started_at,
+                            max(finished_at) as finished_at
+                        from run
+                        where run.job_id = job.job_id
+                        group by epoch
+                    ) run
+                    where run.finished_at > run.started_at
                 )
             end))::bigint as lasted_ms,
             case when coalesce(gang -> 'speeds', '{}') = '{}' then (
                 select case when count(*) = 1 then min(run.flavor) end from run
                 where run.job_id = job.job_id
+                and run.part = 0
                 and run.finished_at > run.started_at
                 and (gang ->> 'restart_ms' is not null or run.epoch = job.epoch)
             ) end as model
@@ -304,7 +315,7 @@ pub async fn finished(tx: &mut Tx, limit: i64) -> Result<Vec<Finished>> {
     Ok(finished.collect())
 }
 
-/// Jobs with a charged run in a cluster, locked in row order.
+/// Jobs with a charged run of which all or a part goes on in a cluster, locked in row order.
 pub async fn charged_in(tx: &mut Tx, cluster: &str) -> Result<Vec<Job>> {
     let rows = sqlx::query_as!(
         JobRow,
@@ -315,7 +326,9 @@ pub async fn charged_in(tx: &mut Tx, cluster: &str) -> Result<Vec<Job>> {
             finished_at
         from job
         where charged
-        and exists (select 1 from run where run.job_id = job.job_id and run.epoch = job.epoch and run.cluster = $1)
+        and exists (
+            select 1 from run where run.job_id = job.job_id and run.epoch = job.epoch and run.cluster = $1 and run.finished_at is null
+        )
         order by job_id
         for update
         "#,

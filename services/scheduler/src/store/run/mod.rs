@@ -1,4 +1,4 @@
-//! Runs: read here, written in [`write`], several in one statement.
+//! Runs, with all their parts: read here, written in [`write`], several in one statement.
 
 pub mod write;
 
@@ -12,11 +12,13 @@ use sqlx::PgPool;
 use super::{column, corrupt, count, json};
 use crate::domain::cluster::Standing;
 use crate::domain::job::StopReason;
-use crate::domain::record::{Job, Run};
+use crate::domain::parts::Parts;
+use crate::domain::record::{GrowthRefused, Job, Run};
 
 struct RunRow {
     job_id: i64,
     epoch: i32,
+    part: i32,
     cluster: String,
     flavor: String,
     gpus: i32,
@@ -38,6 +40,9 @@ struct RunRow {
     sized_at: Option<jiff_sqlx::Timestamp>,
     done_ms: i64,
     resizing: bool,
+    grown_from: Option<i32>,
+    refused_at: Option<jiff_sqlx::Timestamp>,
+    refused_workers: Option<i32>,
 }
 
 impl TryFrom<RunRow> for Run {
@@ -47,6 +52,7 @@ impl TryFrom<RunRow> for Run {
         Ok(Self {
             job_id: row.job_id,
             epoch: count("an epoch", row.epoch)?,
+            part: count("a part", row.part)?,
             cluster: row.cluster,
             flavor: row.flavor,
             gpus: count("a number of GPUs", row.gpus)?,
@@ -54,6 +60,8 @@ impl TryFrom<RunRow> for Run {
             leaving: json::read_slots(row.leaving)?,
             sized: row.sized_at.map(|at| (at.to_jiff(), row.done_ms)),
             resizing: row.resizing,
+            grown_from: row.grown_from.map(|workers| count("a number of workers", workers)).transpose()?,
+            refused: row.refused_at.map(|at| refused(at.to_jiff(), row.refused_workers)).transpose()?,
             price: row.price_micros.map(|micros| (micros, row.currency)),
             state: row.state.parse().map_err(|error: String| corrupt("a state", error))?,
             reason: row.reason,
@@ -74,14 +82,19 @@ impl TryFrom<RunRow> for Run {
     }
 }
 
+fn refused(at: jiff::Timestamp, workers: Option<i32>) -> Result<GrowthRefused> {
+    Ok(GrowthRefused { at, workers: workers.map(|workers| count("a number of workers", workers)).transpose()? })
+}
+
 /// One run. Locked with its job.
-pub async fn get(tx: &mut Tx, job_id: i64, epoch: u32) -> Result<Option<Run>> {
-    let row = sqlx::query_as!(
+pub async fn get(tx: &mut Tx, job_id: i64, epoch: u32) -> Result<Option<Parts>> {
+    let rows = sqlx::query_as!(
         RunRow,
         r#"
         select
-            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
+            job_id, epoch, part, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing,
+            grown_from, refused_at, refused_workers
         from run
         where job_id = $1
         and epoch = $2
@@ -89,13 +102,17 @@ pub async fn get(tx: &mut Tx, job_id: i64, epoch: u32) -> Result<Option<Run>> {
         job_id,
         column(epoch)
     )
-    .fetch_optional(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    row.map(Run::try_from).transpose()
+    Ok(Parts::of(parts(rows)?))
+}
+
+fn parts(rows: Vec<RunRow>) -> Result<Vec<Run>> {
+    rows.into_iter().map(Run::try_from).collect()
 }
 
 /// Runs by (job, epoch), those that are there. Locked with their jobs.
-pub async fn some(tx: &mut Tx, runs: &[(i64, u32)]) -> Result<BTreeMap<(i64, u32), Run>> {
+pub async fn some(tx: &mut Tx, runs: &[(i64, u32)]) -> Result<BTreeMap<(i64, u32), Parts>> {
     if runs.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -105,8 +122,9 @@ pub async fn some(tx: &mut Tx, runs: &[(i64, u32)]) -> Result<BTreeMap<(i64, u32
         RunRow,
         r#"
         select
-            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
+            job_id, epoch, part, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing,
+            grown_from, refused_at, refused_workers
         from run
         where (job_id, epoch) in (select * from unnest($1::bigint[], $2::integer[]))
         "#,
@@ -115,29 +133,27 @@ pub async fn some(tx: &mut Tx, runs: &[(i64, u32)]) -> Result<BTreeMap<(i64, u32
     )
     .fetch_all(&mut **tx)
     .await?;
-    let runs = rows.into_iter().map(Run::try_from);
-    runs.map(|run| run.map(|run| ((run.job_id, run.epoch), run))).collect()
+    Ok(Parts::by_run(parts(rows)?))
 }
 
 /// The current runs of those of these jobs that are charged, by job.
-pub async fn charged<'a>(tx: &mut Tx, jobs: impl IntoIterator<Item = &'a Job>) -> Result<BTreeMap<i64, Run>> {
+pub async fn charged<'a>(tx: &mut Tx, jobs: impl IntoIterator<Item = &'a Job>) -> Result<BTreeMap<i64, Parts>> {
     let charged: Vec<(i64, u32)> = jobs.into_iter().filter(|job| job.charged).map(|job| (job.id, job.epoch)).collect();
     Ok(some(tx, &charged).await?.into_iter().map(|((job, _), run)| (job, run)).collect())
 }
 
 /// Runs of a job after an epoch, oldest first.
-pub async fn list(pool: &PgPool, job_id: i64, after: u32, limit: i64) -> Result<Vec<Run>> {
+pub async fn list(pool: &PgPool, job_id: i64, after: u32, limit: i64) -> Result<Vec<Parts>> {
     let rows = sqlx::query_as!(
         RunRow,
         r#"
         select
-            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
+            job_id, epoch, part, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing,
+            grown_from, refused_at, refused_workers
         from run
         where job_id = $1
-        and epoch > $2
-        order by epoch
-        limit $3
+        and epoch in (select r.epoch from run r where r.job_id = $1 and r.part = 0 and r.epoch > $2 order by r.epoch limit $3)
         "#,
         job_id,
         column(after),
@@ -145,36 +161,53 @@ pub async fn list(pool: &PgPool, job_id: i64, after: u32, limit: i64) -> Result<
     )
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(Run::try_from).collect()
+    Ok(Parts::by_run(parts(rows)?).into_values().collect())
 }
 
-/// The current runs that no verdict has allowed yet, and those of which it has allowed another size, oldest first.
-pub async fn uncleared(pool: &PgPool, limit: i64) -> Result<Vec<Run>> {
+/// The current runs that no verdict has allowed yet, and those of which it has allowed another size, oldest first; each with all its
+/// parts.
+pub async fn uncleared(pool: &PgPool, limit: i64) -> Result<Vec<Parts>> {
     let rows = sqlx::query_as!(
         RunRow,
         r#"
         select
-            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
-            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing
+            job_id, epoch, part, cluster, flavor, gpus, slots, price_micros, currency, state, reason, stopping, wanted, bundle_digest,
+            removed_generation, pods, traceparent, placed_at, started_at, finished_at, leaving, sized_at, done_ms, resizing,
+            grown_from, refused_at, refused_workers
         from run
-        where wanted
-        and (bundle_digest is null or resizing)
-        order by placed_at, job_id
-        limit $1
+        join (
+            select u.job_id, u.epoch
+            from run u
+            where u.wanted
+            and (u.bundle_digest is null or u.resizing)
+            and u.part = 0
+            order by u.placed_at, u.job_id
+            limit $1
+        ) waiting using (job_id, epoch)
+        order by placed_at, job_id, part
         "#,
         limit
     )
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(Run::try_from).collect()
+    let mut runs: Vec<Vec<Run>> = Vec::new();
+    for part in parts(rows)? {
+        match runs.last_mut() {
+            Some(run) if run[0].job_id == part.job_id && run[0].epoch == part.epoch => run.push(part),
+            Some(_) | None => runs.push(vec![part]),
+        }
+    }
+    Ok(runs.into_iter().filter_map(Parts::of).collect())
 }
 
-/// A run that its cluster may be told of.
+/// A run, or the part of one, that its cluster may be told of.
 pub struct ToTell {
     /// Its job's row.
     pub job_id: i64,
     /// Which attempt.
     pub epoch: u32,
+    /// Which part of it.
+    pub part: u32,
     /// Its job's namespace.
     pub namespace: String,
     /// Its job's name.
@@ -196,6 +229,7 @@ pub struct ToTell {
 struct ToTellRow {
     job_id: i64,
     epoch: i32,
+    part: i32,
     namespace: String,
     name: String,
     queue: String,
@@ -210,9 +244,9 @@ impl TryFrom<ToTellRow> for ToTell {
     type Error = Error;
 
     fn try_from(row: ToTellRow) -> Result<Self> {
-        let ToTellRow { job_id, epoch, namespace, name, queue, kind, movable, wanted, bundle_digest, traceparent } = row;
-        let epoch = count("an epoch", epoch)?;
-        Ok(Self { job_id, epoch, namespace, job: name, queue, kind, movable, wanted, bundle_digest, traceparent })
+        let ToTellRow { job_id, epoch, part, namespace, name, queue, kind, movable, wanted, bundle_digest, traceparent } = row;
+        let (epoch, part) = (count("an epoch", epoch)?, count("a part", part)?);
+        Ok(Self { job_id, epoch, part, namespace, job: name, queue, kind, movable, wanted, bundle_digest, traceparent })
     }
 }
 
@@ -222,7 +256,7 @@ pub async fn wanted(tx: &mut Tx, cluster: &str) -> Result<Vec<ToTell>> {
         ToTellRow,
         r#"
         select
-            r.job_id, r.epoch, j.namespace, j.name, j.queue, j.kind, j.movable, r.wanted, r.bundle_digest, r.traceparent
+            r.job_id, r.epoch, r.part, j.namespace, j.name, j.queue, j.kind, j.movable, r.wanted, r.bundle_digest, r.traceparent
         from run r
         join job j on j.job_id = r.job_id
         where r.cluster = $1
@@ -244,8 +278,8 @@ pub async fn untold(tx: &mut Tx, clusters: &[String], limit: usize) -> Result<BT
     let rows = sqlx::query!(
         r#"
         select
-            asked.cluster as "cluster!", r.job_id, r.epoch, j.namespace, j.name, j.queue, j.kind, j.movable, r.wanted, r.bundle_digest,
-            r.traceparent
+            asked.cluster as "cluster!", r.job_id, r.epoch, r.part, j.namespace, j.name, j.queue, j.kind, j.movable, r.wanted,
+            r.bundle_digest, r.traceparent
         from unnest($1::text[]) as asked (cluster)
         cross join lateral (
             select *
@@ -269,6 +303,7 @@ pub async fn untold(tx: &mut Tx, clusters: &[String], limit: usize) -> Result<BT
         let run = ToTell {
             job_id: row.job_id,
             epoch: count("an epoch", row.epoch)?,
+            part: count("a part", row.part)?,
             namespace: row.namespace,
             job: row.name,
             queue: row.queue,
@@ -283,15 +318,15 @@ pub async fn untold(tx: &mut Tx, clusters: &[String], limit: usize) -> Result<BT
     Ok(untold)
 }
 
-/// Takes finished runs that ended before an instant out of their clusters, at most `limit`; gives the clusters concerned.
+/// Takes what ended before an instant out of its clusters, at most `limit` runs or parts of runs; gives the clusters concerned.
 pub async fn retire(tx: &mut Tx, before: jiff::Timestamp, limit: i64) -> Result<Vec<String>> {
     let rows = sqlx::query_scalar!(
         r#"
         update run
         set wanted = false,
             untold = true
-        where (job_id, epoch) in (
-            select job_id, epoch
+        where (job_id, epoch, part) in (
+            select job_id, epoch, part
             from run
             where wanted
             and finished_at < $1

@@ -17,6 +17,7 @@ use crate::domain::record::Run;
 struct NewRow<'a> {
     job_id: i64,
     epoch: i32,
+    part: i32,
     cluster: &'a str,
     flavor: &'a str,
     gpus: i32,
@@ -40,6 +41,7 @@ impl<'a> NewRow<'a> {
         Ok(Self {
             job_id: run.job_id,
             epoch: column(run.epoch),
+            part: column(run.part),
             cluster: &run.cluster,
             flavor: &run.flavor,
             gpus: column(run.gpus),
@@ -60,7 +62,7 @@ impl<'a> NewRow<'a> {
     }
 }
 
-/// A new run.
+/// A new run, or a part of one.
 #[derive(Clone, Debug)]
 pub struct Placed {
     /// The run.
@@ -84,14 +86,14 @@ pub async fn insert(tx: &mut Tx, runs: &[Placed]) -> Result<()> {
     sqlx::query!(
         r#"
         insert into run (
-            job_id, epoch, cluster, flavor, gpus, slots, price_micros, currency, state, reason, traceparent, placed_at,
+            job_id, epoch, part, cluster, flavor, gpus, slots, price_micros, currency, state, reason, traceparent, placed_at,
             counted_ms, watts, emissions_mg, egress_micros, egress_currency, part_permille
         )
         select *
         from jsonb_to_recordset($1) as n (
-            job_id bigint, epoch integer, cluster text, flavor text, gpus integer, slots jsonb, price_micros bigint, currency text,
-            state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint, watts integer, emissions_mg bigint,
-            egress_micros bigint, egress_currency text, part_permille integer
+            job_id bigint, epoch integer, part integer, cluster text, flavor text, gpus integer, slots jsonb, price_micros bigint,
+            currency text, state text, reason text, traceparent text, placed_at timestamptz, counted_ms bigint, watts integer,
+            emissions_mg bigint, egress_micros bigint, egress_currency text, part_permille integer
         )
         "#,
         Json(rows) as _
@@ -105,12 +107,16 @@ pub async fn insert(tx: &mut Tx, runs: &[Placed]) -> Result<()> {
 struct ChangedRow<'a> {
     job_id: i64,
     epoch: i32,
+    part: i32,
     state: &'a str,
     reason: &'a str,
     stopping: Option<&'a str>,
     wanted: bool,
     bundle_digest: Option<&'a str>,
     resizing: bool,
+    grown_from: Option<i32>,
+    refused_at: Option<Timestamp>,
+    refused_workers: Option<i32>,
     pods: &'a BTreeMap<String, u32>,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -121,12 +127,16 @@ impl<'a> ChangedRow<'a> {
         Self {
             job_id: run.job_id,
             epoch: column(run.epoch),
+            part: column(run.part),
             state: run.state.as_str(),
             reason: &run.reason,
             stopping: run.stopping.map(StopReason::as_str),
             wanted: run.wanted,
             bundle_digest: run.bundle_digest.as_deref(),
             resizing: run.resizing,
+            grown_from: run.grown_from.map(column),
+            refused_at: run.refused.map(|refused| refused.at),
+            refused_workers: run.refused.and_then(|refused| refused.workers).map(column),
             pods: &run.pods,
             started_at: run.started_at,
             finished_at: run.finished_at,
@@ -150,16 +160,21 @@ pub async fn update<'a>(tx: &mut Tx, runs: impl Iterator<Item = &'a Run>) -> Res
             wanted = n.wanted,
             bundle_digest = n.bundle_digest,
             resizing = n.resizing,
+            grown_from = n.grown_from,
+            refused_at = n.refused_at,
+            refused_workers = n.refused_workers,
             pods = n.pods,
             started_at = n.started_at,
             finished_at = n.finished_at,
             untold = r.untold or r.wanted <> n.wanted or r.bundle_digest is distinct from n.bundle_digest
         from jsonb_to_recordset($1) as n (
-            job_id bigint, epoch integer, state text, reason text, stopping text, wanted boolean, bundle_digest text, resizing boolean,
-            pods jsonb, started_at timestamptz, finished_at timestamptz
+            job_id bigint, epoch integer, part integer, state text, reason text, stopping text, wanted boolean, bundle_digest text,
+            resizing boolean,
+            grown_from integer, refused_at timestamptz, refused_workers integer, pods jsonb, started_at timestamptz, finished_at timestamptz
         )
         where r.job_id = n.job_id
         and r.epoch = n.epoch
+        and r.part = n.part
         "#,
         Json(rows) as _
     )
@@ -168,7 +183,7 @@ pub async fn update<'a>(tx: &mut Tx, runs: impl Iterator<Item = &'a Run>) -> Res
     Ok(())
 }
 
-/// A run that has another size, or is to have one.
+/// A run that has another size, or is to have one; such a run is in one cluster.
 #[derive(Clone, Debug)]
 pub struct Resized {
     /// The run as it is from now on.
@@ -231,6 +246,7 @@ pub async fn resize(tx: &mut Tx, runs: &[Resized]) -> Result<()> {
         )
         where r.job_id = n.job_id
         and r.epoch = n.epoch
+        and r.part = 0
         "#,
         Json(rows) as _
     )
