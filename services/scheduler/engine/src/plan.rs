@@ -294,7 +294,7 @@ impl Engine {
         of_size: ClassId,
     ) -> Placement {
         self.dequeue(id);
-        let (elsewhere, parts) = self.parts_of(id, others, of_size);
+        let (elsewhere, parts) = if others.is_empty() { Default::default() } else { self.parts_of(id, others, of_size) };
         let site = &mut self.sites[candidate.cluster];
         site.runs.insert(id);
         site.taken += 1;
@@ -305,9 +305,10 @@ impl Engine {
         let speed = speed_at(&self.classes, job, of_size, candidate.flavor);
         let counted_ms = time_of(crate::lanes::work_ms(job.expected_ms, 1), speed);
         let work_of = |gpus: i64, price, egress| Work::new(counted_ms.saturating_mul(gpus), price).with_egress(egress);
-        let work = elsewhere.iter().fold(work_of(gpus, candidate.price, candidate.egress), |work, part| {
-            work.and(work_of(part.gpus, part.price_micros, Some(part.egress_micros)))
-        });
+        let mut work = work_of(gpus, candidate.price, candidate.egress);
+        for part in &elsewhere {
+            work = work.and(work_of(part.gpus, part.price_micros, Some(part.egress_micros)));
+        }
         let placement = Placement {
             job: id,
             epoch: job.epoch,
