@@ -132,8 +132,7 @@ impl Engine {
                 }
             }
         }
-        let kept = self.promised.values_mut().filter(|promise| promise.cluster == index);
-        for place in kept.flat_map(|promise| promise.places.iter_mut()) {
+        for place in self.promised.values_mut().flat_map(|promise| promise.places_mut(index)) {
             place.node = nodes.index_of(self.sites[index].nodes.name(place.node));
         }
         self.sites[index].nodes = std::mem::take(nodes);
@@ -146,9 +145,9 @@ impl Engine {
                 self.list_size(id);
             }
         }
-        for (id, promise) in self.promised.iter().filter(|(_, promise)| promise.cluster == index) {
+        for (id, places) in self.promised.iter().filter_map(|(id, promise)| Some((id, promise.on(index)?))) {
             let class = self.classes.get(self.jobs.held(*id).class);
-            self.sites[index].nodes.take_places(class, &promise.places, &self.resources);
+            self.sites[index].nodes.take_places(class, places, &self.resources);
         }
     }
 

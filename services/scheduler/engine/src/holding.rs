@@ -44,31 +44,34 @@ impl Engine {
     /// Charges a placed job to the nodes of all its clusters, or gives back what was.
     pub(crate) fn hold(&mut self, id: JobId, charge: Charge) {
         let Some(Job { state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
-        let (first, further) = (run.cluster, run.further());
-        self.hold_on(id, first, charge);
-        for cluster in further {
-            self.hold_on(id, cluster, charge);
+        let index = run.cluster;
+        if run.is_split() || run.bound.is_some() {
+            for cluster in run.clusters().collect::<Vec<_>>() {
+                self.hold_on(id, cluster, charge);
+            }
+            return;
         }
+        // What is planned needs no list of its own.
+        let (site, class) = (&mut self.sites[index], self.classes.get(run.class));
+        match charge {
+            Charge::Add => site.nodes.take_places(class, &run.places, &self.resources),
+            Charge::Back => site.nodes.give_places(class, &run.places, &self.resources),
+        }
+        self.note_held(index, charge);
     }
 
     fn hold_on(&mut self, id: JobId, index: ClusterIndex, charge: Charge) {
-        let Some(Job { state: State::Placed(run), .. }) = self.jobs.get(id) else { return };
-        let Some((places, bound)) = run.on(index) else { return };
-        if bound.is_none() {
-            // What is planned needs no list of its own.
-            let (site, class) = (&mut self.sites[index], self.classes.get(run.class));
+        for (node, amount) in self.reserved(id, index) {
             match charge {
-                Charge::Add => site.nodes.take_places(class, places, &self.resources),
-                Charge::Back => site.nodes.give_places(class, places, &self.resources),
-            }
-        } else {
-            for (node, amount) in self.reserved(id, index) {
-                match charge {
-                    Charge::Add => self.sites[index].nodes.take(node, &amount, &self.resources),
-                    Charge::Back => self.sites[index].nodes.give(node, &amount, &self.resources),
-                }
+                Charge::Add => self.sites[index].nodes.take(node, &amount, &self.resources),
+                Charge::Back => self.sites[index].nodes.give(node, &amount, &self.resources),
             }
         }
+        self.note_held(index, charge);
+    }
+
+    /// Notes that something has become scarcer on a cluster, or free.
+    fn note_held(&mut self, index: ClusterIndex, charge: Charge) {
         match charge {
             Charge::Add => self.sites[index].taken += 1,
             Charge::Back => {

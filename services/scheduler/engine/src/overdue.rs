@@ -65,6 +65,9 @@ impl Engine {
                 return;
             }
         }
+        if self.groups.get(group).may_span() {
+            self.reserve_over_region(job, group, decisions);
+        }
     }
 
     /// Whether a run was overdue when it began: then shorter gangs leave it alone.

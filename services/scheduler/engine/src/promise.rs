@@ -13,6 +13,8 @@ use crate::lanes::LaneId;
 use crate::nodes::{Held, NodeIndex, Place};
 use crate::queues::Work;
 
+mod regions;
+
 /// Runs looked at for one reservation, by row. In a larger cluster a gang finds its room among so many all the same.
 const MOST_RUNS: usize = 10_000;
 /// Lanes looked at by one plan for gangs that are done before a reservation begins.
@@ -26,6 +28,8 @@ pub(crate) struct Promise {
     /// The tier that the gang gets it by.
     pub(crate) tier: usize,
     pub(crate) places: Vec<Place>,
+    /// What is kept on other clusters for a gang that will be split.
+    pub(crate) further: Vec<(ClusterIndex, Vec<Place>)>,
     /// Runs that were told to end for it and have not yet.
     pub(crate) left: BTreeSet<JobId>,
     /// When it should have its room at the latest; `None` if only the runs in `left` are in its way.
@@ -39,14 +43,16 @@ impl Promise {
     pub(crate) fn of(candidate: &Candidate, places: Vec<Place>, going: &Going) -> Self {
         let left = going.whole.iter().chain(going.workers.keys()).copied().collect();
         let Candidate { cluster, flavor, tier, .. } = *candidate;
-        Self { cluster, flavor, tier, places, left, expected_at: None, elsewhere: false }
+        Self { cluster, flavor, tier, places, further: Vec::new(), left, expected_at: None, elsewhere: false }
     }
 }
 
 impl Engine {
     /// Keeps room for a gang, whose places are charged already, and ends the runs, and takes the workers of runs, that are in its way.
     pub(crate) fn promise(&mut self, job: JobId, promise: Promise, going: Going, cause: Cause, decisions: &mut Vec<Decision>) {
-        self.sites[promise.cluster].taken += 1;
+        for (cluster, _) in promise.parts() {
+            self.sites[cluster].taken += 1;
+        }
         self.queues.mark(self.jobs.held(job).queue);
         for (run, workers) in going.workers {
             self.stats.resized += 1;
@@ -73,7 +79,7 @@ impl Engine {
     /// Gives up the room that is kept for a gang.
     pub(crate) fn break_promise(&mut self, job: JobId) {
         if let Some(promise) = self.set_promise_aside(job) {
-            self.freed.insert(promise.cluster);
+            self.freed.extend(promise.parts().map(|(cluster, _)| cluster));
         }
     }
 
@@ -87,8 +93,7 @@ impl Engine {
         if let Some(at) = promise.expected_at {
             self.timers.remove(&(at, Timer::Promised(job)));
         }
-        let class = self.classes.get(self.jobs.held(job).class);
-        self.sites[promise.cluster].nodes.give_places(class, &promise.places, &self.resources);
+        self.give_promised(self.jobs.held(job).class, &promise);
         Some(promise)
     }
 
@@ -113,23 +118,28 @@ impl Engine {
         due.sort_unstable();
         for (_, job) in due {
             self.stats.entries_visited += 1;
-            let Some(candidate) = self.promised_candidate(job) else {
+            let Some(candidates) = self.promised_candidates(job) else {
                 self.break_promise(job);
                 continue;
             };
-            // What is reserved for others counts only once they run.
-            let others = self.set_reservations_aside(candidate.cluster, Some(job));
-            let class = self.classes.get(self.jobs.held(job).class);
-            let nodes = &self.sites[candidate.cluster].nodes;
-            let has_come = self.promised[&job].places.iter().all(|place| nodes.has_come(class, *place));
-            self.put_reservations_back(candidate.cluster, &others);
+            let has_come = candidates.iter().all(|candidate| {
+                // What is reserved for others counts only once they run.
+                let others = self.set_reservations_aside(candidate.cluster, Some(job));
+                let class = self.classes.get(self.jobs.held(job).class);
+                let (nodes, places) = (&self.sites[candidate.cluster].nodes, self.promised[&job].on(candidate.cluster));
+                let has_come = places.is_some_and(|places| places.iter().all(|place| nodes.has_come(class, *place)));
+                self.put_reservations_back(candidate.cluster, &others);
+                has_come
+            });
             if has_come {
                 let promise = self.promised.remove(&job).expect("it was just looked at");
                 if let Some(at) = promise.expected_at {
                     self.timers.remove(&(at, Timer::Promised(job)));
                 }
                 let asks = self.jobs.held(job).asks;
-                decisions.push(Decision::Place(self.placed(job, &candidate, promise.places, asks)));
+                let further = promise.further.into_iter().map(|(_, places)| places);
+                let others = candidates[1..].iter().cloned().zip(further).collect();
+                decisions.push(Decision::Place(self.placed_over(job, (&candidates[0], promise.places), others, asks)));
             } else if self.promised[&job].elsewhere {
                 // What it waited for has gone, and its room is not where it was to be.
                 self.break_promise(job);
@@ -142,40 +152,42 @@ impl Engine {
         let theirs = self
             .promised
             .iter()
-            .filter(|(job, promise)| promise.cluster == cluster && promise.expected_at.is_some() && Some(**job) != but);
+            .filter(|(job, promise)| promise.on(cluster).is_some() && promise.expected_at.is_some() && Some(**job) != but);
         let jobs: Vec<JobId> = theirs.map(|(job, _)| *job).collect();
         for job in &jobs {
-            let class = self.classes.get(self.jobs.held(*job).class);
-            self.sites[cluster].nodes.give_places(class, &self.promised[job].places, &self.resources);
+            let (class, places) = (self.classes.get(self.jobs.held(*job).class), self.promised[job].on(cluster));
+            self.sites[cluster].nodes.give_places(class, places.unwrap_or_default(), &self.resources);
         }
         jobs
     }
 
     fn put_reservations_back(&mut self, cluster: ClusterIndex, jobs: &[JobId]) {
         for job in jobs {
-            let class = self.classes.get(self.jobs.held(*job).class);
-            self.sites[cluster].nodes.take_places(class, &self.promised[job].places, &self.resources);
+            let (class, places) = (self.classes.get(self.jobs.held(*job).class), self.promised[job].on(cluster));
+            self.sites[cluster].nodes.take_places(class, places.unwrap_or_default(), &self.resources);
         }
         if !jobs.is_empty() {
             self.sites[cluster].taken += 1;
         }
     }
 
-    /// The candidate that was promised, if the gang may still go there.
-    fn promised_candidate(&mut self, job: JobId) -> Option<Candidate> {
+    /// The candidate that was promised, or those of a gang that will be split, if it may still go there.
+    fn promised_candidates(&mut self, job: JobId) -> Option<Vec<Candidate>> {
         let promise = self.promised.get(&job)?;
         let entry = self.jobs.get(job)?;
         let class = self.classes.get(entry.asks);
+        let there = |(cluster, places): (ClusterIndex, &[Place])| {
+            places.iter().all(|place| self.sites[cluster].nodes.free_on(place.node).is_some())
+        };
         let nodes = &self.sites[promise.cluster].nodes;
-        let there = promise.places.iter().all(|place| nodes.free_on(place.node).is_some());
-        if !there
+        if !promise.parts().all(there)
             || !nodes.is_together(class, &promise.places)
             || self.queues.limit(entry.queue, &class.total, Work::default).is_some()
         {
             return None;
         }
         let (queue, class, expected_ms) = (entry.queue, entry.asks, entry.expected_ms);
-        let (cluster, flavor) = (promise.cluster, promise.flavor);
+        let flavor = promise.flavor;
         let owner = self.queues.tier_owner(queue);
         let tier = promise.tier;
         let (open, _) = self.tiers_open(owner, self.waits(entry));
@@ -184,8 +196,17 @@ impl Engine {
         let group = self.group(queue, class, open, expected_ms);
         self.renew(group);
         let candidates = &self.groups.get(group).candidates;
-        let promised = candidates.iter().find(|candidate| candidate.cluster == cluster && candidate.flavor == flavor);
-        promised.filter(|candidate| self.affords(job, candidate)).cloned()
+        let promise = self.promised.get(&job)?;
+        let on = |cluster: ClusterIndex| {
+            candidates.iter().find(|candidate| candidate.cluster == cluster && candidate.flavor == flavor)
+        };
+        if !promise.is_split() {
+            return on(promise.cluster).filter(|candidate| self.affords(job, candidate)).map(|candidate| vec![candidate.clone()]);
+        }
+        let parts: Option<Vec<(Candidate, &[Place])>> =
+            promise.parts().map(|(cluster, places)| Some((on(cluster)?.clone(), places))).collect();
+        let parts = parts.filter(|parts| self.may_be_split_over(job, parts))?;
+        Some(parts.into_iter().map(|(candidate, _)| candidate).collect())
     }
 
     /// Reserves room for a gang on a candidate, where it is expected first.
@@ -241,12 +262,13 @@ impl Engine {
 
     /// A gang's reservation should have come by now: it is made again, from what is expected now.
     pub(crate) fn promise_anew(&mut self, job: JobId) {
-        let Some(candidate) = self.promised_candidate(job) else {
+        let Some(candidates) = self.promised_candidates(job) else {
             self.break_promise(job);
             return;
         };
+        let [candidate] = candidates.as_slice() else { return self.reserve_over_region_anew(job) };
         self.break_promise(job);
-        let made = self.reserve(job, &candidate, &mut Vec::new());
+        let made = self.reserve(job, candidate, &mut Vec::new());
         if !made {
             self.freed.insert(candidate.cluster);
         }
@@ -258,8 +280,10 @@ impl Engine {
         let mut until: BTreeMap<ClusterIndex, Time> = BTreeMap::new();
         for promise in self.promised.values() {
             if let Some(at) = promise.expected_at {
-                let earliest = until.entry(promise.cluster).or_insert(at);
-                *earliest = at.min(*earliest);
+                for (cluster, _) in promise.parts() {
+                    let earliest = until.entry(cluster).or_insert(at);
+                    *earliest = at.min(*earliest);
+                }
             }
         }
         if until.is_empty() {

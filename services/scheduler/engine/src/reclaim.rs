@@ -251,14 +251,13 @@ impl Engine {
             let Some((places, going)) = self.free_up(class_id, candidate, &eligible, Some(rights)) else { continue };
             let promise = Promise::of(candidate, places, &going);
             if let Some(reservation) = reservation {
-                self.freed.insert(reservation.cluster);
+                self.freed.extend(reservation.parts().map(|(cluster, _)| cluster));
             }
             self.promise(job, promise, going, cause, decisions);
             return true;
         }
         if let Some(reservation) = reservation {
-            let class = self.classes.get(class_id);
-            self.sites[reservation.cluster].nodes.take_places(class, &reservation.places, &self.resources);
+            self.take_promised(class_id, &reservation);
             self.promise(job, reservation, Going::default(), cause, decisions);
         }
         if let Some(at) = ripe_at {

@@ -204,17 +204,21 @@ impl Engine {
     }
 
     fn restore_promise(&mut self, id: JobId, promised: Promised) -> Result<(), Refused> {
-        let Promised { cluster, flavor, tier, slots, left, expected_at, elsewhere } = promised;
+        let Promised { cluster, flavor, tier, slots, further, left, expected_at, elsewhere } = promised;
         let cluster = self.site(&cluster);
         let flavor = flavor.map(|name| self.flavors.intern(&name));
         let places = self.places(id, cluster, &slots)?;
-        let class = self.classes.get(self.jobs.held(id).class);
-        self.sites[cluster].nodes.take_places(class, &places, &self.resources);
-        self.sites[cluster].taken += 1;
+        let further = further.into_iter().map(|(name, slots)| PartRow { cluster: name, slots, bound: None });
+        let further = self.parts(id, cluster, further.collect())?.into_iter().map(|part| (part.cluster, part.places));
+        let promise = Promise { cluster, flavor, tier, places, further: further.collect(), left, expected_at, elsewhere };
+        self.take_promised(self.jobs.held(id).class, &promise);
+        for (cluster, _) in promise.parts() {
+            self.sites[cluster].taken += 1;
+        }
         if let Some(at) = expected_at {
             self.timers.insert((at, Timer::Promised(id)));
         }
-        self.promised.insert(id, Promise { cluster, flavor, tier, places, left, expected_at, elsewhere });
+        self.promised.insert(id, promise);
         Ok(())
     }
 }

@@ -125,6 +125,8 @@ pub struct Promised {
     pub tier: usize,
     /// On which nodes.
     pub slots: Vec<Slot>,
+    /// On which further clusters and nodes, for a gang that will be split.
+    pub further: Vec<(String, Vec<Slot>)>,
     /// Runs that were told to end for it and have not yet.
     pub left: BTreeSet<JobId>,
     /// When the room should have come at the latest; `None` if only the runs in `left` are in its way.
@@ -245,6 +247,11 @@ impl Engine {
             flavor: promise.flavor.map(|flavor| self.flavors.name(flavor).to_owned()),
             tier: promise.tier,
             slots: self.slots(promise.cluster, &promise.places),
+            further: promise
+                .further
+                .iter()
+                .map(|(cluster, places)| (self.sites[*cluster].name.clone(), self.slots(*cluster, places)))
+                .collect(),
             left: promise.left.clone(),
             expected_at: promise.expected_at,
             elsewhere: promise.elsewhere,

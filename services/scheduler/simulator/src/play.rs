@@ -268,7 +268,7 @@ impl<'a> Play<'a> {
         let works_from_ms = now + restart_ms;
         let speed =
             placement.flavor.as_ref().and_then(|flavor| shape.speeds.get(flavor)).map_or(NORMAL, |speed| i64::from(*speed));
-        let micros_per_hour = placement.price_micros.unwrap_or(0).saturating_mul(i64::from(job.gpus));
+        let micros_per_hour = micros_per_hour(placement, job);
         let dear = self.dear == Some(placement.cluster.as_str());
         self.running += 1;
         self.queue_gpus[job.queue] += job.gpus;
@@ -279,9 +279,10 @@ impl<'a> Play<'a> {
             self.outcome.most_dear_gpus = self.outcome.most_dear_gpus.max(u64::from(self.dear_gpus));
             self.outcome.most_dear_workers = self.outcome.most_dear_workers.max(self.dear_workers);
         }
-        // Moving its dataset is paid at once.
-        self.outcome.cost_micros += placement.egress_micros;
-        self.outcome.job_cost_micros[index] += placement.egress_micros;
+        // Moving its dataset is paid at once, for each cluster of a gang that is split.
+        let egress_micros = placement.elsewhere.iter().fold(placement.egress_micros, |sum, part| sum + part.egress_micros);
+        self.outcome.cost_micros += egress_micros;
+        self.outcome.job_cost_micros[index] += egress_micros;
         self.runs[index] = Some(Run { epoch: placement.epoch, since_ms: now, dear, micros_per_hour, speed, works_from_ms });
         let lasts_ms = (job.duration_ms - self.done_ms[index]).saturating_mul(NORMAL) / speed;
         self.ends.push(Reverse((works_from_ms + lasts_ms, index, placement.epoch)));
@@ -321,6 +322,16 @@ impl<'a> Play<'a> {
         self.outcome.preemptions += 1;
         self.engine.apply(Event::Ended { job, epoch, end: RunEnd::Retry { not_before: Time(now) } })
     }
+}
+
+/// What a run costs in an hour, each part at the price of its cluster.
+fn micros_per_hour(placement: &Placement, job: &Job) -> i64 {
+    let of = |price: Option<i64>, gpus: i64| price.unwrap_or(0).saturating_mul(gpus);
+    if placement.elsewhere.is_empty() {
+        return of(placement.price_micros, i64::from(job.gpus));
+    }
+    let first = of(placement.price_micros, placement.gpus);
+    placement.elsewhere.iter().fold(first, |sum, part| sum.saturating_add(of(part.price_micros, part.gpus)))
 }
 
 fn id(job: usize) -> JobId {

@@ -15,6 +15,7 @@ use crate::span::Span;
 /// How the gangs of a group may be split.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Splits {
+    /// Over which candidates: see [`of_regions`]. At least one list.
     regions: Vec<Vec<u32>>,
     /// How they would be, where no candidate has room for a whole one and some have together.
     now: Option<Split>,
@@ -75,6 +76,17 @@ impl Group {
         Some(parts.iter().map(|(place, gpus)| (&self.candidates[*place as usize], *gpus)))
     }
 
+    /// Whether its gangs may be split.
+    pub(crate) fn may_span(&self) -> bool {
+        self.splits.is_some()
+    }
+
+    /// The candidates over which a gang may be split, by region, in the tiers that are open now.
+    pub(crate) fn open_regions(&self) -> Vec<Vec<u32>> {
+        let regions = self.splits.iter().flat_map(|splits| &splits.regions);
+        regions.take_while(|of_region| (of_region[0] as usize) < self.reach).cloned().collect()
+    }
+
     /// Whether a gang might be split once something was taken, as little as that seems to help.
     pub(super) fn may_be_split(&self) -> bool {
         self.splits.as_ref().is_some_and(|splits| splits.unsure)
@@ -126,7 +138,7 @@ impl Engine {
 
     /// Packs a gang onto clusters of a region and reserves it, or reserves nothing and says whether each of its groups would have room
     /// alone.
-    fn take_split(&mut self, class: ClassId, of_region: &[u32], candidates: &[Candidate]) -> Result<Vec<Piece>, bool> {
+    pub(crate) fn take_split(&mut self, class: ClassId, of_region: &[u32], candidates: &[Candidate]) -> Result<Vec<Piece>, bool> {
         let class = self.classes.get(class);
         self.stats.entries_visited += 1;
         let clusters = || of_region.iter().map(|place| &candidates[*place as usize]);

@@ -8,15 +8,19 @@ use crate::world::{
 };
 use muster_scheduler_engine::{
     Amounts, BoundNode, ClusterSpec, ClusterState, Dataset, Decision, Elastic, Engine, Event, Gang, JobId, JobSpec, Placement,
-    Prefers, Reason, Resize, RunEnd, SizeChange, Slot, Standing, Threshold, TierOpens, Time, Topology, TopologyMode, WorkerGroup,
+    Prefers, Reason, Resize, RunEnd, SizeChange, Slot, Span, Standing, Threshold, TierOpens, Time, Topology, TopologyMode,
+    WorkerGroup,
 };
+
+mod regions;
 
 /// What the test itself believes, kept in the slowest and plainest way.
 struct Twin {
     clusters: BTreeMap<String, ClusterSpec>,
     jobs: BTreeMap<JobId, JobSpec>,
     runs: BTreeMap<JobId, Placement>,
-    bound: BTreeMap<JobId, Vec<BoundNode>>,
+    /// Of each cluster that a run is on.
+    bound: BTreeMap<(JobId, String), Vec<BoundNode>>,
     started: BTreeSet<JobId>,
     /// Runs of which workers were told to leave, with what is left then.
     leaving: BTreeMap<JobId, Vec<Slot>>,
@@ -26,19 +30,22 @@ struct Twin {
     capability: BTreeMap<String, Amounts>,
     parent: BTreeMap<String, String>,
     now: i64,
+    /// Whether there are gangs that may be split, over more clusters, and none with parts of GPUs.
+    wide: bool,
+    split: u64,
 }
 
 impl Twin {
     fn on_node(&self, cluster: &str, node: &str) -> Amounts {
         let mut sum = Amounts::new();
-        for (id, run) in self.runs.iter().filter(|(_, run)| run.cluster == cluster) {
-            if let Some(bound) = self.bound.get(id) {
+        for (id, slots) in self.runs.iter().filter_map(|(id, run)| Some((id, slots_on(run, cluster)?))) {
+            if let Some(bound) = self.bound.get(&(*id, cluster.to_owned())) {
                 for part in bound.iter().filter(|part| part.node == node) {
                     sum = sum.checked_add(&part.used).unwrap();
                 }
                 continue;
             }
-            for slot in run.slots.iter().filter(|slot| slot.node == node) {
+            for slot in slots.iter().filter(|slot| slot.node == node) {
                 let each = &self.jobs[id].gang.groups[slot.group].each;
                 sum = sum.checked_add(&each.checked_times(slot.workers).unwrap()).unwrap();
             }
@@ -49,12 +56,12 @@ impl Twin {
     /// GPUs of a node that are in use, whole or in part.
     fn gpus_on_node(&self, cluster: &str, node: &str) -> i64 {
         let (mut gpus, mut parts) = (0, BTreeMap::<u16, i64>::new());
-        for (id, run) in self.runs.iter().filter(|(_, run)| run.cluster == cluster) {
-            let slots = run.slots.iter().filter(|slot| slot.node == node);
+        for (id, planned) in self.runs.iter().filter_map(|(id, run)| Some((id, slots_on(run, cluster)?))) {
+            let slots = planned.iter().filter(|slot| slot.node == node);
             let each = |group: usize| &self.jobs[id].gang.groups[group].each;
-            match self.bound.get(id) {
+            match self.bound.get(&(*id, cluster.to_owned())) {
                 // On which GPUs they are that did not go where they were to go nobody knows.
-                Some(bound) if !as_planned(run, bound) => {
+                Some(bound) if !as_planned(planned, bound) => {
                     let used = bound.iter().filter(|part| part.node == node).map(|part| &part.used);
                     gpus += used.map(|used| used.get(GPU) + used.get(PART).div_euclid(1_000)).sum::<i64>();
                 }
@@ -85,7 +92,8 @@ impl Twin {
     fn take(&mut self, placement: Placement) {
         let gang = &self.jobs[&placement.job].gang;
         for (index, group) in gang.groups.iter().enumerate() {
-            let workers: u32 = placement.slots.iter().filter(|slot| slot.group == index).map(|slot| slot.workers).sum();
+            let slots = all_parts(&placement).flat_map(|(_, slots)| slots);
+            let workers: u32 = slots.filter(|slot| slot.group == index).map(|slot| slot.workers).sum();
             match gang.elastic {
                 Some(Elastic { group: elastic, least }) if elastic == index => {
                     assert!((least..=group.replicas).contains(&workers), "{workers} of {group:?}");
@@ -93,15 +101,18 @@ impl Twin {
                 Some(_) | None => assert_eq!(workers, group.replicas, "a gang is whole"),
             }
         }
-        let cluster = &self.clusters[&placement.cluster];
-        assert_eq!(cluster.state, ClusterState::Live);
-        for slot in &placement.slots {
-            let node = cluster.nodes.iter().find(|node| node.name == slot.node).expect("a plan names nodes that are there");
-            if gang.groups[slot.group].each.on_gpu() {
-                assert_eq!(Some(&node.flavor), placement.flavor.as_ref(), "one model for all workers");
-                assert!(gang.flavors.is_empty() || gang.flavors.contains(&node.flavor));
+        for (cluster, slots) in all_parts(&placement) {
+            let cluster = &self.clusters[cluster];
+            assert_eq!(cluster.state, ClusterState::Live);
+            for slot in slots {
+                let node = cluster.nodes.iter().find(|node| node.name == slot.node).expect("a plan names nodes that are there");
+                if gang.groups[slot.group].each.on_gpu() {
+                    assert_eq!(Some(&node.flavor), placement.flavor.as_ref(), "one model for all workers");
+                    assert!(gang.flavors.is_empty() || gang.flavors.contains(&node.flavor));
+                }
             }
         }
+        let cluster = &self.clusters[&placement.cluster];
         let together = gang.topology.as_ref().filter(|topology| topology.mode == TopologyMode::Required);
         if let Some(Topology { level, .. }) = together {
             let domain = |slot: &Slot| -> Option<&String> {
@@ -113,10 +124,14 @@ impl Twin {
         }
         let (id, queue) = (placement.job, self.jobs[&placement.job].queue.clone());
         assert!(!self.aside.contains(&id), "a suspended job is not placed");
-        let (name, slots) = (placement.cluster.clone(), placement.slots.clone());
-        let total = self.jobs[&id].gang.as_placed(&slots).total().unwrap();
+        let total = self.jobs[&id].gang.as_placed(&placement.slots).total().unwrap();
+        let parts: Vec<(String, Vec<Slot>)> =
+            all_parts(&placement).map(|(cluster, slots)| (cluster.to_owned(), slots.to_vec())).collect();
         assert!(self.runs.insert(id, placement).is_none(), "a job is placed once");
-        self.fits((id, &name), slots, (&queue, &total));
+        self.split += u64::from(parts.len() > 1);
+        for (name, slots) in parts {
+            self.fits((id, &name), slots, (&queue, &total));
+        }
     }
 
     /// Nothing is oversold that was taken just now, of nodes and of capabilities.
@@ -166,12 +181,12 @@ impl Twin {
                 assert!(
                     beyond(&old, &slots).is_empty() && !more.is_empty(),
                     "{id:?} moved from {old:?} to {slots:?}, seen {:?}",
-                    self.bound.get(&id)
+                    self.bound
                 );
-                if let Some(bound) = self.bound.get_mut(&id) {
+                let name = self.runs[&id].cluster.clone();
+                if let Some(bound) = self.bound.get_mut(&(id, name.clone())) {
                     bound.extend(more.iter().map(|slot| on(&gang.groups[slot.group].each, &slot.node, slot.workers)));
                 }
-                let name = self.runs[&id].cluster.clone();
                 let asked = more.iter().fold(Amounts::new(), |sum, slot| {
                     sum.checked_add(&gang.groups[slot.group].each.checked_times(slot.workers).unwrap()).unwrap()
                 });
@@ -203,9 +218,20 @@ fn on(each: &Amounts, node: &str, workers: u32) -> BoundNode {
     BoundNode { node: node.to_owned(), used: each.checked_times(workers).unwrap() }
 }
 
+/// The clusters of a run with what it has there.
+fn all_parts(run: &Placement) -> impl Iterator<Item = (&str, &[Slot])> {
+    let first = (run.cluster.as_str(), run.slots.as_slice());
+    std::iter::once(first).chain(run.elsewhere.iter().map(|part| (part.cluster.as_str(), part.slots.as_slice())))
+}
+
+/// What a run has on a cluster, if it is there.
+fn slots_on<'a>(run: &'a Placement, cluster: &str) -> Option<&'a [Slot]> {
+    all_parts(run).find(|(name, _)| *name == cluster).map(|(_, slots)| slots)
+}
+
 /// Whether pods are where they were to go.
-fn as_planned(run: &Placement, bound: &[BoundNode]) -> bool {
-    run.slots.iter().map(|slot| &slot.node).eq(bound.iter().map(|bound| &bound.node))
+fn as_planned(planned: &[Slot], bound: &[BoundNode]) -> bool {
+    planned.iter().map(|slot| &slot.node).eq(bound.iter().map(|bound| &bound.node))
 }
 
 /// GPUs and parts of GPUs together.
@@ -214,10 +240,10 @@ fn in_thousandths(amounts: &Amounts) -> Amounts {
     amounts.clone().with(GPU, 0).with(PART, gpus)
 }
 
-fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
+fn random_job(dice: &mut Dice, wide: bool, id: u64, now: i64) -> JobSpec {
     let queue = ["a", "b", "c", "d"][dice.roll(4) as usize];
     let mut spec = job(id, queue, 1 + dice.roll(4) as u32, [0, 1, 2, 4, 8][dice.roll(5) as usize]);
-    if dice.roll(3) == 0 {
+    if !wide && dice.roll(3) == 0 {
         spec.gang = part(id, queue, 1 + dice.roll(4) as u32, [100, 250, 460, 600, 810][dice.roll(5) as usize]).gang;
     }
     spec.priority = dice.roll(3) as i32;
@@ -247,7 +273,7 @@ fn random_job(dice: &mut Dice, id: u64, now: i64) -> JobSpec {
     if workers > 1 && dice.roll(2) == 0 {
         spec = elastic(spec, 1 + dice.roll(u64::from(workers) - 1) as u32);
     }
-    spec
+    if wide { regions::may_be_split(dice, spec) } else { spec }
 }
 
 /// What opens the dear tier.
@@ -257,7 +283,7 @@ const OPENS: [TierOpens; 3] = [
     TierOpens::WhileWaiting { gpus: Some(40), jobs: Some(10) },
 ];
 
-fn world_of(dice: &mut Dice) -> (Engine, Twin) {
+fn world_of(dice: &mut Dice, wide: bool) -> (Engine, Twin) {
     let mut mixed = cluster("mixed", 2, "V100", 3);
     mixed.nodes.extend(cluster("x", 2, "A100", 5).nodes.into_iter().enumerate().map(|(number, mut node)| {
         node.name = format!("big-{number}");
@@ -271,18 +297,21 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         shared(racked(mixed, 2)),
         cluster("plain", 2, "", 0),
     ];
+    if wide {
+        clusters = regions::more_of(clusters);
+    }
     for cluster in &mut clusters {
         cluster.region = ["eu", "us"][dice.roll(2) as usize].to_owned();
         cluster.egress = BTreeMap::from([(ClusterSpec::ANY_REGION.to_owned(), dice.roll(3) as i64)]);
     }
     let (mut a, mut b, mut c) = (queue("a", 1), queue("b", 3), queue("c", 1));
-    let of_a = amounts(200, 0, 20);
+    let of_a = if wide { amounts(800, 0, 60) } else { amounts(200, 0, 20) };
     a.capability = of_a.clone().into();
     b.parent = Some("lab".to_owned());
     c.parent = Some("lab".to_owned());
     c.tiers = vec![tier(&["idc", "plain"], TierOpens::WhenFull), tier(&["cloud"], OPENS[size as usize])];
     let mut lab = queue("lab", 2);
-    let of_lab = Amounts::new().with(GPU, 40);
+    let of_lab = Amounts::new().with(GPU, if wide { 80 } else { 40 });
     lab.capability = of_lab.clone().into();
     let twin = Twin {
         clusters: clusters.iter().map(|cluster| (cluster.name.clone(), cluster.clone())).collect(),
@@ -297,6 +326,8 @@ fn world_of(dice: &mut Dice) -> (Engine, Twin) {
         capability: BTreeMap::from([("a".to_owned(), of_a), ("lab".to_owned(), of_lab)]),
         parent: BTreeMap::from([("b".to_owned(), "lab".to_owned()), ("c".to_owned(), "lab".to_owned())]),
         now: 0,
+        wide,
+        split: 0,
     };
     let mut d = queue("d", 1);
     d.prefers = Some(Prefers::Greenest);
@@ -319,9 +350,10 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
     let waiting: Vec<JobId> =
         twin.jobs.keys().filter(|id| !twin.runs.contains_key(id) && !twin.aside.contains(id)).copied().collect();
     let event = match dice.roll(16) {
-        0..=3 => {
+        // Where few wait there is room for large gangs now and then.
+        0..=3 if !twin.wide || waiting.len() < 4 => {
             *next += 1;
-            let job = random_job(dice, *next, twin.now);
+            let job = random_job(dice, twin.wide, *next, twin.now);
             twin.jobs.insert(job.id, job.clone());
             let suspended = dice.roll(10) == 0;
             if suspended {
@@ -332,7 +364,7 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
         4..=6 => {
             let Some(id) = dice.pick(&runs).copied() else { return };
             let epoch = twin.runs.remove(&id).unwrap().epoch;
-            twin.bound.remove(&id);
+            twin.bound.retain(|(job, _), _| *job != id);
             twin.started.remove(&id);
             twin.leaving.remove(&id);
             let end = match dice.roll(4) {
@@ -390,23 +422,29 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
         }
         10 => {
             let Some(id) = dice.pick(&runs).copied() else { return };
-            if twin.bound.contains_key(&id) || twin.leaving.contains_key(&id) {
+            let run = &twin.runs[&id];
+            let parts: Vec<(&str, &[Slot])> = all_parts(run).collect();
+            let (cluster, slots) = if parts.len() > 1 { *dice.pick(&parts).unwrap() } else { parts[0] };
+            let key = (id, cluster.to_owned());
+            if twin.bound.contains_key(&key) || twin.leaving.contains_key(&id) {
                 return;
             }
-            let run = &twin.runs[&id];
             let groups = &twin.jobs[&id].gang.groups;
-            let nodes = &twin.clusters[&run.cluster].nodes;
+            let nodes = &twin.clusters[cluster].nodes;
             // The cluster's own scheduler may choose other nodes than the plan.
-            let bound: Vec<BoundNode> = run
-                .slots
+            let bound: Vec<BoundNode> = slots
                 .iter()
                 .map(|slot| BoundNode {
                     node: if dice.roll(3) == 0 { dice.pick(nodes).unwrap().name.clone() } else { slot.node.clone() },
                     used: groups[slot.group].each.checked_times(slot.workers).unwrap(),
                 })
                 .collect();
-            let event = Event::Bound { job: id, epoch: run.epoch, nodes: bound.clone() };
-            twin.bound.insert(id, bound);
+            let (epoch, nodes) = (run.epoch, bound.clone());
+            let event = match parts.len() {
+                1 => Event::Bound { job: id, epoch, nodes },
+                _ => Event::BoundOn { job: id, epoch, cluster: key.1.clone(), nodes },
+            };
+            twin.bound.insert(key, bound);
             event
         }
         11..=12 => {
@@ -428,8 +466,9 @@ fn happen(dice: &mut Dice, engine: &mut Engine, twin: &mut Twin, next: &mut u64)
                     on(&groups[slot.group].each, node, slot.workers)
                 })
                 .collect();
-            twin.bound.insert(id, bound.clone());
-            Event::Bound { job: id, epoch: run.epoch, nodes: bound }
+            let epoch = run.epoch;
+            twin.bound.insert((id, run.cluster.clone()), bound.clone());
+            Event::Bound { job: id, epoch, nodes: bound }
         }
         _ => Event::Time(Time(twin.now)),
     };
@@ -456,7 +495,8 @@ fn waiting_in(engine: &Engine, twin: &Twin, queue: &str) -> (i64, u64) {
 fn nobody_waits_who_could_run(engine: &Engine, twin: &Twin) {
     for id in twin.jobs.keys().filter(|id| !twin.runs.contains_key(id)) {
         let explanation = engine.explain(*id).expect("an unfinished job is known");
-        let has_room = explanation.clusters.iter().any(|verdict| verdict.reason == Reason::Room);
+        let has_room = explanation.clusters.iter().any(|verdict| verdict.reason == Reason::Room)
+            || explanation.span.as_ref().is_some_and(|span| span.open && span.fits());
         for verdict in &explanation.clusters {
             // What the engine counted as waiting, counted anew.
             if let Reason::TooFewWait(Threshold { queue, gpus: Some((gpus, waiting_gpus)), jobs: Some((jobs, waiting_jobs)) }) =
@@ -474,7 +514,7 @@ fn nobody_waits_who_could_run(engine: &Engine, twin: &Twin) {
 
 fn live(seed: u64, events: u32) -> (Engine, Twin) {
     let mut dice = Dice(seed);
-    let (mut engine, mut twin) = world_of(&mut dice);
+    let (mut engine, mut twin) = world_of(&mut dice, false);
     let mut next = 0;
     for step in 0..events {
         happen(&mut dice, &mut engine, &mut twin, &mut next);
@@ -514,7 +554,7 @@ fn the_same_facts_give_the_same_decisions() {
 fn an_engine_that_was_folded_decides_as_the_one_that_was_not() {
     for seed in 0..60 {
         let mut dice = Dice(seed);
-        let (mut engine, mut twin) = world_of(&mut dice);
+        let (mut engine, mut twin) = world_of(&mut dice, false);
         let mut next = 0;
         for step in 0..400 {
             happen(&mut dice, &mut engine, &mut twin, &mut next);

@@ -1,11 +1,13 @@
-//! Gangs that may span the clusters of a region: when they are split and over what, and that they begin, run and end as one.
+//! Gangs that may span the clusters of a region: when they are split and over what, and what is said of that.
 
 use crate::world::{GPU, RACK, amounts, cluster, elastic, engine, job, plan, queue, racked, submit, tier, together};
 use muster_scheduler_engine::{
-    Amounts, BoundNode, Budget, BudgetLimit, BudgetUnit, Cause, ClusterSpec, ClusterState, Dataset, Decision, Engine, Epoch,
-    Event, Hold, Interruption, JobId, JobSpec, JobState, Outlook, Placement, QueueSpec, Reason, RunEnd, Slot, Span, TierOpens,
-    Time, TopologyMode, WorkerGroup, check,
+    Amounts, Budget, BudgetLimit, BudgetUnit, ClusterSpec, Dataset, Engine, Event, Hold, JobId, JobSpec, Outlook, Placement,
+    QueueSpec, Reason, RunEnd, Slot, Span, TierOpens, Time, TopologyMode, WorkerGroup, check,
 };
+
+mod budgeted;
+mod runs;
 
 /// Nodes of 8 V100s in a region.
 fn of(region: &str, name: &str, nodes: u32) -> ClusterSpec {
@@ -39,6 +41,14 @@ fn ended(engine: &mut Engine, id: u64, end: RunEnd) {
 /// Free GPUs on all nodes of a cluster.
 fn free(engine: &Engine, cluster: &str) -> i64 {
     engine.audit().free[cluster].values().map(|free| free.get(GPU)).sum()
+}
+
+/// Starts everything that has room.
+fn run_all(engine: &mut Engine) {
+    let at = engine.now();
+    for placement in plan(engine) {
+        engine.apply(Event::Started { job: placement.job, epoch: placement.epoch, at }).unwrap();
+    }
 }
 
 /// A fold of its rows is the same engine, and has nothing left to decide.
@@ -122,43 +132,6 @@ fn the_fewest_clusters_are_taken_and_of_equals_the_first() {
 }
 
 #[test]
-fn it_begins_and_ends_everywhere_at_once() {
-    let mut engine = on_q(vec![of("eu", "one", 2), of("eu", "two", 2)]);
-    submit(&mut engine, job(1, "q", 1, 8));
-    submit(&mut engine, wide(2, "q", 4));
-    assert_eq!(plan(&mut engine).len(), 1);
-    assert_eq!((free(&engine, "one"), free(&engine, "two")), (8, 16), "nothing is taken for a part of it");
-    ended(&mut engine, 1, RunEnd::Finished);
-    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 2), ("two", 2)]);
-    assert_eq!(plan(&mut engine), []);
-    let (job, epoch) = (JobId(2), Epoch(1));
-    engine.apply(Event::Started { job, epoch, at: Time(5) }).unwrap();
-    folds(&engine);
-    engine.apply(Event::Stopping { job, epoch }).unwrap();
-    assert_eq!((free(&engine, "one"), free(&engine, "two")), (0, 0), "it is charged until it has ended");
-    ended(&mut engine, 2, RunEnd::Retry { not_before: Time(100) });
-    assert_eq!((free(&engine, "one"), free(&engine, "two")), (16, 16));
-    assert_eq!(engine.usage("q").unwrap(), Amounts::new());
-    engine.apply(Event::Time(Time(100))).unwrap();
-    assert_eq!(plan(&mut engine)[0].epoch, Epoch(2));
-}
-
-#[test]
-fn it_is_asked_again_when_less_than_a_gangs_room_becomes_free() {
-    let mut engine = on_q(vec![of("eu", "one", 4), of("eu", "two", 4)]);
-    for id in 1..=8 {
-        submit(&mut engine, job(id, "q", 1, 8));
-    }
-    assert_eq!(plan(&mut engine).len(), 8);
-    submit(&mut engine, wide(9, "q", 2));
-    assert_eq!(plan(&mut engine), []);
-    ended(&mut engine, 1, RunEnd::Finished);
-    assert_eq!(plan(&mut engine), []);
-    ended(&mut engine, 8, RunEnd::Finished);
-    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 1), ("two", 1)]);
-}
-
-#[test]
 fn a_launcher_goes_where_there_is_room_beside_the_workers() {
     let with_launcher = |cores| {
         let mut job = wide(1, "q", 3);
@@ -223,154 +196,6 @@ fn each_part_is_paid_at_its_price() {
 }
 
 #[test]
-fn what_is_bound_is_told_of_each_cluster() {
-    let mut engine = on_q(vec![of("eu", "one", 3), of("eu", "two", 3)]);
-    submit(&mut engine, wide(1, "q", 5));
-    assert_eq!(parts(&plan(&mut engine)[0]), [("one", 3), ("two", 2)]);
-    let on = |node: &str| BoundNode { node: node.to_owned(), used: amounts(32, 256, 8) };
-    let bound = |cluster: &str, nodes: &[&str]| Event::BoundOn {
-        job: JobId(1),
-        epoch: Epoch(1),
-        cluster: cluster.to_owned(),
-        nodes: nodes.iter().map(|node| on(node)).collect(),
-    };
-    let idle = |engine: &Engine| {
-        let free = engine.audit().free["two"].clone();
-        free.into_iter().filter(|(_, free)| free.get(GPU) == 8).map(|(node, _)| node).collect::<Vec<_>>()
-    };
-    assert_eq!(idle(&engine), ["node-2"]);
-    engine.apply(bound("two", &["node-2"])).unwrap();
-    assert_eq!(idle(&engine), ["node-2"], "one is still to come");
-    engine.apply(bound("two", &["node-1", "node-2"])).unwrap();
-    assert_eq!(idle(&engine), ["node-0"]);
-    folds(&engine);
-    engine.apply(bound("one", &["node-0", "node-1", "node-2"])).unwrap();
-    let JobState::Placed { bound: first, elsewhere, .. } = engine.job(JobId(1)).unwrap().state else { panic!("it runs") };
-    assert_eq!((first.unwrap().len(), elsewhere[0].bound.as_ref().unwrap().len()), (3, 2));
-    assert_eq!(engine.apply(bound("three", &["node-0"])).unwrap_err().to_string(), r#"cluster: job 1 has nothing on "three""#);
-    ended(&mut engine, 1, RunEnd::Finished);
-    assert_eq!((free(&engine, "one"), free(&engine, "two")), (24, 24));
-}
-
-#[test]
-fn a_part_stays_charged_whatever_becomes_of_its_cluster() {
-    let two = of("eu", "two", 2);
-    let mut engine = on_q(vec![of("eu", "one", 2), two.clone()]);
-    submit(&mut engine, wide(1, "q", 3));
-    let placement = plan(&mut engine).remove(0);
-    assert_eq!((parts(&placement), placement.elsewhere[0].slots[0].node.as_str()), (vec![("one", 2), ("two", 1)], "node-0"));
-    // Its nodes in another order, one more of them, then nothing of it, then all again.
-    let mut turned = of("eu", "two", 3);
-    turned.nodes.reverse();
-    engine.apply(Event::Cluster(turned)).unwrap();
-    let free_on = |engine: &Engine, node: &str| engine.audit().free["two"][node].get(GPU);
-    assert_eq!((free_on(&engine, "node-0"), free_on(&engine, "node-2")), (0, 8));
-    engine.apply(Event::ClusterGone("two".to_owned())).unwrap();
-    assert_eq!(engine.usage("q").unwrap().get(GPU), 24);
-    folds(&engine);
-    engine.apply(Event::Cluster(ClusterSpec { state: ClusterState::Lost, ..two })).unwrap();
-    assert_eq!((free_on(&engine, "node-0"), free_on(&engine, "node-1")), (0, 8));
-    folds(&engine);
-    submit(&mut engine, wide(2, "q", 1));
-    assert_eq!(plan(&mut engine), [], "nothing goes to what is lost");
-    ended(&mut engine, 1, RunEnd::Finished);
-    assert_eq!((free(&engine, "one"), free(&engine, "two")), (16, 16));
-}
-
-/// Starts everything that has room.
-fn run_all(engine: &mut Engine) {
-    let at = engine.now();
-    for placement in plan(engine) {
-        engine.apply(Event::Started { job: placement.job, epoch: placement.epoch, at }).unwrap();
-    }
-}
-
-fn interrupted(decisions: &[Decision]) -> Vec<Interruption> {
-    let interruption = |decision: &Decision| match decision {
-        Decision::Interrupt(interruption) => Some(*interruption),
-        Decision::Place(_) | Decision::Resize(_) => None,
-    };
-    decisions.iter().filter_map(interruption).collect()
-}
-
-#[test]
-fn it_makes_room_like_any_other_and_on_all_its_clusters() {
-    let urgent = |on: &str, cause: Cause, queue: &str| {
-        let guaranteed = QueueSpec { guarantee: amounts(0, 0, 16), ..crate::world::queue("other", 1) };
-        let mut engine = engine(vec![of("eu", "one", 2), of("eu", "two", 2)], vec![crate::world::queue("q", 1), guaranteed]);
-        submit(&mut engine, wide(1, "q", 4));
-        run_all(&mut engine);
-        engine.apply(Event::Time(Time(120_000))).unwrap();
-        let mut urgent = job(2, queue, 2, 8);
-        urgent.priority = i32::from(cause == Cause::Priority);
-        submit(&mut engine, urgent);
-        let decisions = engine.plan();
-        let interruption = Interruption { job: JobId(1), epoch: Epoch(1), in_favour_of: JobId(2), cause };
-        assert_eq!(interrupted(&decisions), [interruption], "{on}: it is told once");
-        assert_eq!(engine.plan(), []);
-        folds(&engine);
-        ended(&mut engine, 1, RunEnd::Retry { not_before: Time(0) });
-        let placements = plan(&mut engine);
-        assert_eq!((placements.len(), placements[0].cluster.as_str()), (1, "one"));
-        assert_eq!(free(&engine, "two"), 16, "its other part is free too");
-        assert_eq!(engine.usage("q").unwrap().get(GPU), if queue == "q" { 16 } else { 0 });
-        folds(&engine);
-    };
-    urgent("priority", Cause::Priority, "q");
-    urgent("share", Cause::Share, "other");
-}
-
-#[test]
-fn a_shorter_gang_may_take_its_place() {
-    let mut engine = on_q(vec![of("eu", "one", 1), of("eu", "two", 1)]);
-    let mut now = 0;
-    for (id, (kind, lasts)) in (10..).zip([("short", 60_000), ("long", 36_000_000)].repeat(5)) {
-        let job = JobSpec { kind: kind.to_owned(), submitted_at: Time(now), ..job(id, "q", 1, 8) };
-        let job = if kind == "long" { JobSpec { gang: wide(id, "q", 2).gang, ..job } } else { job };
-        submit(&mut engine, job);
-        run_all(&mut engine);
-        now += lasts;
-        engine.apply(Event::Time(Time(now))).unwrap();
-        ended(&mut engine, id, RunEnd::Finished);
-    }
-    let mut long = JobSpec { kind: "long".to_owned(), submitted_at: Time(now), ..wide(1, "q", 2) };
-    long.gang.restart_ms = Some(1_000);
-    submit(&mut engine, long);
-    run_all(&mut engine);
-    engine.apply(Event::Time(Time(now + 120_000))).unwrap();
-    submit(&mut engine, JobSpec { kind: "short".to_owned(), submitted_at: Time(now + 120_000), ..job(2, "q", 1, 8) });
-    let interruption = Interruption { job: JobId(1), epoch: Epoch(1), in_favour_of: JobId(2), cause: Cause::Sooner };
-    assert_eq!(interrupted(&engine.plan()), [interruption]);
-    ended(&mut engine, 1, RunEnd::Retry { not_before: Time(0) });
-    assert_eq!(plan(&mut engine).len(), 1);
-    folds(&engine);
-}
-
-#[test]
-fn a_promise_of_one_cluster_ends_where_it_can_begin_split() {
-    let mut engine = on_q(vec![of("eu", "one", 2), of("eu", "two", 2)]);
-    for id in 1..=4 {
-        submit(&mut engine, job(id, "q", 1, 8));
-    }
-    run_all(&mut engine);
-    submit(&mut engine, wide(5, "q", 2));
-    assert_eq!(plan(&mut engine), []);
-    engine.apply(Event::Time(Time(37 * 3_600_000))).unwrap();
-    assert_eq!(plan(&mut engine), [], "it is overdue, and one cluster is reserved for it");
-    let JobState::Waiting { promised: Some(promised), .. } = engine.job(JobId(5)).unwrap().state else { panic!("it waits") };
-    let free_there = |cluster: &str| if cluster == "one" { ["1", "2"] } else { ["3", "4"] };
-    let other = if promised.cluster == "one" { "two" } else { "one" };
-    ended(&mut engine, free_there(other)[0].parse().unwrap(), RunEnd::Finished);
-    assert_eq!(plan(&mut engine), []);
-    // The room that is kept for it becomes free in part, and what it needs besides is there already.
-    ended(&mut engine, free_there(other)[1].parse().unwrap(), RunEnd::Finished);
-    let placements = plan(&mut engine);
-    assert_eq!(parts(&placements[0]), [(other, 2)]);
-    assert_eq!(free(&engine, &promised.cluster), 0, "nothing is kept for it any more");
-    folds(&engine);
-}
-
-#[test]
 fn it_is_explained_over_which_clusters_it_goes_and_what_they_lack() {
     let mut engine = on_q(vec![of("eu", "one", 3), of("eu", "two", 2), of("us", "three", 1)]);
     submit(&mut engine, job(1, "q", 1, 8));
@@ -394,6 +219,38 @@ fn it_is_explained_over_which_clusters_it_goes_and_what_they_lack() {
     assert_eq!(engine.explain(JobId(4)).unwrap().span, None, "one cluster has room for it");
     submit(&mut engine, wide(5, "q", 6));
     assert_eq!(engine.explain(JobId(5)).unwrap().holds, [Hold::NoCluster], "no region could hold it");
+}
+
+#[test]
+fn the_worked_example_of_the_documentation_is_true() {
+    let of = |region: &str, name: &str, nodes, price: i64| ClusterSpec {
+        region: region.to_owned(),
+        ..cluster(name, nodes, "A100", price * 1_000_000)
+    };
+    let clusters = [of("eu-west", "west-1", 3, 2), of("eu-west", "west-2", 2, 3), of("eu-north", "north-1", 3, 1)].to_vec();
+    let mut engine = on_q(clusters.clone());
+    submit(&mut engine, wide(1, "q", 3));
+    submit(&mut engine, wide(2, "q", 3));
+    let placements = plan(&mut engine);
+    assert_eq!((parts(&placements[0]), parts(&placements[1])), (vec![("north-1", 3)], vec![("west-1", 3)]));
+    let mut engine = on_q(clusters.clone());
+    submit(&mut engine, wide(1, "q", 5));
+    let words = engine.explain(JobId(1)).unwrap().span.unwrap().to_string();
+    assert_eq!(words, "its 5 workers have room in region eu-west: 3 on west-1, 2 on west-2");
+    assert_eq!(parts(&plan(&mut engine)[0]), [("west-1", 3), ("west-2", 2)]);
+    assert!(on_q(clusters.clone()).admit(&wide(1, "q", 6)).is_err(), "no region has six nodes");
+    let mut busy = clusters;
+    busy[1].nodes[0].used_by_others = amounts(1, 1, 8);
+    let mut engine = on_q(busy.clone());
+    submit(&mut engine, wide(1, "q", 5));
+    assert_eq!(plan(&mut engine), []);
+    let holds = engine.explain(JobId(1)).unwrap().holds;
+    let words = "room on several clusters of one region; region eu-west comes closest: 32 GPUs A100 are free there, room for 4 of 5 \
+                 workers (3 on west-1, 1 on west-2)";
+    assert_eq!(holds[0].to_string(), words);
+    busy[1].nodes[0].used_by_others = Amounts::new();
+    engine.apply(Event::Cluster(busy[1].clone())).unwrap();
+    assert_eq!(parts(&plan(&mut engine)[0]).len(), 2);
 }
 
 #[test]
@@ -438,24 +295,4 @@ fn it_is_foreseen_when_it_begins() {
     let forecast = engine.clone().forecast(outlook);
     assert_eq!(parts(&forecast.starts[&JobId(2)].placement), [("one", 1), ("two", 1)]);
     assert!(forecast.starts[&JobId(3)].at > forecast.starts[&JobId(2)].at);
-}
-
-#[test]
-fn rows_that_no_engine_wrote_are_refused() {
-    let mut engine = on_q(vec![of("eu", "one", 2), of("eu", "two", 2)]);
-    submit(&mut engine, wide(1, "q", 3));
-    assert_eq!(plan(&mut engine).len(), 1);
-    let refused = |change: &dyn Fn(&mut JobState, &mut Span)| {
-        let mut rows = engine.rows();
-        let row = &mut rows.jobs[0];
-        change(&mut row.state, &mut row.spec.gang.span);
-        Engine::restore(rows, engine.now()).map(drop).unwrap_err().to_string()
-    };
-    let not_said = refused(&|_, span| *span = Span::Cluster);
-    assert_eq!(not_said, "jobs[1].elsewhere: is of a gang on one cluster");
-    let twice = refused(&|state, _| match state {
-        JobState::Placed { elsewhere, .. } => elsewhere[0].cluster = "one".to_owned(),
-        JobState::Waiting { .. } | JobState::Suspended => panic!("it runs"),
-    });
-    assert_eq!(twice, r#"jobs[1].elsewhere: cluster "one" is there twice"#);
 }

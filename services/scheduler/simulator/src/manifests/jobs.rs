@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_scheduler_engine::{CPU, Dataset, Gang, MEMORY, QueueSpec, Topology, TopologyMode, check};
+use muster_scheduler_engine::{CPU, Dataset, Gang, MEMORY, QueueSpec, Span, Topology, TopologyMode, check};
 
 use super::MOST;
 use crate::dice::Dice;
@@ -50,6 +50,7 @@ impl<'a> Made<'a> {
             "topology",
             "deadline",
             "dataset",
+            "span",
         ])?;
         let queue = self.queue(&spec.need("queue")?)?;
         let shape = shape(name, &spec)?;
@@ -120,10 +121,20 @@ fn shape(name: &str, spec: &Node<'_>) -> Result<Shape, Fault> {
     let speeds = speeds(spec)?;
     let topology = spec.get("topology").map(|topology| self::topology(&topology)).transpose()?;
     let dataset = spec.get("dataset").map(|dataset| self::dataset(&dataset)).transpose()?;
+    let span = spec.get("span").map(|span| self::span(&span)).transpose()?.unwrap_or_default();
     let deadline_ms = spec.get("deadline").map(|deadline| deadline.span_ms()).transpose()?;
-    let gang =
-        Gang { flavors, speeds: speeds.clone(), topology, dataset, ..gang_of("workers", workers, each.amounts()?, restart_ms) };
-    check(&gang).map_err(|refused| each.fault(refused.to_string()))?;
+    let gang = Gang {
+        flavors,
+        speeds: speeds.clone(),
+        topology,
+        dataset,
+        span,
+        ..gang_of("workers", workers, each.amounts()?, restart_ms)
+    };
+    check(&gang).map_err(|refused| match spec.get("span").filter(|_| refused.field == "span") {
+        Some(span) => span.fault(refused.why),
+        None => each.fault(refused.to_string()),
+    })?;
     Ok(Shape { class: name.to_owned(), kind: name.to_owned(), priority, gang, speeds, deadline_ms })
 }
 
@@ -137,6 +148,15 @@ fn topology(node: &Node<'_>) -> Result<Topology, Fault> {
         (None, None) => return Err(node.fault("must say the level that is required or preferred")),
     };
     Ok(Topology { level: level.text()?.to_owned(), mode })
+}
+
+/// How far the workers of a job may be apart: all on one `cluster`, or on several of one `region`.
+fn span(node: &Node<'_>) -> Result<Span, Fault> {
+    match node.text()? {
+        "cluster" => Ok(Span::Cluster),
+        "region" => Ok(Span::Region),
+        other => Err(node.fault(format!("{other:?} is neither cluster nor region"))),
+    }
 }
 
 /// Where the data is that the jobs read, and how large it is.

@@ -5,5 +5,6 @@ mod formats;
 mod openb;
 mod plots;
 mod policies;
+mod spanning;
 mod trace;
 mod wishes;

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use muster_core::manifest::parse_one;
 use muster_core::{Manifest, bundle};
 use muster_kit::error::Kind;
