@@ -39,6 +39,9 @@ pub fn pool(config: &DatabaseConfig, service: &str) -> anyhow::Result<PgPool> {
             Box::pin(async move {
                 // Longest transaction that can be right: a full ApplyDesired of 1,000 clusters.
                 connection.execute("set transaction_timeout = '10s'; set lock_timeout = '5s'").await?;
+                // Whoever prepares a statement while its table is empty is given a plan that reads all of it, and keeps that plan while
+                // the table grows, until statistics are taken. Every query here has its index.
+                connection.execute("set enable_seqscan = off").await?;
                 Ok(())
             })
         })
