@@ -349,13 +349,11 @@ async fn what_its_cluster_refuses_of_a_larger_run_is_given_back_and_charged_no_m
     for _ in 0..2 {
         world.observe(refused.clone()).await;
     }
-    the_fold_agrees(&world).await;
     world.settle().await;
     let job = world.job("long").await;
     assert_eq!((job.state(), job.size), (State::Running, size(8, 5)));
     assert_eq!(job.reason, "goes on with 3 of 8 \"worker\" workers: its cluster refused to have it larger");
     assert_eq!(replicas(&world, "long"), 3, "which is what is there");
-    the_fold_agrees(&world).await;
     // Its cluster takes that, and has no more pods than that.
     world.runs("idc", "long", 1).await;
     world.settle().await;
