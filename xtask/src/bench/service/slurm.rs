@@ -179,7 +179,7 @@ PrivateData=cloud
 ResumeProgram=/bin/true
 SuspendProgram=/bin/true
 SuspendTime=86400
-ResumeTimeout=86400
+ResumeTimeout=65535
 NodeName=node[0-{}] CPUs={EACH} Sockets=1 CoresPerSocket={EACH} ThreadsPerCore=1 RealMemory=786432 State=CLOUD
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 ",
