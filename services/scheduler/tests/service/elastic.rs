@@ -54,6 +54,25 @@ async fn submit_other(world: &mut World, name: &str, gpus: u32) -> Job {
     world.create(create(name, &manifest)).await.expect("a sound job")
 }
 
+/// `long` has three workers and was told to have eight, since `short`, which had the other five GPUs, has ended.
+async fn told_to_grow() -> World {
+    let mut world = world().await;
+    let shows = |runs: &[(&str, u32)]| showing(member("idc", 1, "V100", 3_600_000), runs);
+    submit_other(&mut world, "short", 5).await;
+    world.settle().await;
+    world.runs("idc", "short", 1).await;
+    submit(&mut world, "long", 8).await;
+    world.settle().await;
+    world.runs("idc", "long", 1).await;
+    world.join(shows(&[("short", 5), ("long", 3)])).await;
+    world.pass(100);
+    world.ends("idc", "short", 1, RunPhase::Succeeded).await;
+    world.join(shows(&[("long", 3)])).await;
+    world.settle().await;
+    assert_eq!(world.job("long").await.size, size(8, 0));
+    world
+}
+
 fn size(workers: u32, leaving: u32) -> Option<JobSize> {
     Some(JobSize { group: "worker".to_owned(), least: 2, full: 8, workers, leaving })
 }
@@ -175,20 +194,7 @@ async fn what_it_has_beyond_its_minimum_goes_to_who_waits_once_its_pods_have_lef
 
 #[tokio::test]
 async fn pods_that_no_inventory_showed_have_left_once_their_cluster_knows_the_size() {
-    let mut world = world().await;
-    let shows = |runs: &[(&str, u32)]| showing(member("idc", 1, "V100", 3_600_000), runs);
-    submit_other(&mut world, "short", 5).await;
-    world.settle().await;
-    world.runs("idc", "short", 1).await;
-    submit(&mut world, "long", 8).await;
-    world.settle().await;
-    world.runs("idc", "long", 1).await;
-    world.join(shows(&[("short", 5), ("long", 3)])).await;
-    world.pass(100);
-    world.ends("idc", "short", 1, RunPhase::Succeeded).await;
-    world.join(shows(&[("long", 3)])).await;
-    world.settle().await;
-    assert_eq!(world.job("long").await.size, size(8, 0));
+    let mut world = told_to_grow().await;
     // Between two inventories five pods come and go.
     world.submit("next", 1, 5).await;
     world.settle().await;
@@ -326,20 +332,7 @@ async fn what_makes_no_sense_is_refused_by_the_field() {
 
 #[tokio::test]
 async fn what_its_cluster_refuses_of_a_larger_run_is_given_back_and_charged_no_more() {
-    let mut world = world().await;
-    let shows = |runs: &[(&str, u32)]| showing(member("idc", 1, "V100", 3_600_000), runs);
-    submit_other(&mut world, "short", 5).await;
-    world.settle().await;
-    world.runs("idc", "short", 1).await;
-    submit(&mut world, "long", 8).await;
-    world.settle().await;
-    world.runs("idc", "long", 1).await;
-    world.join(shows(&[("short", 5), ("long", 3)])).await;
-    world.pass(100);
-    world.ends("idc", "short", 1, RunPhase::Succeeded).await;
-    world.join(shows(&[("long", 3)])).await;
-    world.settle().await;
-    assert_eq!(world.job("long").await.size, size(8, 0));
+    let mut world = told_to_grow().await;
     let refused = Observed {
         phase: ItemPhase::Refused,
         run_phase: None,
