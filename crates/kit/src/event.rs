@@ -213,18 +213,27 @@ pub async fn check(pool: &PgPool, cursor: Cursor) -> Result<()> {
     Ok(())
 }
 
-/// Drops rows that are published and older than the watch window, at most `limit`; gives how many.
+/// Drops rows that are published and older than the watch window, of the `limit` oldest; gives how many. As long as the very oldest is
+/// younger no other is looked at: this runs after every few events.
 pub async fn trim(pool: &PgPool, keep: std::time::Duration, limit: i64) -> Result<u64> {
     let mut tx = crate::db::begin(pool).await?;
     let dropped = sqlx::query!(
         r#"
-        with old as (
-            select e.event_id, e.xid
-            from event e, relay_cursor r
-            where (e.xid, e.event_id) <= (r.xid, r.event_id)
-            and e.occurred_at < now() - make_interval(secs => $1)
-            order by e.xid, e.event_id
-            limit $2
+        with oldest as (
+            select event_id, xid, occurred_at
+            from event
+            order by xid, event_id
+            limit (
+                select case when occurred_at < now() - make_interval(secs => $1) then $2::bigint else 0 end
+                from event
+                order by xid, event_id
+                limit 1
+            )
+        ), old as (
+            select o.event_id, o.xid
+            from oldest o, relay_cursor r
+            where (o.xid, o.event_id) <= (r.xid, r.event_id)
+            and o.occurred_at < now() - make_interval(secs => $1)
         ), gone as (
             delete from event e using old where e.event_id = old.event_id returning e.xid, e.event_id
         ), latest as (

@@ -24,6 +24,8 @@ use std::time::Duration;
 const BATCH: i64 = 500;
 /// How long rows stay after they are published, for watches to resume from.
 const WATCH_WINDOW: Duration = Duration::from_secs(60 * 60);
+/// The oldest rows of which a pass drops those that are old enough: more than come between two passes.
+const TRIMMED: i64 = 2_000;
 
 /// The relay of one service.
 pub struct Relay {
@@ -146,7 +148,7 @@ impl Reconciler for Relay {
                 return Ok(());
             }
         }
-        event::trim(&self.pool, WATCH_WINDOW, 10_000).await?;
+        event::trim(&self.pool, WATCH_WINDOW, TRIMMED).await?;
         self.measure().await
     }
 }

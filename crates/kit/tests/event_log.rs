@@ -59,6 +59,27 @@ async fn expect_log(pool: &PgPool, expected: &[&str]) {
 }
 
 #[tokio::test]
+async fn what_is_published_and_old_is_dropped_and_nothing_else() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let db = database().await;
+    for version in 1..=5 {
+        append_alone(db.pool(), "fleets/a", version).await;
+    }
+    let (published, old) = (4, 3);
+    let aged = "update event set occurred_at = now() - interval '2 hours' where version <= $1 or version = 5";
+    sqlx::query(aged).bind(old).execute(db.pool()).await.expect("aged");
+    assert_eq!(event::trim(db.pool(), HOUR, 100).await.expect("trimmed"), 0, "nothing is published yet");
+    let cursor = "update relay_cursor set xid = e.xid, event_id = e.event_id from event e where e.version = $1";
+    sqlx::query(cursor).bind(published).execute(db.pool()).await.expect("published");
+    assert_eq!(event::trim(db.pool(), HOUR, 2).await.expect("trimmed"), 2, "of the two oldest");
+    assert_eq!(event::trim(db.pool(), HOUR, 2).await.expect("trimmed"), 1);
+    assert_eq!(event::trim(db.pool(), HOUR, 100).await.expect("trimmed"), 0);
+    let left: Vec<i64> =
+        sqlx::query_scalar("select version from event order by event_id").fetch_all(db.pool()).await.expect("read");
+    assert_eq!(left, [4, 5], "one that is young, and behind it one that nobody published");
+}
+
+#[tokio::test]
 async fn a_transaction_that_commits_late_is_not_skipped() {
     let db = database().await;
     let mut late = db::begin(db.pool()).await.expect("begun");
