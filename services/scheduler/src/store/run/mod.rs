@@ -165,7 +165,7 @@ pub async fn list(pool: &PgPool, job_id: i64, after: u32, limit: i64) -> Result<
 }
 
 /// The current runs that no verdict has allowed yet, and those of which it has allowed another size, oldest first; each with all its
-/// parts.
+/// parts. Either are found by an index of their own: in one condition together they would be looked for among all that run.
 pub async fn uncleared(pool: &PgPool, limit: i64) -> Result<Vec<Parts>> {
     let rows = sqlx::query_as!(
         RunRow,
@@ -177,10 +177,27 @@ pub async fn uncleared(pool: &PgPool, limit: i64) -> Result<Vec<Parts>> {
         from run
         join (
             select u.job_id, u.epoch
-            from run u
-            where u.wanted
-            and (u.bundle_digest is null or u.resizing)
-            and u.part = 0
+            from (
+                (
+                    select job_id, epoch, placed_at
+                    from run
+                    where wanted
+                    and bundle_digest is null
+                    and part = 0
+                    order by placed_at, job_id
+                    limit $1
+                )
+                union
+                (
+                    select job_id, epoch, placed_at
+                    from run
+                    where wanted
+                    and resizing
+                    and part = 0
+                    order by placed_at, job_id
+                    limit $1
+                )
+            ) u
             order by u.placed_at, u.job_id
             limit $1
         ) waiting using (job_id, epoch)
