@@ -125,12 +125,16 @@ async fn killed_again_and_again_it_makes_no_run_twice() {
         job["metadata"]["name"] = json!(format!("train-{n}"));
         job["spec"]["parallelism"] = json!(1);
         job["spec"]["completions"] = json!(1);
-        world.desire(key, 1, &[config_map(&format!("train-{n}"), "1"), job], Options { run: Some(run), ..healing() }).await;
-        // Each crash comes after another number of requests to the API server, dry runs among them.
+        // Each crash comes after another number of requests to the API server, dry runs among them. Those of this job count from before
+        // it is desired: it may be applied by the time that somebody looks.
         let before = world.requests();
-        while world.requests() < before + n % 5 {
-            tokio::task::yield_now().await;
-        }
+        world.desire(key, 1, &[config_map(&format!("train-{n}"), "1"), job], Options { run: Some(run), ..healing() }).await;
+        let asked = async {
+            while world.requests() < before + n % 5 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), asked).await.expect("a job is applied by several requests");
         world = world.crash().await;
     }
     for key in &keys {
