@@ -127,7 +127,7 @@ impl<'a> Container<'a> {
     }
 }
 
-fn at<'a>(security: Option<&'a Value>, keys: Keys) -> Option<&'a Value> {
+fn at(security: Option<&Value>, keys: Keys) -> Option<&Value> {
     keys.iter().try_fold(security?, |value, key| at_key(value, key)).filter(|value| !value.is_null())
 }
 
