@@ -272,8 +272,9 @@ pub enum Event {
         /// When.
         at: Time,
     },
-    /// All pods of a run are bound, or those on the first cluster of one that is split. Replaces the plan if it accounts for at least what was planned, or, where workers were told to
-    /// leave, for what is left of that: once fewer are there than one more than that, they have left.
+    /// All pods of a run are bound, or those on the first cluster of one that is split. Replaces the plan if it accounts for at least
+    /// what was planned, or, where workers were told to leave, for what is left of that: once fewer are there than one more than that,
+    /// they have left.
     Bound {
         /// Which job.
         job: JobId,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Promise;
-use crate::class::{Class, ClassId};
+use crate::class::ClassId;
 use crate::cluster::{Candidate, ClusterIndex};
 use crate::engine::{Engine, State};
 use crate::event::{Cause, Decision, JobId, Time};
@@ -64,13 +64,10 @@ impl Engine {
         let State::Waiting(lane) = self.jobs.held(job).state else { return false };
         let lane = self.lanes.get(lane);
         let class = self.classes.get(lane.class);
-        let work = lane.work_over(class, parts.iter().map(|(candidate, places)| (candidate, self.gpus_of(class, places))));
+        let work =
+            lane.work_over(class, parts.iter().map(|(candidate, places)| (candidate, gpus_at(&self.resources, class, places))));
         let affordable = self.queues.chain(lane.queue).all(|index| self.queues.get(index).unaffordable(work).next().is_none());
         together && region(first).is_some_and(|region| !region.is_empty()) && affordable
-    }
-
-    fn gpus_of(&self, class: &Class, places: &[Place]) -> i64 {
-        gpus_at(&self.resources, class, places)
     }
 
     /// Reserves room for a gang over clusters of a region in an open tier, where it is expected first of those of the first region that
